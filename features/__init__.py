@@ -1,0 +1,1 @@
+"""Shared kernel: the data contract, signals, features and the feature store."""

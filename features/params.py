@@ -1,0 +1,168 @@
+"""`params.yaml` as frozen, typed objects; unknown or missing keys are refused."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from features.paths import PROJECT
+
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+SignalName = Literal["like", "playlist", "skip", "listen"]
+SIGNALS: tuple[SignalName, ...] = ("like", "playlist", "skip", "listen")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Source(_Section):
+    name: Literal["simulated", "30music", "files"]
+    path: str
+    columns: dict[str, dict[str, str]] = {}
+
+
+class Simulation(_Section):
+    size: Literal["tiny", "default", "large"]
+    seed: int
+
+
+class Ingest(_Section):
+    max_bad_share: Annotated[float, Field(ge=0, le=1)]
+
+
+class PhaseShares(_Section):
+    labels_share: Share
+    test_share: Share
+    gap_minutes: Annotated[int, Field(ge=30)]
+    as_of: AwareDatetime | None
+
+
+class Features(_Section):
+    snapshots_per_phase: Annotated[int, Field(ge=0)]
+    window_days: Positive
+    half_life_days: Positive
+    trend_days: Positive
+    history_songs: Count
+
+
+class Signal(_Section):
+    """Window k and half-life h in days, factor model, and place in the blend."""
+
+    window_days: Positive
+    half_life_days: Positive
+    factors: Count
+    regularization: Annotated[float, Field(ge=0)]
+    alpha: Positive
+    iterations: Count
+    weight: float
+    candidates: Annotated[int, Field(ge=0)]
+
+
+class Seeds(_Section):
+    """How many of the session's last songs ask, each one back worth `seed_decay`."""
+
+    seeds: Count
+    seed_decay: Annotated[float, Field(gt=0, le=1)]
+    half_life_days: Positive
+    neighbours: Count
+    candidates: Annotated[int, Field(ge=0)]
+
+
+class Transitions(Seeds):
+    """Directed neighbours: which song came up to `max_gap` places later."""
+
+    max_gap: Count
+    gap_decay: Annotated[float, Field(gt=0, le=1)]
+
+
+class Sessions(Seeds):
+    """Nearest past sessions; each song keeps its `per_song` latest."""
+
+    per_song: Count
+
+
+class Recent(_Section):
+    """A generator of what was heard lately."""
+
+    half_life_days: Positive
+    candidates: Annotated[int, Field(ge=0)]
+
+
+class Plain(_Section):
+    """A generator with nothing to tune but its share of the pool."""
+
+    candidates: Annotated[int, Field(ge=0)]
+
+
+class Generators(_Section):
+    """One section a generator; the factors' sections are under `signals`."""
+
+    transitions: Transitions
+    together: Seeds
+    sessions: Sessions
+    repeats: Recent
+    artists: Plain
+    trending: Recent
+    blend: Plain
+
+
+class Gains(_Section):
+    """Graded relevance of the next song, as LightGBM label gains."""
+
+    skip: Annotated[int, Field(ge=0)]
+    neutral: Count
+    full: Count
+    liked: Count
+
+
+class Ranker(_Section):
+    rounds: Count
+    learning_rate: Positive
+    num_leaves: Count
+    min_data_in_leaf: Count
+    feature_fraction: Annotated[float, Field(gt=0, le=1)]
+    max_queries: Count
+    negatives: Count
+    gains: Gains
+    seed: int
+
+
+class Evaluation(_Section):
+    max_queries: Count
+    bootstrap: Count
+    seed: int
+
+
+class Params(_Section):
+    source: Source
+    simulation: Simulation
+    ingest: Ingest
+    phases: PhaseShares
+    features: Features
+    signals: dict[SignalName, Signal]
+    generators: Generators
+    ranker: Ranker
+    evaluation: Evaluation
+
+
+def load_params(path: Path = PROJECT / "params.yaml") -> Params:
+    """Read and check the parameters.
+
+    Raises
+    ------
+    ValueError
+        If a key is unknown, missing or out of range; the message names file and key.
+    """
+    try:
+        params = Params.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        lines = [f"  {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        raise ValueError(f"{path} is not valid, mend these keys:\n" + "\n".join(lines)) from error
+    missing = set(SIGNALS) - set(params.signals)
+    if missing:
+        raise ValueError(f"{path}: `signals` lacks {sorted(missing)}; add them.")
+    return params

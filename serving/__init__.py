@@ -1,0 +1,1 @@
+"""Serving: the bundle, the recommender and the service over it."""

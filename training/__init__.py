@@ -1,0 +1,1 @@
+"""Training: phases, factors, generators, ranker, evaluation, bundles."""

@@ -1,0 +1,66 @@
+"""Set keys of params.yaml from the command line, keeping its comments.
+
+Example: `python -m training.set_params source.name=30music source.path=plays.csv.gz`
+"""
+
+import argparse
+import io
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ruamel.yaml import YAML
+
+from features.params import load_params
+from features.paths import PROJECT
+
+
+def set_key(document: dict[str, Any], key: str, value: object) -> None:
+    """Set a dotted key that exists.
+
+    Raises
+    ------
+    KeyError
+        If there is no such key.
+    """
+    *parents, leaf = key.split(".")
+    section = document
+    for parent in parents:
+        section = section[parent]
+    if leaf not in section:
+        raise KeyError(f"params.yaml has no key `{key}`; it knows {sorted(section)} there.")
+    section[leaf] = value
+
+
+def main() -> None:
+    """Change the keys, check the whole file, and write it only where something changed."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("assignments", nargs="+", metavar="KEY=VALUE")
+    parser.add_argument("--params", type=Path, default=PROJECT / "params.yaml")
+    arguments = parser.parse_args()
+    round_trip = YAML()
+    round_trip.preserve_quotes = True
+    round_trip.width = 200
+    before = arguments.params.read_text(encoding="utf-8")
+    document = round_trip.load(before)
+    for assignment in arguments.assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals:
+            parser.error(f"{assignment!r} is not KEY=VALUE")
+        set_key(document, key, yaml.safe_load(value))
+    buffer = io.StringIO()
+    round_trip.dump(document, buffer)
+    if buffer.getvalue() == before:
+        return
+    trial = arguments.params.with_suffix(".new")
+    trial.write_text(buffer.getvalue(), encoding="utf-8")
+    try:
+        load_params(trial)
+    except ValueError:
+        trial.unlink()
+        raise
+    trial.replace(arguments.params)
+
+
+if __name__ == "__main__":
+    main()
