@@ -173,6 +173,43 @@ class UserRow:
     HISTORY_SKIP: Final = "history_skip"
     HISTORY_LISTEN: Final = "history_listen"
 
+    ACTIVITY: Final = (
+        PLAYS,
+        SESSIONS,
+        ACTIVE_DAYS,
+        DISTINCT_SONGS,
+        REPEAT_SHARE,
+        SKIP_SHARE,
+        LIKE_SHARE,
+        MEAN_SESSION_PLAYS,
+        LAST_PLAY_TS,
+    )
+    TASTES: Final = (
+        ARTIST_KEYS,
+        ARTIST_SHARES,
+        ERA_KEYS,
+        ERA_SHARES,
+        LANGUAGE_KEYS,
+        LANGUAGE_SHARES,
+        REGION_KEYS,
+        REGION_SHARES,
+        GENRE_KEYS,
+        GENRE_SHARES,
+        MOOD_KEYS,
+        MOOD_SHARES,
+        DAYPART_SHARES,
+        AUDIO_MEANS,
+    )
+    HISTORY: Final = (
+        HISTORY_SONGS,
+        HISTORY_LAST_TS,
+        HISTORY_PLAYS,
+        HISTORY_LIKE,
+        HISTORY_PLAYLIST,
+        HISTORY_SKIP,
+        HISTORY_LISTEN,
+    )
+
 
 class SongRow:
     """A song's features as of a snapshot."""
@@ -191,3 +228,34 @@ class SongRow:
     REGION_POPULARITY: Final = "listener_region_popularity"
     LANGUAGE_KEYS: Final = "listener_language_keys"
     LANGUAGE_POPULARITY: Final = "listener_language_popularity"
+
+    STATS: Final = (
+        PLAYS,
+        LISTENERS,
+        POPULARITY,
+        POPULARITY_PERCENTILE,
+        TREND,
+        SKIP_SHARE,
+        LIKE_SHARE,
+        AGE_DAYS,
+        FIRST_SEEN_TS,
+        REGION_KEYS,
+        REGION_POPULARITY,
+        LANGUAGE_KEYS,
+        LANGUAGE_POPULARITY,
+    )
+
+
+# Feature view -> its features; the same names are its Parquet file's columns.
+USER_VIEWS: Final[dict[str, tuple[str, ...]]] = {
+    "user_profile": tuple(name for name in User.ORDER if name != User.ID),
+    "user_activity": UserRow.ACTIVITY,
+    "user_tastes": UserRow.TASTES,
+    "user_history": UserRow.HISTORY,
+}
+SONG_VIEWS: Final[dict[str, tuple[str, ...]]] = {
+    "song_profile": tuple(name for name in Song.ORDER if name != Song.ID),
+    "song_stats": SongRow.STATS,
+}
+# What the store's FeatureService of this generation of features is called.
+FEATURE_SERVICE: Final = "ranker_v1"

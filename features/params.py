@@ -20,21 +20,29 @@ class _Section(BaseModel):
 
 
 class Source(_Section):
+    """Where the events come from (`features.sources`)."""
+
     name: Literal["simulated", "30music", "files"]
     path: str
     columns: dict[str, dict[str, str]] = {}
 
 
 class Simulation(_Section):
+    """The simulated world."""
+
     size: Literal["tiny", "default", "large"]
     seed: int
 
 
 class Ingest(_Section):
+    """When an import stops."""
+
     max_bad_share: Annotated[float, Field(ge=0, le=1)]
 
 
 class PhaseShares(_Section):
+    """How the source's time span is cut into history, labels and test."""
+
     labels_share: Share
     test_share: Share
     gap_minutes: Annotated[int, Field(ge=30)]
@@ -42,6 +50,8 @@ class PhaseShares(_Section):
 
 
 class Features(_Section):
+    """Snapshots, and the windows of the aggregates."""
+
     snapshots_per_phase: Annotated[int, Field(ge=0)]
     window_days: Positive
     half_life_days: Positive
@@ -120,6 +130,8 @@ class Gains(_Section):
 
 
 class Ranker(_Section):
+    """LightGBM lambdarank."""
+
     rounds: Count
     learning_rate: Positive
     num_leaves: Count
@@ -132,12 +144,16 @@ class Ranker(_Section):
 
 
 class Evaluation(_Section):
+    """How much is measured, and with which seed."""
+
     max_queries: Count
     bootstrap: Count
     seed: int
 
 
 class Params(_Section):
+    """All of `params.yaml`."""
+
     source: Source
     simulation: Simulation
     ingest: Ingest

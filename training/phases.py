@@ -39,6 +39,11 @@ class Phases:
     test: Phase
     as_of: datetime
 
+    @property
+    def gap(self) -> timedelta:
+        """The time that nobody may learn from, before a phase."""
+        return self.labels.start - self.history.end
+
     def fit_until(self, cut: Cut) -> datetime:
         """Return the end (exclusive) of what models for a cut may see."""
         return {"labels": self.history.end, "test": self.labels.end, "serving": self.as_of}[cut]
@@ -66,7 +71,9 @@ def split(first: datetime, as_of: datetime, shares: PhaseShares) -> Phases:
     hours = (as_of - first) / timedelta(hours=1)
     test = as_of - timedelta(hours=round(hours * shares.test_share))
     labels = test - timedelta(hours=round(hours * shares.labels_share))
-    phases = Phases(Phase(first, labels - gap), Phase(labels, test - gap), Phase(test, as_of), as_of)
+    phases = Phases(
+        Phase(first, labels - gap), Phase(labels, test - gap), Phase(test, as_of), as_of
+    )
     for name in ("history", "labels", "test"):
         phase: Phase = getattr(phases, name)
         if phase.end <= phase.start:
@@ -84,6 +91,13 @@ def refuse_leak(what: str, seen_until: datetime, phase: Phase, gap: timedelta) -
             f"{what} has seen events until {seen_until.isoformat()}, but it is used on the phase "
             f"that starts {phase.start.isoformat()} after a gap of {gap}. Refit it on earlier data."
         )
+
+
+def refuse_stale(folder: Path, phases: Phases, cut: Cut) -> None:
+    """Raise LeakError if the generators in a folder saw the phase they are to be used on."""
+    fit = json.loads((folder / "fit.json").read_text(encoding="utf-8"))
+    seen_until = datetime.fromisoformat(fit["seen_until"])
+    refuse_leak(f"{folder}", seen_until, phases.queries_of(cut), phases.gap)
 
 
 def write_phases(phases: Phases, path: Path) -> None:

@@ -1,0 +1,42 @@
+"""### Deploy: a bundle to where the service looks.
+
+Copies the bundle to `data/served/<version>`, loads the online store up to the bundle's *as of*,
+and swaps `data/served/current` in one step. A running service takes the new bundle up by itself
+within seconds; a run that fails anywhere leaves the old one served.
+
+* **Form**: the folder of the bundle.
+* **Safe to repeat**: deploying what is served already changes nothing.
+"""
+
+from datetime import UTC, datetime
+
+from airflow.sdk import Param, dag
+
+from wiring import BUNDLE, DEFAULT_ARGS, SERVED, deploy_bundle
+
+
+@dag(
+    schedule=[BUNDLE],
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    catchup=False,
+    max_active_runs=1,
+    is_paused_upon_creation=False,
+    default_args=DEFAULT_ARGS,
+    params={
+        "bundle": Param(
+            "data/bundles/serving",
+            type="string",
+            pattern="^[^{}]+$",
+            title="Bundle",
+            description="Folder of the bundle, relative to the project.",
+        )
+    },
+    doc_md=__doc__,
+    tags=["segue"],
+)
+def deploy() -> None:
+    """Swap the served bundle."""
+    deploy_bundle.override(outlets=[SERVED])()
+
+
+deploy()

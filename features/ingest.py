@@ -1,0 +1,271 @@
+"""Bring events in: `python -m features.ingest --source NAME --path PATH --lake LAKE`.
+
+Every row of the source ends in exactly one place: the lake, the duplicates, or the quarantine.
+The lake is a function of the source alone, so that importing twice changes nothing.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from features.columns import Action, Event
+from features.contract import TABLES, Table, conform
+from features.lake import EVENTS, QUARANTINE, SONGS, SUMMARY, USERS
+from features.lake_writer import SEQUENCE, connect, one, write_lake
+from features.params import load_params
+from features.paths import PROJECT, data_dir
+from features.quarantine import Quarantine
+from features.sources import open_source
+from features.sources.batch import Batch, Source
+
+_TOP_REASONS = 5
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What became of the rows of one table; a file that cannot be opened is one row."""
+
+    rows_in: int
+    kept: int
+    duplicates: int
+    quarantined: int
+    by_reason: dict[str, int]
+
+
+def ingest(
+    source: Source, lake: Path, max_bad_share: float, now: datetime, progress: bool = False
+) -> dict[str, Any]:
+    """Replace the lake by what the source holds, and return the summary.
+
+    Parameters
+    ----------
+    source
+        Where the rows come from.
+    lake
+        Folder to write; replaced as a whole at the very end, or not at all.
+    max_bad_share
+        Largest tolerated share of quarantined rows in each table, in [0, 1].
+    now
+        Time of the import, aware; events after it are in the future.
+    progress
+        Whether to show a progress bar.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the source is not there.
+    ValueError
+        If too many rows are bad or none is good. The quarantine is then in `<lake>-refused`.
+    """
+    lake = lake.absolute()
+    _check_replaceable(lake)
+    size = sum(path.stat().st_size for path in source.files())
+    lake.parent.mkdir(parents=True, exist_ok=True)
+    refused = lake.with_name(f"{lake.name}-refused")
+    with TemporaryDirectory(dir=lake.parent, prefix=f".{lake.name}-") as folder:
+        work, new = Path(folder), Path(folder) / "lake"
+        (new / QUARANTINE).mkdir(parents=True)
+        with (
+            Quarantine(new / QUARANTINE) as quarantine,
+            tqdm(total=size, unit="B", unit_scale=True, disable=not progress) as bar,
+        ):
+            rows_in = {
+                table: _stage(batches, TABLES[table], now, work, quarantine, bar)
+                for table, batches in _batches(source)
+            }
+        with connect(work) as connection:
+            counts = _counts(connection, rows_in, quarantine)
+            shutil.rmtree(refused, ignore_errors=True)
+            if complaint := _complaint(counts, max_bad_share):
+                shutil.move(new, refused)
+                raise ValueError(
+                    f"{complaint} The lake at {lake} is as it was; the bad rows are in "
+                    f"{refused / QUARANTINE}."
+                )
+            write_lake(connection, new)
+            summary = _summary(connection, counts)
+        (new / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        _swap(new, lake, work / "old")
+    return summary
+
+
+def _batches(source: Source) -> Iterator[tuple[str, Iterator[Batch]]]:
+    yield EVENTS, source.events()
+    yield USERS, source.users()
+    yield SONGS, source.songs()
+
+
+def _stage(
+    batches: Iterator[Batch],
+    table: Table,
+    now: datetime,
+    work: Path,
+    quarantine: Quarantine,
+    bar: "tqdm[Any]",
+) -> int:
+    """Write the good rows in reading order to one file, the bad ones to the quarantine."""
+    rows_in = 0
+    schema = table.schema.append(pa.field(SEQUENCE, pa.int64()))
+    with pq.ParquetWriter(work / f"{table.name}.parquet", schema) as staged:
+        for batch in batches:
+            typed, reasons = conform(batch.rows, table, now)
+            quarantine.add_batch(table.name, batch, reasons)
+            sequence = pa.array(np.arange(typed.num_rows) + rows_in)
+            good = typed.append_column(SEQUENCE, sequence).filter(reasons.isna().to_numpy())
+            staged.write_table(good)
+            rows_in += typed.num_rows + len(batch.faults)
+            bar.update(batch.size)
+    return rows_in
+
+
+def _counts(
+    connection: duckdb.DuckDBPyConnection, rows_in: dict[str, int], quarantine: Quarantine
+) -> dict[str, Counts]:
+    counts = {}
+    for name, table in TABLES.items():
+        staged, kept = one(
+            connection, f"SELECT count(*), count(DISTINCT {table.key}) FROM staged_{name}"
+        )
+        reasons = quarantine.counts[name]
+        by_reason = dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0])))
+        quarantined = sum(reasons.values())
+        counts[name] = Counts(rows_in[name], kept, staged - kept, quarantined, by_reason)
+    return counts
+
+
+def _complaint(counts: dict[str, Counts], max_bad_share: float) -> str | None:
+    for name, table in counts.items():
+        if table.quarantined > max_bad_share * table.rows_in:
+            top = list(table.by_reason.items())[:_TOP_REASONS]
+            return (
+                f"{table.quarantined:,} of {table.rows_in:,} rows of {name} "
+                f"({table.quarantined / table.rows_in:.1%}) are bad, more than "
+                f"ingest.max_bad_share = {max_bad_share:.1%} allows: "
+                + ", ".join(f"{reason} ({count:,})" for reason, count in top)
+                + "."
+            )
+    if not counts[EVENTS].kept:
+        return "The source holds not one good event; give it another path."
+    return None
+
+
+def _summary(connection: duckdb.DuckDBPyConnection, counts: dict[str, Counts]) -> dict[str, Any]:
+    sessions, first, last = one(
+        connection,
+        f"SELECT count(DISTINCT {Event.SESSION}), min({Event.TS}), max({Event.TS}) FROM all_events",
+    )
+    signals = dict(
+        connection.execute(
+            f"SELECT {Event.ACTION}, count(*) FROM events GROUP BY {Event.ACTION}"
+        ).fetchall()
+    )
+    return {
+        **vars(counts[EVENTS]),
+        "users": one(connection, "SELECT count(*) FROM all_users")[0],
+        "songs": one(connection, "SELECT count(*) FROM all_songs")[0],
+        "sessions": sessions,
+        "first_ts": first.isoformat(),
+        "last_ts": last.isoformat(),
+        "signals": {action: signals.get(action, 0) for action in Action.ALL},
+        "tables": {name: vars(counts[name]) for name in (USERS, SONGS)},
+    }
+
+
+def _check_replaceable(lake: Path) -> None:
+    if lake.exists() and any(lake.iterdir()) and not (lake / SUMMARY).exists():
+        raise ValueError(
+            f"{lake} holds something that is no lake, and the import would replace it; "
+            "give another --lake, or remove it."
+        )
+
+
+def _swap(new: Path, lake: Path, old: Path) -> None:
+    """Put the new lake in the place of the old one."""
+    if lake.exists():
+        lake.rename(old)
+    try:
+        new.rename(lake)
+    except OSError:
+        old.rename(lake)
+        raise
+
+
+def format_summary(summary: dict[str, Any]) -> str:
+    """Return the summary as an aligned table, with the sum that must hold."""
+    lines: list[tuple[str, int | str]] = [
+        ("rows in", summary["rows_in"]),
+        ("  kept", summary["kept"]),
+        ("  duplicates", summary["duplicates"]),
+        ("  quarantined", summary["quarantined"]),
+        *((f"    {reason}", count) for reason, count in summary["by_reason"].items()),
+    ]
+    for name, table in summary["tables"].items():
+        lines.append((f"rows of {name} in", table["rows_in"]))
+        if table["duplicates"]:
+            lines.append(("  duplicates", table["duplicates"]))
+        if table["quarantined"]:
+            lines.append(("  quarantined", table["quarantined"]))
+        lines.extend((f"    {reason}", count) for reason, count in table["by_reason"].items())
+    lines.extend((name, summary[name]) for name in ("users", "songs", "sessions"))
+    lines.extend((f"{action} events", count) for action, count in summary["signals"].items())
+    lines.extend((("first event", summary["first_ts"]), ("last event", summary["last_ts"])))
+    texts = [(label, value if isinstance(value, str) else f"{value:,}") for label, value in lines]
+    left = max(len(label) for label, _ in texts)
+    right = max(len(value) for _, value in texts)
+    return "".join(f"{label:<{left}}  {value:>{right}}\n" for label, value in texts)
+
+
+def _arguments(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m features.ingest", description=__doc__)
+    parser.add_argument("--source", help="simulated, 30music or files (default: params.yaml)")
+    parser.add_argument("--path", type=Path, help="file or folder to read (default: params.yaml)")
+    parser.add_argument("--lake", type=Path, default=data_dir() / "lake", help="folder to write")
+    parser.add_argument("--params", type=Path, default=PROJECT / "params.yaml")
+    parser.add_argument(
+        "--now",
+        type=_moment,
+        default=datetime.now(UTC),
+        help="time of the import, ISO 8601; later events are in the future",
+    )
+    return parser.parse_args(arguments)
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Import, print the summary, and return the exit code."""
+    options = _arguments(arguments)
+    try:
+        params = load_params(options.params)
+        source = open_source(
+            options.source or params.source.name,
+            options.path or Path(params.source.path),
+            params.source.columns,
+        )
+        share = params.ingest.max_bad_share
+        summary = ingest(source, options.lake, share, options.now, progress=True)
+    except (OSError, ValueError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    sys.stdout.write(f"{format_summary(summary)}wrote {options.lake}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,361 @@
+"""Features of (query, candidate song) pairs: one small function a group, all candidates at once.
+
+The same functions make training rows and answer requests. NaN means "not known", never zero.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.catalogue import Catalogue, FloatArray, IntArray
+from features.columns import Song, SongRow, User, UserRow
+from features.query import Query
+from features.state import State, resolve
+
+DAY_US: Final = 86_400_000_000
+TEEN_AGE: Final = 16
+Group = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """One query with its candidates, dense indices of shape (n,)."""
+
+    state: State
+    songs: Catalogue
+    candidates: IntArray
+
+    @property
+    def row(self) -> Any:
+        """The listener's feature row; empty for an unknown listener."""
+        return self.state.query.user
+
+    def number(self, name: str) -> FloatArray:
+        """Return a song column for the candidates."""
+        return self.songs.numbers[name][self.candidates]
+
+    def code(self, name: str) -> IntArray:
+        """Return a song's code column for the candidates."""
+        return self.songs.codes[name].codes[self.candidates]
+
+    def share(self, name: str, keys: str, shares: str) -> FloatArray:
+        """Return the listener's share for each candidate's code; NaN where either is unknown."""
+        words = self.row.get(keys)
+        if words is None or len(words) == 0:
+            return unknown(self)
+        table = np.zeros(len(self.songs.codes[name].vocabulary) + 1, dtype=np.float32)
+        find = self.songs.codes[name].code_of.get
+        for word, share in zip(words, self.row[shares], strict=True):
+            table[find(word, -1)] = share
+        table[-1] = np.nan
+        return table[self.code(name)]
+
+
+def local_hour(row: Mapping[str, Any], ts_us: int) -> tuple[int, int]:
+    """Return the listener's local weekday (Monday is 0) and hour; UTC where no offset is known."""
+    offset = row.get(User.UTC_OFFSET)
+    minutes = ts_us // 60_000_000 + (0 if missing(offset) else int(offset))
+    days, minute_of_day = divmod(minutes, 24 * 60)
+    # The epoch was a Thursday.
+    return int((days + 3) % 7), int(minute_of_day // 60)
+
+
+def missing(value: object) -> bool:
+    """Tell whether a scalar is None or NaN."""
+    return value is None or value != value
+
+
+def unknown(pairs: Pairs) -> FloatArray:
+    """Return NaN for every candidate."""
+    return np.full(len(pairs.candidates), np.nan, dtype=np.float32)
+
+
+def scalar(pairs: Pairs, name: str) -> float:
+    """Return a number of the listener's row, NaN where absent."""
+    value = pairs.row.get(name)
+    return np.nan if missing(value) else float(value)
+
+
+def session_state(pairs: Pairs) -> Group:
+    """Say where the session stands; the same for every candidate."""
+    state = pairs.state
+    weekday, hour = local_hour(pairs.row, state.ts_us)
+    n = len(state.session)
+    shares = pairs.row.get(UserRow.DAYPART_SHARES)
+    usual = shares[weekday * 4 + hour // 6] if shares is not None and len(shares) == 28 else np.nan
+    return {
+        "prefix_length": n,
+        "session_skip_share": state.skipped.mean() if n else np.nan,
+        "session_distinct_share": len(np.unique(state.session)) / n if n else np.nan,
+        "session_artist_run": _run_length(pairs.songs.codes[Song.ARTISTS].codes[state.session]),
+        "weekday": weekday,
+        "hour": hour,
+        "daypart_share": usual,
+    }
+
+
+def listener_state(pairs: Pairs) -> Group:
+    """Describe the listener who asks; the same for every candidate."""
+    last = pairs.row.get(UserRow.LAST_PLAY_TS)
+    away = np.nan if missing(last) else (pairs.state.ts_us - last.timestamp() * 1e6) / DAY_US
+    return {
+        "history_length": len(pairs.state.history),
+        "days_away": away,
+        **{
+            f"listener_{name}": scalar(pairs, name)
+            for name in (
+                UserRow.REPEAT_SHARE,
+                UserRow.SKIP_SHARE,
+                UserRow.LIKE_SHARE,
+                UserRow.MEAN_SESSION_PLAYS,
+            )
+        },
+    }
+
+
+def own_history(pairs: Pairs) -> Group:
+    """Say what this listener did with this very song before the session."""
+    state = pairs.state
+    place, times = find(state.history, pairs.candidates)
+    seen = times > 0
+    days = (state.ts_us - state.history_last_us[place[seen]]) / DAY_US
+    values = {
+        f"own_{signal}": scatter(seen, array[place[seen]])
+        for signal, array in state.history_values.items()
+    }
+    return {
+        "own_place": scatter(seen, place[seen]),
+        "own_days_since": scatter(seen, days),
+        **values,
+    }
+
+
+def own_session(pairs: Pairs) -> Group:
+    """Say what this listener did with this very song in the running session."""
+    state = pairs.state
+    from_end, counts = find(state.session[::-1], pairs.candidates)
+    skipped = np.isin(pairs.candidates, state.session[state.skipped])
+    return {
+        "session_plays": counts,
+        "session_places_ago": np.where(counts > 0, from_end + 1, np.nan),
+        "session_skipped": skipped,
+    }
+
+
+def artists(pairs: Pairs) -> Group:
+    """How the candidate's artist and album stand to the listener and the session."""
+    codes = pairs.songs.codes
+    artist, album = pairs.code(Song.ARTISTS), pairs.code(Song.ALBUM)
+    session_artists = codes[Song.ARTISTS].codes[pairs.state.session]
+    session_albums = codes[Song.ALBUM].codes[pairs.state.session]
+    favourites = pairs.row.get(User.FAVOURITE_ARTISTS)
+    named = codes[Song.ARTISTS].code_of
+    return {
+        "artist_share": pairs.share(Song.ARTISTS, UserRow.ARTIST_KEYS, UserRow.ARTIST_SHARES),
+        "artist_favourite": unknown(pairs)
+        if favourites is None
+        else np.isin(artist, [named[a] for a in favourites if a in named]),
+        "artist_session_share": share_of(artist, session_artists),
+        "artist_same_as_last": same_as_last(artist, session_artists),
+        "album_session_share": share_of(album, session_albums),
+        "album_same_as_last": same_as_last(album, session_albums),
+    }
+
+
+def tastes(pairs: Pairs) -> Group:
+    """How the candidate fits the listener's language, region, era, genre and mood shares."""
+    languages = pairs.row.get(User.LANGUAGES)
+    known = pairs.songs.codes[Song.LANGUAGE].code_of
+    speaks = (
+        unknown(pairs)
+        if languages is None or len(languages) == 0
+        else np.isin(pairs.code(Song.LANGUAGE), [known[x] for x in languages if x in known])
+    )
+    region = pairs.songs.codes[Song.REGION].code_of.get(str(pairs.row.get(User.REGION)), -2)
+    return {
+        "language_spoken": speaks,
+        "language_share": pairs.share(
+            Song.LANGUAGE, UserRow.LANGUAGE_KEYS, UserRow.LANGUAGE_SHARES
+        ),
+        "region_home": unknown(pairs) if region == -2 else pairs.code(Song.REGION) == region,
+        "region_share": pairs.share(Song.REGION, UserRow.REGION_KEYS, UserRow.REGION_SHARES),
+        "era_share": pairs.share("era", UserRow.ERA_KEYS, UserRow.ERA_SHARES),
+        "genre_share": pairs.share(Song.GENRES, UserRow.GENRE_KEYS, UserRow.GENRE_SHARES),
+        "audio_from_usual": audio_distance(pairs, pairs.row.get(UserRow.AUDIO_MEANS)),
+    }
+
+
+def nostalgia(pairs: Pairs) -> Group:
+    """How far the song's year lies from the listener's teens, and from the session's years."""
+    year = pairs.number(Song.RELEASE_YEAR)
+    from_teens = year - (scalar(pairs, User.BIRTH_YEAR) + TEEN_AGE)
+    heard = pairs.songs.numbers[Song.RELEASE_YEAR][pairs.state.session]
+    usual = float(heard[np.isfinite(heard)].mean()) if np.isfinite(heard).any() else np.nan
+    return {
+        "years_from_teens": from_teens,
+        "years_from_teens_abs": np.abs(from_teens),
+        "years_from_session": np.abs(year - usual),
+    }
+
+
+def flow(pairs: Pairs) -> Group:
+    """How the song follows the last one: sound, genre, language."""
+    audio = pairs.songs.audio
+    session = pairs.state.session
+    last = audio[session[-1]] if len(session) else np.full(audio.shape[1], np.nan, np.float32)
+    steps = np.abs(audio[pairs.candidates] - last)
+    codes = pairs.songs.codes
+    return {
+        "tempo_step": steps[:, 0],
+        "energy_step": steps[:, 1],
+        "valence_step": steps[:, 2],
+        "audio_from_session": audio_distance(
+            pairs, audio[session].mean(axis=0) if len(session) else None, standardised=True
+        ),
+        "genre_session_share": share_of(pairs.code(Song.GENRES), codes[Song.GENRES].codes[session]),
+        "language_session_share": share_of(
+            pairs.code(Song.LANGUAGE), codes[Song.LANGUAGE].codes[session]
+        ),
+    }
+
+
+def context_match(pairs: Pairs) -> Group:
+    """Whether the song carries the tag, language, era or region that the request names."""
+    context = pairs.state.query.context
+    asked = {"language": Song.LANGUAGE, "era": "era", "region": Song.REGION}
+    return {
+        "occasion_match": tag_match(pairs, Song.OCCASIONS, context.get("occasion")),
+        "mood_match": tag_match(pairs, Song.MOODS, context.get("mood")),
+        **{
+            f"asked_{key}_match": unknown(pairs)
+            if missing(context.get(key))
+            else pairs.code(name) == pairs.songs.codes[name].code_of.get(str(context[key]), -2)
+            for key, name in asked.items()
+        },
+    }
+
+
+def song_standing(pairs: Pairs) -> Group:
+    """How the song stands by itself and among listeners like this one."""
+    return {
+        "popularity_percentile": pairs.number(SongRow.POPULARITY_PERCENTILE),
+        "trend": pairs.number(SongRow.TREND),
+        "song_skip_share": pairs.number(SongRow.SKIP_SHARE),
+        "song_like_share": pairs.number(SongRow.LIKE_SHARE),
+        "age_days": pairs.number(SongRow.AGE_DAYS),
+        "duration_ms": pairs.number(Song.DURATION_MS),
+        "plays_per_listener": pairs.number(SongRow.PLAYS)
+        / np.maximum(pairs.number(SongRow.LISTENERS), 1),
+        "popularity_in_region": _local(
+            pairs, pairs.songs.region_popularity, pairs.songs.listener_regions, User.REGION
+        ),
+    }
+
+
+GROUPS: Final[tuple[Callable[[Pairs], Group], ...]] = (
+    session_state,
+    listener_state,
+    own_history,
+    own_session,
+    artists,
+    tastes,
+    nostalgia,
+    flow,
+    context_match,
+    song_standing,
+)
+
+
+def pair_features(pairs: Pairs) -> tuple[tuple[str, ...], FloatArray]:
+    """Return feature names and values, shape (n candidates, n features)."""
+    columns: Group = {}
+    for group in GROUPS:
+        columns.update(group(pairs))
+    matrix = np.empty((len(pairs.candidates), len(columns)), dtype=np.float32)
+    for i, values in enumerate(columns.values()):
+        matrix[:, i] = values
+    return tuple(columns), matrix
+
+
+def pair_names(songs: Catalogue) -> tuple[str, ...]:
+    """Return the names of the columns of `pair_features`."""
+    nobody = resolve(Query(ts=datetime.fromtimestamp(0, UTC)), songs)
+    names, _ = pair_features(Pairs(nobody, songs, np.empty(0, dtype=np.int32)))
+    return names
+
+
+def find(songs: IntArray, wanted: IntArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return for each wanted song its first position in `songs` and how often it comes there.
+
+    Where it never comes, the position means nothing.
+    """
+    order = np.argsort(songs, kind="stable")
+    left = np.searchsorted(songs, wanted, side="left", sorter=order)
+    right = np.searchsorted(songs, wanted, side="right", sorter=order)
+    first = order[np.minimum(left, max(len(songs) - 1, 0))] if len(songs) else left
+    return first, right - left
+
+
+def scatter(where: NDArray[np.bool_], values: NDArray[Any]) -> FloatArray:
+    """Return NaN everywhere but at `where`, which takes `values` in order."""
+    full = np.full(len(where), np.nan, dtype=np.float32)
+    full[where] = values
+    return full
+
+
+def share_of(codes: IntArray, session_codes: IntArray) -> FloatArray:
+    """Return the share of the session with each candidate's code; NaN where unknown."""
+    if len(session_codes) == 0:
+        return np.full(len(codes), np.nan, dtype=np.float32)
+    size = max(int(codes.max(initial=-1)), int(session_codes.max())) + 2
+    # Code -1 (absent) counts in the last place, and is then blanked.
+    counts = np.bincount(session_codes % size, minlength=size).astype(np.float32)
+    counts[-1] = np.nan
+    return (counts[codes] / len(session_codes)).astype(np.float32)
+
+
+def same_as_last(codes: IntArray, session_codes: IntArray) -> NDArray[Any]:
+    """Tell whether each candidate's code is that of the last song; NaN where unknown."""
+    if len(session_codes) == 0 or session_codes[-1] < 0:
+        return np.full(len(codes), np.nan, dtype=np.float32)
+    return codes == session_codes[-1]
+
+
+def tag_match(pairs: Pairs, name: str, tag: object) -> FloatArray:
+    """Return 1 or 0 for tagged songs, NaN for untagged ones or where nothing is asked."""
+    tags = pairs.songs.tags[name]
+    if missing(tag) or not tags.has.size:
+        return unknown(pairs)
+    rows = tags.has[pairs.candidates]
+    column = tags.code_of.get(str(tag))
+    match = np.zeros(len(rows), np.float32) if column is None else rows[:, column]
+    return np.where(rows.any(axis=1), match, np.nan)
+
+
+def audio_distance(pairs: Pairs, centre: Any, standardised: bool = False) -> FloatArray:
+    """Return the Euclidean distance in standardised audio features; NaN where unknown."""
+    if centre is None or len(centre) != pairs.songs.audio.shape[1]:
+        return unknown(pairs)
+    point = np.asarray(centre, dtype=np.float32)
+    if not standardised:
+        point = (point - pairs.songs.audio_mean) / pairs.songs.audio_spread
+    return np.sqrt(((pairs.songs.audio[pairs.candidates] - point) ** 2).sum(axis=1))
+
+
+def _local(pairs: Pairs, popularity: FloatArray, columns: dict[str, int], name: str) -> FloatArray:
+    column = columns.get(str(pairs.row.get(name)))
+    if column is None:
+        return unknown(pairs)
+    return np.log1p(popularity[pairs.candidates, column]).astype(np.float32)
+
+
+def _run_length(codes: IntArray) -> float:
+    """Return how many of the last songs in a row share the last one's code."""
+    if len(codes) == 0 or codes[-1] < 0:
+        return np.nan
+    different = np.flatnonzero(codes != codes[-1])
+    return float(len(codes) - 1 - different[-1]) if len(different) else float(len(codes))

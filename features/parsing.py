@@ -1,0 +1,138 @@
+"""Read a raw column, of whatever type the source has, as one of the contract's five types."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+TEXT = pa.string()
+TIME = pa.timestamp("us", "UTC")
+WHOLE = pa.int64()
+REAL = pa.float64()
+TEXTS = pa.list_(pa.string())
+
+
+def without_blanks(raw: pa.Array) -> pa.Array:
+    """Trim texts, and turn empty texts and NaN into nulls."""
+    if pa.types.is_floating(raw.type):
+        return pc.if_else(pc.is_nan(raw), pa.scalar(None, raw.type), raw)
+    if not _is_text(raw.type):
+        return raw
+    trimmed = pc.utf8_trim_whitespace(raw.cast(TEXT))
+    return pc.if_else(pc.equal(trimmed, ""), pa.scalar(None, TEXT), trimmed)
+
+
+def parse(raw: pa.Array, dtype: pa.DataType) -> pa.Array:
+    """Return the column as `dtype`, null where a value cannot be read as one.
+
+    Times are ISO 8601 (UTC if they name no zone) or unix seconds, milliseconds, microseconds or
+    nanoseconds; numbers are rounded where whole ones are wanted; lists in texts are `a|b`.
+    """
+    try:
+        return _PARSERS[dtype](raw)
+    except pa.ArrowException:
+        # A type that cannot mean this at all, such as a struct for a time.
+        return pa.nulls(len(raw), dtype)
+
+
+def _text(raw: pa.Array) -> pa.Array:
+    # Whole ids that passed through a float column, as pandas writes them beside nulls.
+    whole = pa.types.is_floating(raw.type) and pc.all(pc.equal(raw, pc.round(raw))).as_py()
+    return (raw.cast(WHOLE) if whole else raw).cast(TEXT)
+
+
+def _number(raw: pa.Array) -> pa.Array:
+    if not _is_text(raw.type):
+        return raw.cast(REAL, safe=False)
+    try:
+        return raw.cast(REAL)
+    except pa.ArrowInvalid:
+        return pa.array([_float(text) for text in raw.to_pylist()], REAL)
+
+
+def _float(text: str | None) -> float | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return None
+
+
+def _real(raw: pa.Array) -> pa.Array:
+    numbers = _number(raw)
+    return pc.if_else(pc.is_finite(numbers), numbers, pa.scalar(None, REAL))
+
+
+def _whole(raw: pa.Array) -> pa.Array:
+    if pa.types.is_integer(raw.type):
+        return raw.cast(WHOLE)
+    numbers = pc.round(_real(raw))
+    exact = pc.less(pc.abs(numbers), 2.0**53)
+    return pc.if_else(exact, numbers, pa.scalar(None, REAL)).cast(WHOLE)
+
+
+def _time(raw: pa.Array) -> pa.Array:
+    if pa.types.is_timestamp(raw.type):
+        aware = raw if raw.type.tz else pc.assume_timezone(raw, "UTC")
+        return aware.cast(TIME, safe=False)
+    if pa.types.is_date(raw.type):
+        return pc.assume_timezone(raw.cast(pa.timestamp("us")), "UTC")
+    numbers = _real(raw)
+    moments = _unix_time(numbers.to_numpy(zero_copy_only=False))
+    if not _is_text(raw.type) or not pc.any(pc.is_null(numbers)).as_py():
+        return moments
+    return pc.coalesce(moments, _iso_time(raw))
+
+
+def _iso_time(texts: pa.Array) -> pa.Array:
+    fast = pd.to_datetime(texts.to_pandas(), format="ISO8601", utc=True, errors="coerce")
+    moments = pa.array(fast).cast(TIME, safe=False)
+    if moments.null_count == texts.null_count:
+        return moments
+    # Pandas' nanoseconds end in 2262; a later time is a time all the same.
+    lost = moments.is_null().to_pylist()
+    late = [
+        _late_time(text) if is_lost else None
+        for text, is_lost in zip(texts.to_pylist(), lost, strict=True)
+    ]
+    return pc.coalesce(moments, pa.array(late, TIME))
+
+
+def _late_time(text: str | None) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(text or "")
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _unix_time(numbers: npt.NDArray[np.float64]) -> pa.Array:
+    """Read seconds, milliseconds, microseconds or nanoseconds; the size of a number tells which."""
+    size = np.abs(numbers)
+    factor = np.select([size < 1e11, size < 1e14, size < 1e17], [1e6, 1e3, 1.0], 1e-3)
+    micros = np.round(numbers * factor)
+    # Beyond the year 9999 a number is no time.
+    absent = ~(np.abs(micros) < 2.5e17)
+    return pa.array(np.where(absent, 0, micros).astype(np.int64), mask=absent).cast(TIME)
+
+
+def _texts(raw: pa.Array) -> pa.Array:
+    if not _is_text(raw.type):
+        return raw.cast(TEXTS)
+    return pc.split_pattern_regex(pc.utf8_trim(raw, "| "), r"\s*\|[\s|]*")
+
+
+def _is_text(dtype: pa.DataType) -> bool:
+    return bool(pa.types.is_string(dtype) or pa.types.is_large_string(dtype))
+
+
+_PARSERS: dict[pa.DataType, Callable[[pa.Array], pa.Array]] = {
+    TEXT: _text,
+    TIME: _time,
+    WHOLE: _whole,
+    REAL: _real,
+    TEXTS: _texts,
+}

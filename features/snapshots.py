@@ -1,0 +1,154 @@
+"""Write the features as of several moments, one Parquet file a feature view.
+
+`python -m features.snapshots --lake data/lake --phases data/phases.json --out data/features`
+"""
+
+import argparse
+import json
+import logging
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import ibis
+import ibis.expr.types as ir
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from features.columns import SONG_VIEWS, USER_VIEWS, Event, Song, User, UserRow
+from features.params import Params, load_params
+from features.paths import PROJECT, data_dir
+from features.songs import song_rows
+from features.users import user_rows
+
+log = logging.getLogger("features.snapshots")
+
+_READ = (Event.TS, Event.USER, Event.SONG, Event.SESSION, Event.ACTION, Event.PLAYED_MS)
+
+
+def snapshot_times(phases: dict[str, Any], per_phase: int) -> list[datetime]:
+    """Return when to take snapshots, in order of time.
+
+    Parameters
+    ----------
+    phases
+        `labels` and `test` as [start, end], and `as_of`, in ISO 8601.
+    per_phase
+        How many evenly spaced moments to add inside the labels and inside the test.
+
+    Examples
+    --------
+    >>> phases = {"labels": ["2024-01-01T00:00:00Z", "2024-01-03T00:00:00Z"],
+    ...           "test": ["2024-01-03T01:00:00Z", "2024-01-05T01:00:00Z"],
+    ...           "as_of": "2024-01-05T01:00:00Z"}
+    >>> [f"{time:%d %H}" for time in snapshot_times(phases, 1)]
+    ['01 00', '02 00', '03 01', '04 01', '05 01']
+    """
+    times = {_moment(phases["as_of"])}
+    for name in ("labels", "test"):
+        start, end = (_moment(text) for text in phases[name])
+        steps = range(per_phase + 1)
+        inside = (start + (end - start) * step / (per_phase + 1) for step in steps)
+        times.update(moment.replace(microsecond=0) for moment in inside)
+    return sorted(times)
+
+
+def write_snapshots(
+    lake: Path, out: Path, times: Sequence[datetime], params: Params
+) -> dict[str, int]:
+    """Write every view's rows as of every time, and return the number of rows by view.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the lake lacks events, users or songs.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    rows = dict.fromkeys((*USER_VIEWS, *SONG_VIEWS), 0)
+    with _tables(lake) as (events, users, songs), ExitStack() as stack:
+        writers: dict[str, pq.ParquetWriter] = {}
+        for as_of in tqdm(times, desc="snapshots", unit="snapshot"):
+            of_users = user_rows(events, users, songs, as_of, params)
+            of_songs = song_rows(events, users, songs, as_of, params)
+            tables = {
+                **_views(of_users, User.ID, USER_VIEWS, as_of),
+                **_views(of_songs, Song.ID, SONG_VIEWS, as_of),
+            }
+            for name, table in tables.items():
+                if name not in writers:
+                    path = out / f"{name}.parquet.part"
+                    writers[name] = stack.enter_context(pq.ParquetWriter(path, table.schema))
+                writers[name].write_table(table)
+                rows[name] += table.num_rows
+    for name in rows:
+        (out / f"{name}.parquet.part").replace(out / f"{name}.parquet")
+    return rows
+
+
+@contextmanager
+def _tables(lake: Path) -> Iterator[tuple[ir.Table, ir.Table, ir.Table]]:
+    """Yield the lake's events, users and songs as tables of a scratch database on disk."""
+    missing = [
+        name for name in ("events", "users.parquet", "songs.parquet") if not (lake / name).exists()
+    ]
+    if missing:
+        raise FileNotFoundError(f"{lake} lacks {missing}; run `python -m features.ingest`.")
+    with tempfile.TemporaryDirectory() as scratch:
+        connection = ibis.duckdb.connect(Path(scratch) / "lake.duckdb", memory_limit="2GB")
+        try:
+            events = connection.read_parquet(lake / "events" / "*" / "*.parquet").select(*_READ)
+            yield (
+                connection.create_table("events", events),
+                connection.create_table("users", connection.read_parquet(lake / "users.parquet")),
+                connection.create_table("songs", connection.read_parquet(lake / "songs.parquet")),
+            )
+        finally:
+            connection.disconnect()
+
+
+def _views(
+    rows: ir.Table, owner: str, views: dict[str, tuple[str, ...]], as_of: datetime
+) -> dict[str, pa.Table]:
+    """Compute the rows and cut them into one table a view, sorted by owner."""
+    table = rows.order_by(owner).to_pyarrow()
+    moment = pa.array([as_of] * table.num_rows, pa.timestamp("us", "UTC"))
+    table = table.append_column(UserRow.TS, moment)
+    return {name: table.select([owner, UserRow.TS, *columns]) for name, columns in views.items()}
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(UTC)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--lake", type=Path, default=data_dir() / "lake")
+    parser.add_argument("--phases", type=Path, default=data_dir() / "phases.json")
+    parser.add_argument("--out", type=Path, default=data_dir() / "features")
+    parser.add_argument("--params", type=Path, default=PROJECT / "params.yaml")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Read the phases, write the snapshots and say what was written."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    arguments = _arguments()
+    params = load_params(arguments.params)
+    phases = json.loads(arguments.phases.read_text(encoding="utf-8"))
+    times = snapshot_times(phases, params.features.snapshots_per_phase)
+    rows = write_snapshots(arguments.lake, arguments.out, times, params)
+    for name, count in rows.items():
+        log.info(
+            "wrote %s rows of %s snapshots to %s",
+            count,
+            len(times),
+            arguments.out / f"{name}.parquet",
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""Bring your own events, songs and users as CSV, gzipped CSV or Parquet."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+
+from features.columns import Action, Event, Song, User
+from features.lake import EVENTS, SONGS, USERS
+from features.sources.batch import Batch
+from features.sources.reading import SUFFIXES, read_table
+
+_COLUMNS = {EVENTS: Event.ORDER, USERS: User.ORDER, SONGS: Song.ORDER}
+_NEEDED = {EVENTS: (Event.TS, Event.USER, Event.SONG), USERS: (User.ID,), SONGS: (Song.ID,)}
+# Two independent 64-bit hashes: an accidental collision would pass for a duplicate.
+_HASH_KEYS = ("segue event id 1", "segue event id 2")
+
+
+@dataclass(frozen=True)
+class Files:
+    """A folder with `events.*`, and `songs.*` and `users.*` if there are any.
+
+    Each may be one file (`events.csv`), several (`events-1.csv`, `events-2.csv`), or a folder
+    (`events/`).
+
+    Parameters
+    ----------
+    path
+        The folder.
+    columns
+        For `events`, `songs` and `users`: our column name to the name in the files, where they
+        differ.
+    """
+
+    path: Path
+    columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def files(self) -> list[Path]:
+        """Return all files that will be read; `FileNotFoundError` if there are no events."""
+        _check_mapping(self.columns)
+        events = find(self.path, EVENTS)
+        if not events:
+            raise FileNotFoundError(
+                f"{self.path} holds no events; expected {EVENTS}.* or {EVENTS}/ as {SUFFIXES}."
+            )
+        return [*events, *find(self.path, USERS), *find(self.path, SONGS)]
+
+    def events(self) -> Iterator[Batch]:
+        """Yield the events; without ids they get one made of their content."""
+        for batch in self._read(EVENTS):
+            yield replace(batch, rows=_completed(batch.rows)) if batch.rows.num_columns else batch
+
+    def users(self) -> Iterator[Batch]:
+        """Yield the listeners, if there is such a file."""
+        return self._read(USERS)
+
+    def songs(self) -> Iterator[Batch]:
+        """Yield the songs, if there is such a file."""
+        return self._read(SONGS)
+
+    def _read(self, table: str) -> Iterator[Batch]:
+        for path in find(self.path, table):
+            for batch in read_table(path):
+                yield _renamed(batch, table, self.columns.get(table, {}))
+
+
+def find(folder: Path, table: str) -> list[Path]:
+    """Return the files of one table, sorted by path; `FileNotFoundError` without the folder."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder {folder}; give the folder that holds {table}.")
+    patterns = (f"{table}.*", f"{table}-*", f"{table}/**/*")
+    found = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
+    return sorted(path for path in found if path.name.endswith(SUFFIXES))
+
+
+def _check_mapping(columns: Mapping[str, Mapping[str, str]]) -> None:
+    for table, names in columns.items():
+        if table not in _COLUMNS:
+            raise ValueError(f"source.columns names {table!r}; it may hold {sorted(_COLUMNS)}.")
+        if unknown := set(names) - set(_COLUMNS[table]):
+            raise ValueError(
+                f"source.columns.{table} maps {sorted(unknown)}, which the contract does not have; "
+                f"its columns are {list(_COLUMNS[table])}."
+            )
+
+
+def _renamed(batch: Batch, table: str, names: Mapping[str, str]) -> Batch:
+    """Bring a batch under the contract's column names; a file that broke has no columns."""
+    theirs = batch.raw.column_names
+    if not theirs:
+        return batch
+    needed = {ours: names.get(ours, ours) for ours in {*_NEEDED[table], *names}}
+    if missing := sorted(set(needed.values()) - set(theirs)):
+        raise ValueError(
+            f"{batch.file} lacks the columns {missing}; it has {theirs}. "
+            f"Say in source.columns.{table} what they are called there."
+        )
+    chosen = {ours: names.get(ours, ours) for ours in _COLUMNS[table]}
+    rows = {
+        ours: batch.raw.column(theirs.index(name))
+        for ours, name in chosen.items()
+        if name in theirs
+    }
+    return replace(batch, rows=pa.table(rows))
+
+
+def _completed(rows: pa.Table) -> pa.Table:
+    """Add what may be left out of events: an id, and the action of a plain listening log."""
+    if Event.ID not in rows.column_names:
+        rows = rows.append_column(Event.ID, pa.array(_row_hashes(rows), pa.string()))
+    if Event.ACTION not in rows.column_names:
+        rows = rows.append_column(Event.ACTION, pa.repeat(pa.scalar(Action.PLAY), rows.num_rows))
+    return rows
+
+
+def _row_hashes(rows: pa.Table) -> pd.Series:
+    texts = rows.cast(pa.schema([(name, pa.string()) for name in rows.column_names])).to_pandas()
+    first, second = (
+        pd.util.hash_pandas_object(texts, index=False, hash_key=key).map("{:016x}".format)
+        for key in _HASH_KEYS
+    )
+    return first + second

@@ -1,0 +1,128 @@
+"""A query resolved against a catalogue: everything as dense indices and plain arrays."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.catalogue import Catalogue, FloatArray, IntArray
+from features.columns import Action, Song, UserRow
+from features.params import SIGNALS, SignalName
+from features.query import Query, SessionEvent
+
+HISTORY_COLUMN: dict[SignalName, str] = {
+    "like": UserRow.HISTORY_LIKE,
+    "playlist": UserRow.HISTORY_PLAYLIST,
+    "skip": UserRow.HISTORY_SKIP,
+    "listen": UserRow.HISTORY_LISTEN,
+}
+USUAL_SONG_MS = 240_000
+
+
+@dataclass(frozen=True)
+class State:
+    """What is known of a listener at the moment of a query.
+
+    `session` and `history` hold dense song indices; the session in order of play, the history
+    latest first, without songs that the catalogue lacks. Signal values are aligned with them.
+    """
+
+    query: Query
+    ts_us: int
+    session: IntArray
+    session_values: dict[SignalName, FloatArray]
+    skipped: NDArray[np.bool_]
+    history: IntArray
+    history_last_us: NDArray[np.int64]
+    history_values: dict[SignalName, FloatArray]
+    unknown_songs: tuple[str, ...]
+
+    def seeds(self, count: int) -> IntArray:
+        """Return the songs to continue from, latest first: the session's, else the history's."""
+        if len(self.session):
+            return self.session[::-1][:count]
+        return self.history[:count]
+
+    def observed(self, signal: SignalName) -> tuple[IntArray, FloatArray]:
+        """Return songs and values of one signal, history and session together, values > 0."""
+        songs = np.concatenate([self.history, self.session])
+        values = np.concatenate([self.history_values[signal], self.session_values[signal]])
+        return songs[values > 0], values[values > 0]
+
+
+def resolve(query: Query, songs: Catalogue) -> State:
+    """Look the query's songs up and value its session by the signals' definitions."""
+    session = songs.indices([event.song_id for event in query.session])
+    known = session >= 0
+    duration = np.where(known, songs.numbers[Song.DURATION_MS][session], np.nan)
+    values = session_values(query.session, duration)
+    history = songs.indices(_list(query.user, UserRow.HISTORY_SONGS))
+    kept = history >= 0
+    listening = np.array([e.action in Action.LISTENINGS for e in query.session], dtype=np.bool_)
+    played = known & listening
+    return State(
+        query=query,
+        ts_us=int(query.ts.timestamp() * 1_000_000),
+        session=session[played],
+        session_values={name: _by_song(session, values[name], played) for name in SIGNALS},
+        skipped=np.array([e.action == Action.SKIP for e in query.session], dtype=np.bool_)[played],
+        history=history[kept],
+        history_last_us=_array(query.user, UserRow.HISTORY_LAST_TS, kept, np.int64),
+        history_values={
+            name: _array(query.user, column, kept, np.float32)
+            for name, column in HISTORY_COLUMN.items()
+        },
+        unknown_songs=tuple(
+            event.song_id for event, ok in zip(query.session, known, strict=True) if not ok
+        ),
+    )
+
+
+def session_values(
+    events: tuple[SessionEvent, ...], duration_ms: FloatArray
+) -> dict[SignalName, FloatArray]:
+    """Value each event of a running session as `features.signals` values it offline.
+
+    `duration_ms` is aligned with the events, NaN where unknown.
+    """
+    action = np.array([event.action for event in events], dtype=np.str_)
+    played = np.array(
+        [np.nan if e.played_ms is None else e.played_ms for e in events], dtype=np.float32
+    )
+    listening = np.isin(action, Action.LISTENINGS)
+    heard = played / np.where(np.isnan(duration_ms), USUAL_SONG_MS, duration_ms)
+    heard = np.minimum(np.where(np.isnan(heard), action == Action.PLAY, heard), 1.0)
+    exact = ~np.isnan(duration_ms) & ~np.isnan(played)
+    missed = np.where(exact, 1.0 - heard, action == Action.SKIP)
+    return {
+        "like": (action == Action.LIKE).astype(np.float32),
+        "playlist": (action == Action.PLAYLIST_ADD).astype(np.float32),
+        "skip": np.where(listening, missed, 0.0).astype(np.float32),
+        "listen": np.where(listening, heard, 0.0).astype(np.float32),
+    }
+
+
+def _by_song(session: IntArray, values: FloatArray, played: NDArray[np.bool_]) -> FloatArray:
+    """Credit each played song with all values of its events, once, at its last listening."""
+    total = np.zeros(len(session), dtype=np.float32)
+    last = {int(song): i for i, song in enumerate(session) if played[i]}
+    for song, value in zip(session, values, strict=True):
+        if int(song) in last:
+            total[last[int(song)]] += value
+    return total[played]
+
+
+def _list(row: Mapping[str, Any], name: str) -> list[Any]:
+    value = row.get(name)
+    return [] if value is None else list(value)
+
+
+def _array(row: Mapping[str, Any], name: str, kept: NDArray[np.bool_], dtype: type) -> NDArray[Any]:
+    """Return an aligned list as an array; an absent signal becomes zeros."""
+    values = _list(row, name)
+    array: NDArray[Any] = (
+        np.asarray(values, dtype=dtype) if values else np.zeros(len(kept), dtype=dtype)
+    )
+    return np.nan_to_num(array)[kept]

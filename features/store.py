@@ -1,0 +1,270 @@
+"""The feature store: point-in-time rows for training, the latest rows for serving.
+
+Besides `features/repo` the only place that knows Feast. All of it is local: DuckDB over
+Parquet files offline, SQLite online. From the command line:
+
+    python -m features.store apply
+    python -m features.store materialize --until 2024-03-01T00:00:00Z
+    python -m features.store lookup --user U1
+    python -m features.store historical --user U1 --at 2024-02-01T12:00:00Z
+"""
+
+import argparse
+import runpy
+import sys
+import warnings
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+from feast import Entity, FeatureService, FeatureStore, FeatureView, RepoConfig
+from feast.types import Array
+
+from features.columns import FEATURE_SERVICE, SONG_VIEWS, USER_VIEWS, Song, User, UserRow
+from features.paths import data_dir
+
+# Importing Feast shows all deprecations; of this one, Ibis 12 calling what DuckDB 2 renamed, the
+# reader of a row has no use.
+warnings.filterwarnings("ignore", "fetch_arrow_table", DeprecationWarning)
+
+Row = dict[str, Any]
+REPO = Path(__file__).resolve().parent / "repo"
+_VIEWS = {User.ID: USER_VIEWS, Song.ID: SONG_VIEWS}
+_BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def historical_user_rows(entities: pd.DataFrame) -> pd.DataFrame:
+    """Return each listener's features as of each row's own moment.
+
+    Parameters
+    ----------
+    entities
+        user_id (strings) and event_timestamp (with a time zone); rows may repeat.
+
+    Returns
+    -------
+    pd.DataFrame
+        The two columns and every user feature, row by row as `entities` with its index. A row
+        holds the latest snapshot at or before its moment, which in turn read only earlier
+        events. Integers come as floats, lists as arrays; a listener without a snapshot by
+        then has the defaults: NaN, NaT or None, and empty lists.
+
+    Raises
+    ------
+    ValueError
+        If a column is missing or the moments have no time zone.
+    """
+    return _historical_rows(User.ID, entities)
+
+
+def historical_song_rows(entities: pd.DataFrame) -> pd.DataFrame:
+    """Return each song's features as of each row's own moment; see `historical_user_rows`."""
+    return _historical_rows(Song.ID, entities)
+
+
+def online_user_row(user_id: str) -> Row:
+    """Return a listener's features as last materialised, by name.
+
+    An unknown listener has the same keys: None, and [] for lists.
+
+    Raises
+    ------
+    FileNotFoundError
+        If nothing was materialised yet.
+    """
+    return online_user_rows([user_id])[0]
+
+
+def online_user_rows(user_ids: Sequence[str]) -> list[Row]:
+    """Return several listeners' rows in the order asked; see `online_user_row`."""
+    return _online_rows(User.ID, user_ids)
+
+
+def online_song_rows(song_ids: Sequence[str]) -> list[Row]:
+    """Return several songs' rows in the order asked; see `online_user_row`."""
+    return _online_rows(Song.ID, song_ids)
+
+
+def apply() -> list[str]:
+    """Register the definitions of `features/repo`, and return the names of what is registered."""
+    return _apply(_config(_online_path()))
+
+
+def materialize(until: datetime) -> Path:
+    """Make the online store hold the full state at a moment: each key's latest row by then.
+
+    The new store is built beside the old one and takes its place at once: readers see the old
+    state or the new one, and materialising to an earlier moment goes back to it.
+
+    Returns
+    -------
+    Path
+        The SQLite file written.
+
+    Raises
+    ------
+    ValueError
+        If `until` has no time zone.
+    """
+    if until.tzinfo is None:
+        raise ValueError(f"`until` ({until.isoformat()}) has no time zone; pass it in UTC.")
+    online = _online_path()
+    part = online.with_name(f"{online.name}.part")
+    part.unlink(missing_ok=True)
+    config = _config(part)
+    _apply(config)
+    # The interval is explicit: `apply` forgets how far an incremental run had come.
+    FeatureStore(config=config).materialize(_BEGINNING, until.astimezone(UTC))
+    return part.replace(online)
+
+
+def _historical_rows(owner: str, entities: pd.DataFrame) -> pd.DataFrame:
+    keys = _checked_keys(owner, entities)
+    store = FeatureStore(config=_config(_online_path()))
+    references, lists = _references(store, owner)
+    # Feast gives one row for each distinct pair, in an order of its own.
+    job = store.get_historical_features(keys.drop_duplicates(ignore_index=True), references)
+    found = job.to_arrow().to_pandas()
+    found[UserRow.TS] = found[UserRow.TS].astype(keys.dtypes[UserRow.TS])
+    rows = keys.merge(found, how="left", on=[owner, UserRow.TS], validate="many_to_one")
+    for name in lists:
+        rows[name] = _filled(rows[name])
+    for name in rows.select_dtypes("datetime").columns.astype(str):
+        rows[name] = rows[name].dt.tz_localize(UTC)
+    columns = [name for names in _VIEWS[owner].values() for name in names]
+    return rows[[owner, UserRow.TS, *columns]].set_index(entities.index)
+
+
+def _checked_keys(owner: str, entities: pd.DataFrame) -> pd.DataFrame:
+    missing = {owner, UserRow.TS} - set(entities.columns)
+    if missing:
+        raise ValueError(f"The entities lack {sorted(missing)}; pass {owner} and {UserRow.TS}.")
+    moments = entities[UserRow.TS]
+    if not isinstance(moments.dtype, pd.DatetimeTZDtype):
+        raise ValueError(f"`{UserRow.TS}` is {moments.dtype}; pass moments with a time zone.")
+    # Rounding down keeps a moment from reaching a later snapshot.
+    exact = moments.dt.tz_convert(UTC).dt.floor("us").astype("datetime64[us, UTC]")
+    return pd.DataFrame({owner: entities[owner], UserRow.TS: exact}).reset_index(drop=True)
+
+
+def _filled(lists: pd.Series) -> pd.Series:
+    values = np.empty(len(lists), dtype=object)
+    for place, value in enumerate(lists):
+        values[place] = value if isinstance(value, np.ndarray) else np.empty(0)
+    return pd.Series(values, index=lists.index)
+
+
+def _online_rows(owner: str, ids: Sequence[str]) -> list[Row]:
+    path = _online_path()
+    if not path.exists():
+        raise FileNotFoundError(
+            f"There is no online store at {path}; run `python -m features.store materialize`."
+        )
+    store, references, lists = _reader(owner, path, path.stat().st_ino)
+    columns = store.get_online_features(references, [{owner: key} for key in ids]).to_dict()
+    for name in lists:
+        columns[name] = [[] if value is None else value for value in columns[name]]
+    names = (owner, *(name for view in _VIEWS[owner].values() for name in view))
+    return [{name: columns[name][place] for name in names} for place in range(len(ids))]
+
+
+@lru_cache(maxsize=4)
+def _reader(owner: str, path: Path, inode: int) -> tuple[FeatureStore, list[str], list[str]]:
+    """Return an open store; `inode` tells a newly materialised file from the one it replaced."""
+    store = FeatureStore(config=_config(path))
+    return store, *_references(store, owner)
+
+
+def _references(store: FeatureStore, owner: str) -> tuple[list[str], list[str]]:
+    """Return `view:feature` for the service's features of an owner, and the names of the lists."""
+    service = store.get_feature_service(FEATURE_SERVICE)
+    views = [view for view in service.feature_view_projections if view.name in _VIEWS[owner]]
+    features = [(view.name, feature) for view in views for feature in view.features]
+    lists = [feature.name for _, feature in features if isinstance(feature.dtype, Array)]
+    return [f"{view}:{feature.name}" for view, feature in features], lists
+
+
+def _apply(config: RepoConfig) -> list[str]:
+    # Run, not imported: the definitions name files under the data folder of this moment.
+    named = runpy.run_path(str(REPO / "definitions.py")).values()
+    kinds = (Entity, FeatureView, FeatureService)
+    objects = [thing for thing in named if isinstance(thing, kinds)]
+    FeatureStore(config=config).apply(objects)
+    return [thing.name for thing in objects]
+
+
+def _online_path() -> Path:
+    return data_dir() / "feast" / "online.db"
+
+
+def _config(online: Path) -> RepoConfig:
+    """Return the repo's configuration with its files below the data folder."""
+    settings = yaml.safe_load((REPO / "feature_store.yaml").read_text(encoding="utf-8"))
+    online.parent.mkdir(parents=True, exist_ok=True)
+    settings["registry"]["path"] = str(online.with_name("registry.db"))
+    settings["online_store"]["path"] = str(online)
+    return RepoConfig(**settings)
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Apply, fill and read the feature store.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("apply", help="register the definitions of features/repo")
+    fill = commands.add_parser("materialize", help="fill the online store")
+    fill.add_argument("--until", type=_moment, required=True, help="ISO 8601, UTC if no zone")
+    lookup = commands.add_parser("lookup", help="read the online store")
+    past = commands.add_parser("historical", help="read the features as of a moment")
+    past.add_argument("--at", type=_moment, required=True, help="ISO 8601, UTC if no zone")
+    for command in (lookup, past):
+        key = command.add_mutually_exclusive_group(required=True)
+        key.add_argument("--user", help="a user_id")
+        key.add_argument("--song", help="a song_id")
+    return parser.parse_args()
+
+
+def _looked_up(arguments: argparse.Namespace) -> Row:
+    of_user = arguments.user is not None
+    owner, key = (User.ID, arguments.user) if of_user else (Song.ID, arguments.song)
+    if arguments.command == "lookup":
+        return _online_rows(owner, [key])[0]
+    entities = pd.DataFrame({owner: [key], UserRow.TS: pd.to_datetime([arguments.at])})
+    return dict(_historical_rows(owner, entities).iloc[0])
+
+
+def main() -> None:
+    """Run one command and print what it did or found."""
+    arguments = _arguments()
+    if arguments.command == "apply":
+        lines = [f"registered {name}" for name in apply()]
+    elif arguments.command == "materialize":
+        lines = [
+            f"wrote the state at {arguments.until.isoformat()} to {materialize(arguments.until)}"
+        ]
+    else:
+        row = _looked_up(arguments)
+        lines = [f"{name:<24} {_shown(value)}" for name, value in row.items()]
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _shown(value: object, length: int = 8) -> str:
+    if not isinstance(value, list | np.ndarray):
+        return str(value)
+    parts = [
+        f"{part:.4g}" if isinstance(part, float | np.floating) else str(part) for part in value
+    ]
+    rest = f", ... {len(parts)} in all" if len(parts) > length else ""
+    return f"[{', '.join(parts[:length])}{rest}]"
+
+
+if __name__ == "__main__":
+    main()

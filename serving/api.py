@@ -1,0 +1,188 @@
+"""What the HTTP API takes and returns. Unknown fields are refused by name."""
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+Id = Annotated[str, Field(min_length=1, max_length=256)]
+Word = Annotated[str, Field(min_length=1, max_length=64)]
+Era = Annotated[str, Field(pattern=r"^[12][0-9]{2}0$", description="A decade, such as 1990.")]
+Actions = Literal["play", "skip", "like", "unlike", "playlist_add", "playlist_remove", "dislike"]
+
+MAX_SESSION: Final = 500
+MAX_EXCLUDED: Final = 10_000
+MAX_SONGS: Final = 100
+DAY_MS: Final = 86_400_000
+
+EXAMPLE: Final[dict[str, Any]] = {
+    "user_id": None,
+    "profile": {"birth_year": 1994, "region": "Europe", "languages": ["en", "de"]},
+    "session": [
+        {"song_id": "s0000012", "action": "play", "played_ms": 201000},
+        {"song_id": "s0000345", "action": "skip", "played_ms": 9000},
+    ],
+    "context": {"occasion": "party", "mood": "happy", "device": "phone"},
+    "exclude": ["s0000012"],
+    "k": 10,
+    "explain": True,
+}
+ANSWER: Final[dict[str, Any]] = {
+    "request_id": "6f0c3a5e0d8f4c6f9a55f3f5f1f0f6a1",
+    "model_version": "20240301T000000",
+    "variant": "ranker",
+    "degraded": [],
+    "unknown_songs": [],
+    "songs": [
+        {
+            "song_id": "s0000078",
+            "title": "Paper Lanterns",
+            "artists": ["The Night Ferry"],
+            "score": 1.87,
+            "p_like": 0.12,
+            "sources": ["transitions", "listen"],
+            "reasons": ["For party", "More by The Night Ferry"],
+        }
+    ],
+}
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class SessionAction(_Request):
+    """One action of the running session."""
+
+    song_id: Id
+    action: Actions = "play"
+    played_ms: Annotated[int, Field(ge=0, le=DAY_MS)] | None = None
+
+
+class Profile(_Request):
+    """What newcomers say of themselves; fills what is not known of the listener."""
+
+    birth_year: Annotated[int, Field(ge=1900, le=2100)] | None = None
+    country: Word | None = None
+    region: Word | None = None
+    utc_offset_minutes: Annotated[int, Field(ge=-720, le=840)] | None = None
+    languages: Annotated[list[Word], Field(max_length=20)] = []
+    favourite_artists: Annotated[list[Id], Field(max_length=100)] = []
+
+
+class Context(_Request):
+    """The moment: what for, in which mood, when. `ts` is now where it is not given."""
+
+    occasion: Word | None = None
+    mood: Word | None = None
+    activity: Word | None = None
+    device: Word | None = None
+    language: Word | None = None
+    era: Era | None = None
+    region: Word | None = None
+    ts: AwareDatetime | None = None
+
+
+class RecommendRequest(_Request):
+    """A listener, their session so far and the moment."""
+
+    model_config = ConfigDict(json_schema_extra={"example": EXAMPLE})
+
+    user_id: Id | None = None
+    profile: Profile | None = None
+    session: Annotated[list[SessionAction], Field(max_length=MAX_SESSION)] = []
+    context: Context | None = None
+    exclude: Annotated[list[Id], Field(max_length=MAX_EXCLUDED)] = []
+    k: Annotated[int, Field(ge=1, le=MAX_SONGS)] = 10
+    explain: bool = False
+    allow_repeats: bool = False
+
+
+class SongName(BaseModel):
+    """A song as a listener knows it; `title` is null where the source has none."""
+
+    song_id: str
+    title: str | None
+    artists: list[str]
+
+
+class RecommendedSong(SongName):
+    """One song of an answer; `sources` and `reasons` are filled on `explain`."""
+
+    score: float
+    p_like: float | None
+    sources: list[str]
+    reasons: list[str]
+
+
+class RecommendResponse(BaseModel):
+    """An answer, best song first. `degraded` names what could not be used for it."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"example": ANSWER}, protected_namespaces=(), frozen=True
+    )
+
+    request_id: str
+    model_version: str
+    variant: Literal["ranker"]
+    degraded: list[str]
+    unknown_songs: list[str]
+    songs: list[RecommendedSong]
+
+
+class FoundSong(SongName):
+    """A song that a search found."""
+
+
+class Search(BaseModel):
+    """Songs found, those where a name begins with the words first, then by popularity."""
+
+    songs: list[FoundSong]
+
+
+class SimilarSong(SongName):
+    """A song and how near it is."""
+
+    score: float
+
+
+class Similar(BaseModel):
+    """Songs like one song. `by` is the model that said so: `listen`, `together` or `none`."""
+
+    song_id: str
+    by: Literal["listen", "together", "none"]
+    songs: list[SimilarSong]
+
+
+class Listener(BaseModel):
+    """A listener that the page offers."""
+
+    user_id: str
+    label: str
+
+
+class Listeners(BaseModel):
+    """Some known listeners, to try the service with."""
+
+    listeners: list[Listener]
+
+
+class Vocabulary(BaseModel):
+    """The words that the catalogue knows, for context and profile."""
+
+    occasion: list[str]
+    mood: list[str]
+    era: list[str]
+    language: list[str]
+    region: list[str]
+
+
+class Status(BaseModel):
+    """What is being served."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    model_version: str
+    as_of: str | None
+    feature_service: str | None
+    songs: int
+    vocabulary: Vocabulary

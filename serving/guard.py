@@ -1,0 +1,71 @@
+"""Refuses bodies that are too large or not JSON before anything reads them."""
+
+from typing import Final
+
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+MAX_BYTES: Final = 4 * 1024 * 1024
+JSON: Final = "application/json"
+
+
+class BodyGuard:
+    """ASGI middleware: POST bodies are JSON of at most `limit` bytes, else 415 or 413."""
+
+    def __init__(self, app: ASGIApp, limit: int = MAX_BYTES) -> None:
+        self.app = app
+        self.limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a refused body, pass everything else on."""
+        if scope["type"] != "http" or scope["method"] != "POST":
+            await self.app(scope, receive, send)
+            return
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        kind = headers.get(b"content-type", JSON).split(";")[0].strip().lower()
+        length = headers.get(b"content-length", "0")
+        if kind != JSON:
+            refusal = refused(415, f"content-type: send the body as {JSON}, not {kind!r}.")
+        elif length.isdecimal() and int(length) > self.limit:
+            refusal = self._too_large()
+        else:
+            # Read whole here: a body of no stated length shows its size only by arriving.
+            messages = await read(receive, self.limit)
+            if messages is not None:
+                await self.app(scope, replayed(messages, receive), send)
+                return
+            refusal = self._too_large()
+        await refusal(scope, receive, send)
+
+    def _too_large(self) -> JSONResponse:
+        return refused(413, f"The body is larger than {self.limit} bytes; send a shorter one.")
+
+
+async def read(receive: Receive, limit: int) -> list[Message] | None:
+    """Return the messages of a body, None where it is longer than `limit` bytes."""
+    messages: list[Message] = []
+    size = 0
+    while True:
+        message = await receive()
+        messages.append(message)
+        size += len(message.get("body", b""))
+        if size > limit:
+            return None
+        if not message.get("more_body", False):
+            return messages
+
+
+def replayed(messages: list[Message], receive: Receive) -> Receive:
+    """Return a `receive` that gives these messages first, then what follows them."""
+    waiting = iter(messages)
+
+    async def replay() -> Message:
+        message = next(waiting, None)
+        return await receive() if message is None else message
+
+    return replay
+
+
+def refused(status: int, error: str) -> JSONResponse:
+    """Return an error answer in the shape of BentoML's own."""
+    return JSONResponse({"error": error}, status_code=status)

@@ -1,0 +1,113 @@
+"""The bundle in use, and its exchange for a newer one while requests go on."""
+
+import logging
+import threading
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from pydantic import ValidationError
+
+from features.query import Query, SessionEvent
+from serving.api import Listener, Listeners
+from serving.bundle import BundleError
+from serving.lookup import Lookup, lookup
+from serving.recommender import Recommender
+
+log = logging.getLogger("serving.live")
+
+LISTENERS: Final = "listeners.json"
+EVERY_SECONDS: Final = 1.0
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """One bundle, ready to answer. A request keeps one of these for its whole answer."""
+
+    folder: Path
+    recommender: Recommender
+    lookup: Lookup
+    listeners: tuple[Listener, ...]
+
+
+@dataclass
+class Live:
+    """Holds what is loaded from `folder`, which may be a link that moves to other bundles."""
+
+    folder: Path
+    current: Loaded
+    _refused: Path | None = field(default=None, repr=False)
+
+    @classmethod
+    def open(cls, folder: Path) -> "Live":
+        """Load the bundle at `folder`.
+
+        Raises
+        ------
+        BundleError
+            If there is none, or it cannot be used; the message says why and what to do.
+        """
+        return cls(folder, load(folder))
+
+    def refresh(self) -> bool:
+        """Load the bundle that `folder` now leads to, if another; tell whether it is in use.
+
+        A bundle that cannot be used is logged and left alone until the link moves again.
+        """
+        target = self.folder.resolve()
+        if target == self.current.folder:
+            self._refused = None
+            return False
+        if target == self._refused:
+            return False
+        try:
+            loaded = load(target)
+        except BundleError as error:
+            self._refused = target
+            log.error("Stays with %s: %s", self.current.recommender.version, error)
+            return False
+        log.info("From %s to %s", self.current.recommender.version, loaded.recommender.version)
+        self.current, self._refused = loaded, None
+        return True
+
+    def watch(self, stopped: threading.Event, seconds: float = EVERY_SECONDS) -> None:
+        """Refresh until `stopped` is set."""
+        while not stopped.wait(seconds):
+            self.refresh()
+
+
+def load(folder: Path) -> Loaded:
+    """Load and try out a bundle; every fault becomes a `BundleError`."""
+    target = folder.resolve()
+    try:
+        recommender = Recommender.load(target)
+        loaded = Loaded(target, recommender, lookup(recommender.retrieval), _listeners(target))
+        _try_out(loaded)
+    except BundleError:
+        raise
+    except Exception as error:
+        raise BundleError(
+            f"The bundle {target} cannot be used ({type(error).__name__}: {error}); "
+            "train and deploy it again with `make pipeline`."
+        ) from error
+    return loaded
+
+
+def _try_out(loaded: Loaded) -> None:
+    """Answer a query before the bundle is in use: it shows faults and fills the caches."""
+    songs = loaded.recommender.retrieval.songs
+    session = (SessionEvent(str(songs.ids[0])),)
+    for query in (Query(ts=datetime.now(UTC)), Query(ts=datetime.now(UTC), session=session)):
+        loaded.recommender.recommend(query, k=5, explain=True)
+    loaded.lookup.similar(0, k=5)
+
+
+def _listeners(folder: Path) -> tuple[Listener, ...]:
+    path = folder / LISTENERS
+    if not path.exists():
+        return ()
+    try:
+        return tuple(Listeners.model_validate_json(path.read_bytes()).listeners)
+    except ValidationError as error:
+        raise BundleError(f"{path} is not a list of listeners: {error}") from error

@@ -1,0 +1,137 @@
+"""The recommender: a plain object that answers queries from a bundle.
+
+Evaluation, batch and service all call `Recommender.recommend_many` or `recommend`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from features.catalogue import FloatArray
+from features.query import Query
+from features.state import State, resolve
+from serving.bundle import load_ranker, load_retrieval, read_manifest
+from serving.ranker import Ranker
+from serving.reasons import reasons
+from serving.retrieval import Pool, Retrieval
+from serving.scores import best
+
+PREDICT_ROWS: Final = 20_000
+
+
+@dataclass(frozen=True)
+class RankedSong:
+    """One song of an answer. `sources` are the generators that proposed it, best rank first."""
+
+    song_id: str
+    score: float
+    p_like: float | None
+    sources: tuple[str, ...]
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Slate:
+    """An answer, best song first, and the session's song ids that the catalogue lacks."""
+
+    songs: tuple[RankedSong, ...]
+    unknown_songs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A query on its way: resolved, with its pool and the ranker's input."""
+
+    state: State
+    pool: Pool
+    features: FloatArray
+
+
+@dataclass(frozen=True)
+class Recommender:
+    """Retrieval and ranker of one bundle."""
+
+    retrieval: Retrieval
+    ranker: Ranker
+    manifest: dict[str, Any]
+
+    @classmethod
+    def load(cls, folder: Path) -> "Recommender":
+        """Read and check a bundle.
+
+        Raises
+        ------
+        BundleError
+            If it is missing, damaged or made for other features.
+        """
+        manifest = read_manifest(folder)
+        retrieval = load_retrieval(folder)
+        return cls(retrieval, load_ranker(folder, retrieval.feature_names), manifest)
+
+    @property
+    def version(self) -> str:
+        """The bundle's version."""
+        return str(self.manifest["version"])
+
+    def recommend(self, query: Query, k: int, explain: bool = False) -> Slate:
+        """Answer one query with at most `k` songs."""
+        return self.answer(self.prepare(query), k, explain)
+
+    def answer(self, prepared: Prepared, k: int, explain: bool = False) -> Slate:
+        """Order a prepared query's pool and return its first `k` songs."""
+        return self._slate(prepared, self.ranker.scores(prepared.features), k, explain)
+
+    def recommend_many(self, queries: Sequence[Query], k: int, threads: int = 2) -> list[Slate]:
+        """Answer many queries; the ranker sees them in large blocks, the answers are the same."""
+        slates: list[Slate] = []
+        waiting: list[Prepared] = []
+        rows = 0
+        for query in queries:
+            waiting.append(self.prepare(query))
+            rows += len(waiting[-1].features)
+            if rows >= PREDICT_ROWS:
+                slates += self._answer(waiting, k, threads)
+                waiting, rows = [], 0
+        return slates + self._answer(waiting, k, threads)
+
+    def prepare(self, query: Query) -> Prepared:
+        """Do everything up to the ranker's input."""
+        state = resolve(query, self.retrieval.songs)
+        pool = self.retrieval.pool(state)
+        return Prepared(state, pool, self.retrieval.features(state, pool))
+
+    def _answer(self, waiting: list[Prepared], k: int, threads: int) -> list[Slate]:
+        if not waiting:
+            return []
+        scores = self.ranker.scores(np.concatenate([w.features for w in waiting]), threads)
+        ends = np.cumsum([len(w.features) for w in waiting])[:-1]
+        parts = np.split(scores, ends)
+        return [self._slate(w, part, k) for w, part in zip(waiting, parts, strict=True)]
+
+    def _slate(
+        self, prepared: Prepared, scores: np.ndarray, k: int, explain: bool = False
+    ) -> Slate:
+        chosen = best(scores, k)
+        p_like = self.ranker.probability("p_like", prepared.features[chosen]) if explain else None
+        ids = self.retrieval.songs.ids[prepared.pool.songs[chosen]]
+        songs = tuple(
+            RankedSong(
+                song_id=str(song_id),
+                score=float(scores[row]),
+                p_like=None if p_like is None else float(p_like[i]),
+                sources=self._sources(prepared.pool, row) if explain else (),
+                reasons=reasons(self.retrieval, prepared.state, prepared.pool, row)
+                if explain
+                else (),
+            )
+            for i, (row, song_id) in enumerate(zip(chosen, ids, strict=True))
+        )
+        return Slate(songs, prepared.state.unknown_songs)
+
+    def _sources(self, pool: Pool, row: int) -> tuple[str, ...]:
+        ranks = pool.ranks[row]
+        order = np.argsort(ranks, kind="stable")
+        return tuple(self.retrieval.names[i] for i in order if np.isfinite(ranks[i]))

@@ -1,0 +1,131 @@
+"""The BentoML service: typed signatures over the bundle in use.
+
+`bentoml serve` at the project's root answers on port 3000; the player page is at `/`, the API's
+documentation at `/docs`.
+"""
+
+import logging
+import os
+import threading
+from pathlib import Path
+from typing import Any, Final
+
+# BentoML reports its use to its makers unless told otherwise before it is asked.
+os.environ["BENTOML_DO_NOT_TRACK"] = "True"
+
+import bentoml
+from bentoml.exceptions import BentoMLException
+from prometheus_client import Counter, Histogram
+from pydantic import ValidationError
+
+from features.paths import served_bundle
+from serving.answers import answer
+from serving.api import RecommendRequest, RecommendResponse
+from serving.bundle import BundleError
+from serving.guard import BodyGuard
+from serving.live import Live, Loaded, load
+from serving.routes import routes
+
+ONE_THREAD: Final = [
+    {"name": name, "value": "1"}
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+]
+answers_total = Counter(
+    "segue_answers_total",
+    "Answers of /recommend, by bundle and by what was left out.",
+    labelnames=["model_version", "degraded"],
+)
+answer_seconds = Histogram(
+    "segue_answer_seconds",
+    "Time to read the listener's features and to rank, in seconds.",
+    labelnames=["model_version"],
+    buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0),
+)
+
+
+def current() -> Loaded:
+    """Return the bundle in use by the running service."""
+    return bentoml.get_current_service().live.current
+
+
+@bentoml.asgi_app(routes(current), path="/")
+@bentoml.service(
+    name="segue",
+    description="Recommends the next few songs to a listener.",
+    labels={"bundle": served_bundle().resolve().name},
+    envs=[*ONE_THREAD, {"name": "BENTOML_DO_NOT_TRACK", "value": "True"}],
+    traffic={"timeout": 10},
+)
+class Segue:
+    """Recommends the next few songs to a listener."""
+
+    def __init__(self) -> None:
+        # Feast takes seconds to import; the parent process, which only checks, does without.
+        from features.store import online_user_row
+
+        self.read_row = online_user_row
+        self.live = Live.open(bundle_folder())
+        # Opens the store, so that the first listener need not wait for it.
+        answer(self.live.current, RecommendRequest(user_id="nobody"), self.read_row)
+        self.stopped = threading.Event()
+        threading.Thread(
+            target=self.live.watch, args=(self.stopped,), name="bundle-watch", daemon=True
+        ).start()
+
+    @bentoml.on_deployment
+    def check() -> None:
+        """Stop the start, in the parent process, if the bundle cannot be served."""
+        try:
+            load(bundle_folder())
+        except BundleError as error:
+            raise BentoMLException(str(error)) from error
+
+    @bentoml.on_shutdown
+    def stop(self) -> None:
+        """Stop looking for newer bundles."""
+        self.stopped.set()
+
+    @bentoml.api(route="/recommend")
+    def recommend(self, request: RecommendRequest, /) -> RecommendResponse:
+        """Return the next songs for a listener, best first; newcomers and empty sessions too."""
+        loaded = self.live.current
+        version = loaded.recommender.version
+        with answer_seconds.labels(version).time():
+            response = answer(loaded, request, self.read_row)
+        answers_total.labels(version, "+".join(response.degraded) or "none").inc()
+        return response
+
+
+def service() -> Any:
+    """Return what the decorators made of the class: a `bentoml.Service`."""
+    return Segue
+
+
+service().add_asgi_middleware(BodyGuard)
+
+
+def bundle_folder() -> Path:
+    """Return the bundle to serve: the deployed one, or the one a Bento was built with."""
+    folder = served_bundle()
+    bento = service().bento
+    if bento is not None and not folder.exists():
+        return folder.parent / str(bento.info.labels["bundle"])
+    return folder
+
+
+class _OneLine(logging.Filter):
+    """Logs a client's mistake in one line instead of a traceback."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error: Any = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, ValidationError):
+            faults = [
+                f"{'.'.join(map(str, fault['loc'])) or 'body'}: {fault['msg']}"
+                for fault in error.errors(include_url=False, include_input=False)
+            ]
+            record.msg, record.args = "Refused a request: %s", ("; ".join(faults[:5]),)
+            record.exc_info, record.levelno, record.levelname = None, logging.INFO, "INFO"
+        return True
+
+
+logging.getLogger("bentoml._internal.server.http_app").addFilter(_OneLine())

@@ -1,0 +1,55 @@
+"""Read the DAG files as Airflow does and write what they are as JSON to the file named.
+
+Run in a process of its own: Airflow configures logging and writes files as it is imported, and
+the modules that parsing loads are to be counted from nothing.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from airflow.dag_processing.dagbag import BundleDagBag
+
+
+def describe_task(task: Any) -> dict[str, Any]:
+    """Return what the tests look at in a task."""
+    return {
+        "upstream": sorted(task.upstream_task_ids),
+        "pool": task.pool,
+        "retries": task.retries,
+        "retry_delay": task.retry_delay.total_seconds(),
+        "outlets": [asset.name for asset in task.outlets],
+        "cwd": getattr(task, "cwd", None),
+    }
+
+
+def describe_dag(dag: Any) -> dict[str, Any]:
+    """Return what the tests look at in a DAG."""
+    params = {key: dag.params.get_param(key) for key in dag.params}
+    condition = getattr(dag.timetable, "asset_condition", None)
+    return {
+        "tasks": {task.task_id: describe_task(task) for task in dag.tasks},
+        "params": {k: {**p.schema, "default": p.value} for k, p in params.items()},
+        "assets": [asset.name for asset in condition.objects] if condition else [],
+        "timetable": type(dag.timetable).__name__,
+        "catchup": dag.catchup,
+        "max_active_runs": dag.max_active_runs,
+        "is_paused_upon_creation": dag.is_paused_upon_creation,
+        "doc_md": dag.doc_md,
+    }
+
+
+def main(folder: Path, out: Path) -> None:
+    """Describe the DAGs of a folder."""
+    bag = BundleDagBag(dag_folder=folder, bundle_path=folder)
+    description = {
+        "dags": {dag_id: describe_dag(dag) for dag_id, dag in bag.dags.items()},
+        "import_errors": bag.import_errors,
+        "modules": sorted({name.partition(".")[0] for name in sys.modules}),
+    }
+    out.write_text(json.dumps(description), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,31 @@
+import pytest
+import yaml
+
+from dags.answers import assignments
+
+EMPTY = {"as_of": None, "to_the_end": False, "source": None, "path": None, "force": []}
+
+
+def test_an_empty_form_changes_nothing():
+    assert assignments(EMPTY) == []
+
+
+def test_source_and_path_go_together():
+    answers = {**EMPTY, "source": "files", "path": "in/plays and more"}
+    assert assignments(answers) == ["source.name=files", "source.path=in/plays and more"]
+    assert assignments({**EMPTY, "path": "other"}) == ["source.path=other"]
+    with pytest.raises(ValueError, match="without its `path`"):
+        assignments({**EMPTY, "source": "30music"})
+
+
+def test_as_of_stays_text_when_read_as_yaml():
+    [change] = assignments({**EMPTY, "as_of": "2024-02-01T00:00:00+00:00"})
+    key, _, value = change.partition("=")
+    assert key == "phases.as_of"
+    assert yaml.safe_load(value) == "2024-02-01T00:00:00+00:00"
+
+
+def test_to_the_end_forgets_as_of():
+    assert assignments({**EMPTY, "to_the_end": True}) == ["phases.as_of=null"]
+    with pytest.raises(ValueError, match="choose one"):
+        assignments({**EMPTY, "to_the_end": True, "as_of": "2024-02-01T00:00:00Z"})

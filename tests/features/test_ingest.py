@@ -1,0 +1,323 @@
+import csv
+import hashlib
+import json
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from features.columns import Action, Event, Song, User
+from features.ingest import format_summary, ingest, main
+from features.lake import QUARANTINE, event_files, read_events, read_songs, read_summary, read_users
+from features.paths import PROJECT
+from features.sources.files import Files
+from features.sources.thirty_music import ThirtyMusic
+
+NOW = datetime(2024, 6, 1, tzinfo=UTC)
+START = datetime(2024, 5, 1, 23, tzinfo=UTC)
+HEADER = ("event_id", "ts", "user_id", "song_id", "session_id", "action", "played_ms")
+
+
+def _good(number: int) -> list[str]:
+    ts = START + timedelta(minutes=number)
+    return [f"e{number:04}", ts.isoformat(), f"u{number % 3}", f"s{number % 5}", "x", "play", "9"]
+
+
+def _changed(number: int, column: str, value: str) -> list[str]:
+    row = _good(number)
+    row[HEADER.index(column)] = value
+    return row
+
+
+def _write(folder: Path, rows: list[list[str]], name: str = "events.csv") -> Path:
+    folder.mkdir(exist_ok=True)
+    with (folder / name).open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([HEADER, *rows])
+    return folder
+
+
+def _ingest(folder: Path, lake: Path, share: float = 0.5) -> dict[str, Any]:
+    return ingest(Files(folder), lake, share, NOW)
+
+
+def _bytes(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def _assert_sum(table: dict[str, Any]) -> None:
+    assert table["rows_in"] == table["kept"] + table["duplicates"] + table["quarantined"]
+    assert table["quarantined"] == sum(table["by_reason"].values())
+
+
+@pytest.fixture
+def planted(tmp_path: Path) -> Path:
+    """Build twenty good rows, three repeated ones, and one or two of each kind of bad row."""
+    rows = [_good(number) for number in range(20)]
+    bad = [
+        _changed(50, "action", "stop"),
+        _changed(51, "ts", "2024-06-01T00:00:01Z"),
+        _changed(52, "ts", "soon"),
+        _changed(53, "played_ms", "-1"),
+        _changed(54, "event_id", ""),
+        _changed(55, "user_id", ""),
+        _changed(56, "user_id", ""),
+        _good(57)[:-1],
+    ]
+    folder = _write(tmp_path / "raw", [*rows[:10], *bad, *rows[10:], rows[3]])
+    _write(folder, [rows[4], rows[5]], "events-2.csv")
+    with (folder / "events-2.csv").open("ab") as file:
+        file.write(b"e,\xff,u,s,x,play,1\n")
+    (folder / "events-3.parquet").write_bytes(b"PAR1 broken")
+    (folder / "events-4.csv.gz").write_bytes(b"broken")
+    return folder
+
+
+def test_every_planted_fault_is_counted_by_its_reason(planted: Path, tmp_path: Path) -> None:
+    summary = _ingest(planted, tmp_path / "lake")
+    assert summary["rows_in"] == 20 + 3 + 11
+    assert summary["kept"] == 20
+    assert summary["duplicates"] == 3
+    assert summary["quarantined"] == 11
+    assert summary["by_reason"] == {
+        "user_id: missing": 2,
+        "action: unknown": 1,
+        "broken Parquet": 1,
+        "broken gzip": 1,
+        "event_id: missing": 1,
+        "played_ms: negative": 1,
+        "ts: in the future": 1,
+        "ts: unparsable": 1,
+        "wrong encoding": 1,
+        "wrong number of fields": 1,
+    }
+    assert list(summary["by_reason"]) == sorted(
+        summary["by_reason"], key=lambda reason: (-summary["by_reason"][reason], reason)
+    )
+    assert summary == read_summary(tmp_path / "lake")
+
+
+def test_the_lake_holds_the_good_rows_and_no_others(planted: Path, tmp_path: Path) -> None:
+    _ingest(planted, tmp_path / "lake")
+    events = read_events(tmp_path / "lake")
+    assert events[Event.ID].tolist() == [f"e{number:04}" for number in range(20)]
+    assert events[Event.TS].tolist() == [START + timedelta(minutes=n) for n in range(20)]
+    assert events[Event.PLAYED_MS].tolist() == [9.0] * 20
+    assert events[Event.DEVICE].isna().all()
+
+
+def test_the_quarantine_says_where_and_what(planted: Path, tmp_path: Path) -> None:
+    _ingest(planted, tmp_path / "lake")
+    bad = pd.read_parquet(tmp_path / "lake" / QUARANTINE)
+    assert len(bad) == 11
+    assert set(bad["table"]) == {"events"}
+    unknown = bad[bad.reason == "action: unknown"].iloc[0]
+    assert Path(unknown.file).name == "events.csv"
+    assert unknown.row == 12
+    assert json.loads(unknown.raw) == dict(zip(HEADER, _changed(50, "action", "stop"), strict=True))
+    undecodable = bad[bad.reason == "wrong encoding"].iloc[0]
+    assert (Path(undecodable.file).name, undecodable.row) == ("events-2.csv", 4)
+    assert undecodable.raw == r"e,\xff,u,s,x,play,1"
+    assert bad[bad.reason == "broken Parquet"].row.isna().all()
+
+
+def test_events_lie_in_the_folder_of_their_utc_day(planted: Path, tmp_path: Path) -> None:
+    rows = [[f"e{n}", ts, "u", "s", "x", "like", ""] for n, ts in enumerate((
+        "2024-05-02T00:00:00Z",
+        "2024-05-01T23:59:59.999999Z",
+        "2024-05-02T01:00:00+05:30",
+    ))]  # fmt: skip
+    lake = tmp_path / "lake"
+    _ingest(_write(tmp_path / "days", rows), lake)
+    by_day = {path.parent.name: pq.read_table(path)[Event.ID].to_pylist()
+              for _, path in event_files(lake)}  # fmt: skip
+    assert by_day == {"date=2024-05-01": ["e2", "e1"], "date=2024-05-02": ["e0"]}
+
+
+def test_of_events_with_one_id_the_first_read_is_kept(tmp_path: Path) -> None:
+    first, second = _good(1), _changed(1, "song_id", "other")
+    folder = _write(tmp_path / "raw", [first, second])
+    _write(folder, [_changed(1, "song_id", "third")], "events-2.csv")
+    summary = _ingest(folder, tmp_path / "lake")
+    assert (summary["kept"], summary["duplicates"]) == (1, 2)
+    # `events-2.csv` sorts before `events.csv`.
+    assert read_events(tmp_path / "lake")[Event.SONG].tolist() == ["third"]
+
+
+def test_importing_twice_changes_no_byte(planted: Path, tmp_path: Path) -> None:
+    lake = tmp_path / "lake"
+    first = _ingest(planted, lake)
+    before = _bytes(lake)
+    assert _ingest(planted, lake) == first
+    assert _bytes(lake) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lake", "raw"]
+
+
+def test_a_new_import_leaves_nothing_of_the_old(planted: Path, tmp_path: Path) -> None:
+    lake = tmp_path / "lake"
+    _ingest(planted, lake)
+    _ingest(_write(tmp_path / "other", [_good(99)]), lake)
+    assert read_events(lake)[Event.ID].tolist() == ["e0099"]
+    assert len(event_files(lake)) == 1
+    assert pd.read_parquet(lake / QUARANTINE).empty
+
+
+def test_too_many_bad_rows_stop_the_run_and_spare_the_lake(planted: Path, tmp_path: Path) -> None:
+    lake = tmp_path / "lake"
+    _ingest(_write(tmp_path / "fine", [_good(1)]), lake)
+    before = _bytes(lake)
+    with pytest.raises(
+        ValueError, match=r"11 of 34 rows of events \(32\.4%\).*user_id: missing \(2"
+    ):
+        _ingest(planted, lake, share=0.3)
+    assert _bytes(lake) == before
+    refused = pd.read_parquet(tmp_path / "lake-refused" / QUARANTINE)
+    assert len(refused) == 11
+    _ingest(planted, lake, share=11 / 34)
+    assert not (tmp_path / "lake-refused").exists()
+
+
+def test_bad_songs_stop_the_run_too(tmp_path: Path) -> None:
+    folder = _write(tmp_path / "raw", [_good(1)])
+    (folder / "songs.csv").write_text("song_id,duration_ms\na,1\nb,-1\n")
+    summary = _ingest(folder, tmp_path / "lake", share=0.5)
+    assert summary["tables"]["songs"]["by_reason"] == {"duration_ms: not positive": 1}
+    with pytest.raises(ValueError, match=r"1 of 2 rows of songs"):
+        _ingest(folder, tmp_path / "lake", share=0.4)
+
+
+def test_a_source_without_a_good_event_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not one good event"):
+        _ingest(_write(tmp_path / "raw", []), tmp_path / "lake", share=1.0)
+    assert not (tmp_path / "lake").exists()
+
+
+def test_a_folder_that_is_no_lake_is_not_replaced(tmp_path: Path) -> None:
+    folder = _write(tmp_path / "raw", [_good(1)])
+    with pytest.raises(ValueError, match="holds something that is no lake"):
+        _ingest(folder, folder)
+    assert (folder / "events.csv").exists()
+
+
+def test_sessions_are_derived_where_the_source_has_none(tmp_path: Path) -> None:
+    minutes = [("u", 0), ("v", 10), ("u", 30), ("u", 60), ("u", 91), ("v", 50), ("u", 92)]
+    moments = [(user, START + timedelta(minutes=minute)) for user, minute in minutes]
+    lines = [f"{user},{ts.isoformat()},s" for user, ts in moments]
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "events.csv").write_text("\n".join(["user_id,ts,song_id", *lines]))
+    summary = _ingest(tmp_path / "raw", tmp_path / "lake")
+    assert summary["sessions"] == 4
+    events = read_events(tmp_path / "lake")
+    for _, of_user in events.groupby(Event.USER):
+        rows = zip(of_user[Event.TS], of_user[Event.SESSION], strict=True)
+        for (before, session), (after, next_session) in pairwise(rows):
+            assert (session == next_session) == (after - before <= timedelta(minutes=30))
+    assert events[Event.ACTION].unique().tolist() == ["play"]
+    assert not set(events[events[Event.USER] == "u"][Event.SESSION]) & set(
+        events[events[Event.USER] == "v"][Event.SESSION]
+    )
+
+
+def test_every_id_of_an_event_has_its_row(tmp_path: Path) -> None:
+    folder = _write(tmp_path / "raw", [_good(number) for number in range(5)])
+    (folder / "songs.csv").write_text("song_id,title,genres\ns9,Nine,a|b\ns1,One,\ns1,Again,\n")
+    summary = _ingest(folder, tmp_path / "lake")
+    songs = read_songs(tmp_path / "lake").set_index(Song.ID)
+    assert songs.index.tolist() == ["s0", "s1", "s2", "s3", "s4", "s9"]
+    assert songs[Song.TITLE].to_dict() == {
+        "s0": None, "s1": "One", "s2": None, "s3": None, "s4": None, "s9": "Nine"
+    }  # fmt: skip
+    assert songs[Song.GENRES]["s9"].tolist() == ["a", "b"]
+    users = read_users(tmp_path / "lake")
+    assert users[User.ID].tolist() == ["u0", "u1", "u2"]
+    assert users.drop(columns=User.ID).isna().all(axis=None)
+    assert (summary["users"], summary["songs"]) == (3, 6)
+    assert summary["tables"]["songs"]["duplicates"] == 1
+
+
+def test_the_summary_counts_signals_and_spans(tmp_path: Path) -> None:
+    rows = [_good(1), _changed(2, "action", "like"), _changed(3, "session_id", "y")]
+    summary = _ingest(_write(tmp_path / "raw", rows), tmp_path / "lake")
+    assert summary["signals"] == dict.fromkeys(Action.ALL, 0) | {"play": 2, "like": 1}
+    assert summary["sessions"] == 2
+    assert summary["first_ts"] == "2024-05-01T23:01:00+00:00"
+    assert summary["last_ts"] == "2024-05-01T23:03:00+00:00"
+
+
+def test_30music_goes_through_with_absent_things_absent(tmp_path: Path) -> None:
+    plays = ["1,7,1400000000,11,200", "1,7,1400000200,11,99", "2,8,1400000400,11,240"]
+    content = "\n".join(["session_id,user_id,ts,song_id,seconds_played", *plays, "", plays[0]])
+    (tmp_path / "plays.csv").write_text(content)
+    summary = ingest(ThirtyMusic(tmp_path), tmp_path / "lake", 0.0, NOW)
+    assert (summary["kept"], summary["duplicates"]) == (3, 1)
+    assert {name for name, count in summary["signals"].items() if count} == {"play", "skip"}
+    events = read_events(tmp_path / "lake")
+    assert events[Event.ACTION].tolist() == ["play", "skip", "play"]
+    assert events[Event.TS][0] == datetime(2014, 5, 13, 16, 53, 20, tzinfo=UTC)
+    assert events[Event.PLAYED_MS].tolist() == [200_000, 99_000, 240_000]
+    songs = read_songs(tmp_path / "lake")
+    assert songs[Song.DURATION_MS].tolist() == [200_000]
+    assert songs.drop(columns=[Song.ID, Song.DURATION_MS]).isna().all(axis=None)
+
+
+_FIELD = st.sampled_from(["", "a", "b", "1714600000", "9e99", "play", "like", "-1", '"', "ü,"])
+_LINES = st.lists(st.lists(_FIELD, min_size=6, max_size=8).map(",".join), max_size=20)
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(lines=_LINES, tail=st.binary(max_size=20))
+def test_the_counts_add_up_whatever_comes(
+    tmp_path_factory: pytest.TempPathFactory, lines: list[str], tail: bytes
+) -> None:
+    folder = tmp_path_factory.mktemp("raw")
+    content = "\n".join([",".join(HEADER), ",".join(_good(0)), *lines, ""]).encode() + tail
+    (folder / "events.csv").write_bytes(content)
+    lake = tmp_path_factory.mktemp("out") / "lake"
+    summary = _ingest(folder, lake, share=1.0)
+    _assert_sum(summary)
+    assert summary["kept"] == len(read_events(lake))
+    assert summary["quarantined"] == pq.read_table(lake / QUARANTINE).num_rows
+    if not any('"' in line for line in lines) and b'"' not in tail:
+        in_file = [line for line in content.split(b"\n")[1:] if line.strip(b"\r")]
+        assert summary["rows_in"] == len(in_file)
+
+
+def test_the_command_prints_an_aligned_table(
+    planted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--source", "files", "--path", str(planted), "--lake", str(tmp_path / "lake")]
+    params = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
+    lenient = tmp_path / "params.yaml"
+    lenient.write_text(yaml.safe_dump(params | {"ingest": {"max_bad_share": 0.9}}))
+    code = main([*arguments, "--params", str(lenient), "--now", "2024-06-01"])
+    out = capsys.readouterr().out
+    assert code == 0
+    assert out.startswith(format_summary(read_summary(tmp_path / "lake")))
+    table = [line for line in out.splitlines() if not line.startswith("wrote")]
+    assert len({len(line) for line in table}) == 1
+    assert any(line.split() == ["user_id:", "missing", "2"] for line in table)
+
+
+def test_the_command_fails_honestly(
+    planted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--source", "files", "--path", str(planted), "--lake", str(tmp_path / "lake")]
+    strict = tmp_path / "params.yaml"
+    params = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
+    strict.write_text(yaml.safe_dump(params | {"ingest": {"max_bad_share": 0.1}}))
+    assert main([*arguments, "--params", str(strict), "--now", "2024-06-01"]) == 1
+    assert "rows of events" in capsys.readouterr().err
+    assert main(["--source", "files", "--path", str(tmp_path / "x")]) == 1
+    assert "There is no folder" in capsys.readouterr().err

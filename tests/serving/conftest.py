@@ -1,0 +1,258 @@
+"""A small but complete bundle: 200 songs in ten clusters that sessions stay within."""
+
+import json
+import shutil
+import warnings
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import lightgbm
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.sparse import csr_matrix, save_npz
+
+from features import store
+from features.columns import FEATURE_SERVICE, Action, Event, Song, SongRow, User
+from features.params import SIGNALS, load_params
+from features.query import Query, SessionEvent
+from features.snapshots import write_snapshots
+from features.state import resolve
+from serving.bundle import FORMAT, MANIFEST, checksums, factors_file, load_retrieval
+
+SONGS, CLUSTERS, FACTORS = 200, 10, 8
+AS_OF = datetime(2024, 3, 1, tzinfo=UTC)
+# Worked into the catalogue so that tests find them by name.
+EVIL_TITLE = '<img src=x onerror="window.pwned=1">Zum Schluß'
+UNTITLED = "song-007"
+
+
+def song_id(i: int) -> str:
+    return f"song-{i:03d}"
+
+
+def cluster(i: int) -> int:
+    return i % CLUSTERS
+
+
+def songs_frame() -> pd.DataFrame:
+    """Return one row a song; song i is of cluster and artist i % 10, the first are most played."""
+    n = np.arange(SONGS)
+    plays = (1000 / (n + 1)).astype(np.int64) + 1
+    titles = [f"Tune {i} of the {('River', 'Hill', 'Storm', 'Lamp')[i % 4]}" for i in n]
+    titles[3], titles[7] = EVIL_TITLE, None
+    languages, regions = ("en", "hi", "de"), ("Europe", "South Asia")
+    columns = {
+        Song.ID: [song_id(i) for i in n],
+        Song.TITLE: titles,
+        Song.ARTISTS: [[f"Artist {cluster(i)}"] if i % 50 != 49 else None for i in n],
+        Song.BAND: None,
+        Song.COMPOSER: None,
+        Song.ALBUM: [f"Album {i % 40}" for i in n],
+        Song.RELEASE_YEAR: 1970 + n % 50,
+        Song.RELEASED_TS: pd.Timestamp("2000-01-01", tz="UTC"),
+        Song.LANGUAGE: [languages[i % 3] for i in n],
+        Song.REGION: [regions[i % 2] for i in n],
+        Song.GENRES: [["pop" if i % 2 else "rock"] for i in n],
+        Song.DURATION_MS: 180_000 + 1000 * n,
+        Song.TEMPO: 100.0 + n % 40,
+        Song.ENERGY: (n % 7) / 7,
+        Song.VALENCE: (n % 5) / 5,
+        Song.DANCEABILITY: (n % 3) / 3,
+        Song.ACOUSTICNESS: 0.5,
+        Song.MOODS: [["calm"] if i % 6 == 0 else ["happy"] if i % 6 == 1 else [] for i in n],
+        Song.OCCASIONS: [["party"] if i % 8 == 0 else ["diwali"] if i % 9 == 0 else [] for i in n],
+        SongRow.PLAYS: plays,
+        SongRow.LISTENERS: plays // 2 + 1,
+        SongRow.POPULARITY: plays.astype(np.float64),
+        SongRow.POPULARITY_PERCENTILE: 1 - n / SONGS,
+        SongRow.TREND: 0.0,
+        SongRow.SKIP_SHARE: 0.3,
+        SongRow.LIKE_SHARE: 0.02,
+        SongRow.AGE_DAYS: 100.0 + n,
+        SongRow.FIRST_SEEN_TS: pd.Timestamp("2020-01-01", tz="UTC"),
+        SongRow.REGION_KEYS: [[regions[i % 2]] for i in n],
+        SongRow.REGION_POPULARITY: [[float(plays[i])] for i in n],
+        SongRow.LANGUAGE_KEYS: [[languages[i % 3]] for i in n],
+        SongRow.LANGUAGE_POPULARITY: [[float(plays[i])] for i in n],
+    }
+    return pd.DataFrame(columns)
+
+
+def write_generators(folder: Path, random: np.random.Generator) -> None:
+    """Write catalogue and generators: songs of one cluster lie and come together."""
+    songs_frame().to_parquet(folder / "songs.parquet")
+    centres = random.normal(size=(CLUSTERS, FACTORS))
+    known = np.ones(SONGS, dtype=np.bool_)
+    known[-1] = False
+    for signal in SIGNALS:
+        near = centres[np.arange(SONGS) % CLUSTERS] + 0.1 * random.normal(size=(SONGS, FACTORS))
+        np.savez(
+            folder / factors_file(signal),
+            item_factors=(near * known[:, None]).astype(np.float32),
+            known=known,
+            regularization=0.05,
+            alpha=10.0,
+            spread=1.0,
+        )
+    same = np.equal.outer(np.arange(SONGS) % CLUSTERS, np.arange(SONGS) % CLUSTERS)
+    np.fill_diagonal(same, False)
+    links = csr_matrix(same * random.uniform(0.1, 1.0, size=same.shape).astype(np.float32))
+    save_npz(folder / "transitions.npz", links)
+    save_npz(folder / "together.npz", links)
+    sessions = np.concatenate(
+        [random.choice(np.arange(c, SONGS, CLUSTERS), 5, False) for c in np.arange(100) % CLUSTERS]
+    )
+    np.savez(
+        folder / "sessions.npz",
+        shape=np.array([100, SONGS]),
+        indices=sessions.astype(np.int32),
+        indptr=np.arange(0, 501, 5),
+        recency=np.linspace(0.5, 1, 100).astype(np.float32),
+        song_weight=np.ones(SONGS, dtype=np.float32),
+    )
+    np.savez(folder / "trending.npz", overall=(1 / np.arange(1, SONGS + 1)).astype(np.float32))
+
+
+def training_rows(
+    folder: Path, random: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    """Return features, labels (1 for songs of the session's cluster) and group sizes."""
+    retrieval = load_retrieval(folder)
+    features, labels, groups = [], [], []
+    for _ in range(40):
+        first = int(random.integers(CLUSTERS))
+        played = random.choice(np.arange(first, SONGS, CLUSTERS), 3, replace=False)
+        session = tuple(SessionEvent(song_id(i)) for i in played)
+        state = resolve(Query(ts=AS_OF, session=session), retrieval.songs)
+        pool = retrieval.pool(state)
+        features.append(retrieval.features(state, pool))
+        labels.append(pool.songs % CLUSTERS == first)
+        groups.append(len(pool.songs))
+    return np.concatenate(features), np.concatenate(labels).astype(np.int64), groups
+
+
+def write_ranker(folder: Path, random: np.random.Generator) -> None:
+    """Train and write the boosters on the bundle's own features."""
+    features, labels, groups = training_rows(folder, random)
+    names = list(load_retrieval(folder).feature_names)
+    common = {"verbose": -1, "num_threads": 1, "min_data_in_leaf": 20, "seed": 1}
+    for name, objective in (("ranker", "lambdarank"), ("p_like", "binary"), ("p_skip", "binary")):
+        target = 1 - labels if name == "p_skip" else labels
+        rows = lightgbm.Dataset(
+            features,
+            target,
+            group=groups if name == "ranker" else None,
+            feature_name=names,
+            params={"verbose": -1},
+        )
+        booster = lightgbm.train(common | {"objective": objective}, rows, num_boost_round=8)
+        booster.save_model(folder / f"{name}.txt")
+    curve = {"raw": [0.0, 1.0], "share": [0.0, 0.4]}
+    curves = json.dumps({"p_like": curve, "p_skip": curve})
+    (folder / "calibration.json").write_text(curves, encoding="utf-8")
+
+
+def write_manifest(folder: Path, version: str) -> None:
+    manifest = {
+        "format": FORMAT,
+        "version": version,
+        "as_of": AS_OF.isoformat(),
+        "feature_service": FEATURE_SERVICE,
+        "checksums": checksums(folder),
+    }
+    (folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+
+
+def write_bundle(folder: Path, version: str = "test-1") -> Path:
+    """Write a whole valid bundle, the same bytes each time but for the version."""
+    folder.mkdir(parents=True)
+    random = np.random.default_rng(7)
+    params = load_params()
+    settings = {
+        "generators": params.generators.model_dump(),
+        "signals": {name: signal.model_dump() for name, signal in params.signals.items()},
+    }
+    (folder / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
+    listeners = {"listeners": [{"user_id": "user-1", "label": "Asha, 29, South Asia"}]}
+    (folder / "listeners.json").write_text(json.dumps(listeners), encoding="utf-8")
+    write_generators(folder, random)
+    write_ranker(folder, random)
+    write_manifest(folder, version)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a valid bundle that tests only read."""
+    return write_bundle(tmp_path_factory.mktemp("bundles") / "test-1")
+
+
+@pytest.fixture
+def copy_bundle(bundle: Path, tmp_path: Path) -> Callable[[str], Path]:
+    """Return a function that makes a bundle of another version, free to be damaged."""
+
+    def copy(version: str) -> Path:
+        folder = tmp_path / "served" / version
+        shutil.copytree(bundle, folder)
+        write_manifest(folder, version)
+        return folder
+
+    return copy
+
+
+@pytest.fixture
+def served(bundle: Path, tmp_path: Path) -> Path:
+    """Return a `current` link to the bundle, as `serving.deploy` makes it."""
+    link = tmp_path / "served" / "current"
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(bundle)
+    return link
+
+
+def write_lake(lake: Path) -> None:
+    """Write two listeners' events of February: `user-1` hears cluster 3, `user-2` cluster 5."""
+    rows = []
+    for user, first in (("user-1", 3), ("user-2", 5)):
+        for day in range(1, 21):
+            ts = datetime(2024, 2, day, 8, tzinfo=UTC)
+            for place in range(4):
+                song = song_id((first + CLUSTERS * ((day + place) % 20)) % SONGS)
+                rows.append(
+                    (f"{user}-{day}-{place}", ts + timedelta(minutes=4 * place), user, song)
+                )
+    events = pd.DataFrame(rows, columns=[Event.ID, Event.TS, Event.USER, Event.SONG])
+    events[Event.TS] = events[Event.TS].astype("datetime64[us, UTC]")
+    events = events.reindex(columns=list(Event.ORDER))
+    events[Event.SESSION] = events[Event.USER] + events[Event.TS].dt.strftime("-%d")
+    events[Event.ACTION], events[Event.PLAYED_MS] = Action.PLAY, 170_000
+    for day, part in events.groupby(events[Event.TS].dt.date):
+        folder = lake / "events" / f"date={day.isoformat()}"
+        folder.mkdir(parents=True)
+        part.to_parquet(folder / "part.parquet", index=False)
+    users = pd.DataFrame({User.ID: ["user-1", "user-2"]}).reindex(columns=list(User.ORDER))
+    users[User.SIGNUP_TS] = pd.Timestamp("2024-01-01", tz="UTC")
+    users[User.BIRTH_YEAR], users[User.UTC_OFFSET] = 1990, 60
+    users[User.COUNTRY], users[User.REGION] = "DE", "Europe"
+    users[User.LANGUAGES] = [["en"], ["de"]]
+    users[User.FAVOURITE_ARTISTS] = [["Artist 3"], []]
+    users.to_parquet(lake / "users.parquet", index=False)
+    songs = songs_frame()[list(Song.ORDER)]
+    songs[[Song.BAND, Song.COMPOSER]] = ""
+    songs.to_parquet(lake / "songs.parquet", index=False)
+
+
+@pytest.fixture(scope="session")
+def store_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a data folder with a feature store that knows two listeners as of `AS_OF`."""
+    data = tmp_path_factory.mktemp("data")
+    write_lake(data / "lake")
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        # What Feast and Ibis call deprecated is no concern of the service.
+        warnings.simplefilter("ignore")
+        patch.setenv("SEGUE_DATA", str(data))
+        write_snapshots(data / "lake", data / "features", [AS_OF], load_params())
+        store.apply()
+        store.materialize(AS_OF)
+    return data

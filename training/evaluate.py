@@ -1,0 +1,141 @@
+"""Ask a bundle the test phase's queries, and every generator and plain popularity beside it.
+
+Protocol: full catalogue, no sampled negatives; the answer is the song that was played at the
+position; songs of the running session may be proposed again by everyone; a seeded sample of
+positions where there are more than `evaluation.max_queries`; intervals by bootstrap over
+listeners. An answer that nobody proposes counts as a miss.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from features.catalogue import IntArray
+from features.columns import SongRow, User
+from features.pairs import local_hour, missing
+from serving.recommender import Prepared, Recommender
+from serving.scores import best
+from training.metrics import TOP
+from training.queries import Labelled
+
+SEGUE = "segue"
+POPULARITY = "popularity"
+TOP_OUTCOMES = 5
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What every method answered: song indices, best first, shape (queries, TOP), -1 = none."""
+
+    songs: dict[str, IntArray]
+    in_pool: NDArray[np.bool_]
+    pool_size: IntArray
+
+
+def ask(recommender: Recommender, queries: Sequence[Labelled]) -> Answers:
+    """Answer every query with the whole recommender and with each part of it."""
+    retrieval = recommender.retrieval
+    popular = popularity_order(recommender)
+    answers: dict[str, list[IntArray]] = {
+        name: [] for name in (SEGUE, *retrieval.names, POPULARITY)
+    }
+    in_pool, size = [], []
+    for labelled in tqdm(queries, desc="test queries", unit="query", mininterval=1):
+        prepared = recommender.prepare(labelled.query)
+        slate = recommender.answer(prepared, TOP)
+        found = retrieval.songs.indices([song.song_id for song in slate.songs])
+        answers[SEGUE].append(found)
+        for name, songs in generator_tops(recommender, prepared):
+            answers[name].append(songs)
+        answers[POPULARITY].append(popular)
+        in_pool.append(retrieval.songs.index_of.get(labelled.answer, -1) in prepared.pool.songs)
+        size.append(len(prepared.pool.songs))
+    padded = {name: np.stack([pad(songs) for songs in rows]) for name, rows in answers.items()}
+    return Answers(padded, np.array(in_pool), np.array(size, dtype=np.int32))
+
+
+def generator_tops(recommender: Recommender, prepared: Prepared) -> Iterator[tuple[str, IntArray]]:
+    """Yield each generator's own best songs for a query."""
+    scores = recommender.retrieval.scores(prepared.state)
+    for name in recommender.retrieval.names:
+        yield name, scores[name].top(TOP)
+
+
+def popularity_order(recommender: Recommender) -> IntArray:
+    """Return the most popular songs of the catalogue, best first."""
+    popularity = recommender.retrieval.songs.numbers[SongRow.POPULARITY]
+    return best(np.nan_to_num(popularity), TOP).astype(np.int32)
+
+
+def pad(songs: IntArray) -> IntArray:
+    """Fill up to TOP with -1."""
+    return np.concatenate([songs, np.full(TOP - len(songs), -1)]).astype(np.int32)
+
+
+def answer_ranks(answers: IntArray, truth: IntArray) -> NDArray[np.float64]:
+    """Return the truth's rank from 1 in each row of answers, NaN where it is not there.
+
+    Examples
+    --------
+    >>> answer_ranks(np.array([[5, 7], [5, 7]]), np.array([7, 9]))
+    array([ 2., nan])
+    """
+    hits = (answers == truth[:, None]) & (truth[:, None] >= 0)
+    return np.where(hits.any(axis=1), hits.argmax(axis=1) + 1.0, np.nan)
+
+
+def slices(recommender: Recommender, queries: Sequence[Labelled]) -> pd.DataFrame:
+    """Return one row a query with the value of each slice."""
+    songs = recommender.retrieval.songs
+    rows = []
+    for labelled in queries:
+        user = labelled.query.user
+        answer = songs.index_of.get(labelled.answer, -1)
+        weekday, hour = local_hour(user, int(labelled.query.ts.timestamp() * 1_000_000))
+        age = songs.numbers[SongRow.AGE_DAYS][answer] if answer >= 0 else np.nan
+        rows.append(
+            {
+                "listener": "new" if is_new(labelled) else "known",
+                "song": song_age(answer, float(age)),
+                "repeat": repeat_kind(labelled),
+                "prefix": prefix_bin(labelled.place),
+                "region": "unknown" if missing(user.get(User.REGION)) else str(user[User.REGION]),
+                "daypart": f"{'weekend' if weekday >= 5 else 'weekday'} {hour // 6 * 6:02d}-"
+                f"{hour // 6 * 6 + 6:02d}",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def is_new(labelled: Labelled) -> bool:
+    """Tell whether the store knew no play of the listener."""
+    return missing(labelled.query.user.get("plays"))
+
+
+def song_age(answer: int, age_days: float) -> str:
+    """Name a song's age when the model was fitted."""
+    if answer < 0:
+        return "not in the catalogue"
+    return "new (under 14 days)" if age_days < 14 else "older"
+
+
+def repeat_kind(labelled: Labelled) -> str:
+    """Tell whether the listener had played the answer in this session, before it, or never."""
+    if any(event.song_id == labelled.answer for event in labelled.query.session):
+        return "in the session"
+    history = labelled.query.user.get("history_songs")
+    return (
+        "known song" if history is not None and labelled.answer in list(history) else "first time"
+    )
+
+
+def prefix_bin(place: int) -> str:
+    """Name how much of the session had been played."""
+    for bound, name in ((0, "0 (start)"), (1, "1"), (4, "2-4"), (9, "5-9")):
+        if place <= bound:
+            return name
+    return "10+"

@@ -1,0 +1,11 @@
+"""Small files that stages leave for each other."""
+
+import json
+from pathlib import Path
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write sorted, indented JSON; the same content gives the same bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(content, indent=2, sort_keys=True)
+    path.write_text(text + "\n", encoding="utf-8")

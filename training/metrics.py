@@ -1,0 +1,92 @@
+"""Ranking metrics of one relevant song per query, and their bootstrap over listeners."""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+TOP: Final = 20
+
+
+def hit_rate(ranks: FloatArray, k: int) -> FloatArray:
+    """Return 1 where the answer is among the first `k`.
+
+    Parameters
+    ----------
+    ranks
+        The answer's rank from 1, NaN where it was not returned; shape (queries,).
+
+    Examples
+    --------
+    >>> hit_rate(np.array([1.0, 11.0, np.nan]), 10)
+    array([1., 0., 0.])
+    """
+    return (ranks <= k).astype(np.float64)
+
+
+def reciprocal_rank(ranks: FloatArray, k: int) -> FloatArray:
+    """Return 1 / rank within the first `k`, else 0.
+
+    Examples
+    --------
+    >>> reciprocal_rank(np.array([2.0, 30.0, np.nan]), 20)
+    array([0.5, 0. , 0. ])
+    """
+    return np.where(ranks <= k, 1 / np.where(ranks > 0, ranks, 1), 0.0)
+
+
+def ndcg(ranks: FloatArray, k: int) -> FloatArray:
+    """Return 1 / log2(1 + rank) within the first `k`, else 0: NDCG with one relevant song.
+
+    Examples
+    --------
+    >>> ndcg(np.array([1.0, 3.0, np.nan]), 10)
+    array([1. , 0.5, 0. ])
+    """
+    return np.where(ranks <= k, 1 / np.log2(1 + np.where(ranks > 0, ranks, 1)), 0.0)
+
+
+METRICS: Final[Mapping[str, Callable[[FloatArray], FloatArray]]] = {
+    "hr_10": lambda ranks: hit_rate(ranks, 10),
+    "hr_20": lambda ranks: hit_rate(ranks, 20),
+    "mrr_20": lambda ranks: reciprocal_rank(ranks, 20),
+    "ndcg_10": lambda ranks: ndcg(ranks, 10),
+}
+
+
+def cluster_bootstrap(
+    values: FloatArray, clusters: NDArray[np.int64], draws: int, seed: int
+) -> FloatArray:
+    """Return bootstrap means, resampling whole clusters (listeners).
+
+    Parameters
+    ----------
+    values
+        Shape (queries, columns); NaN is left out of its column's mean.
+    clusters
+        Each query's cluster, 0 to n - 1.
+
+    Returns
+    -------
+    FloatArray
+        Shape (draws, columns). Rows are paired: the same listeners in every column, so that a
+        difference of two columns is a paired difference.
+    """
+    size = int(clusters.max()) + 1
+    known = np.isfinite(values)
+    sums = np.column_stack([np.bincount(clusters, np.nan_to_num(c), size) for c in values.T])
+    counts = np.column_stack([np.bincount(clusters, c, size) for c in known.T])
+    random = np.random.default_rng(seed)
+    means = np.empty((draws, values.shape[1]))
+    for draw in range(draws):
+        times = np.bincount(random.integers(0, size, size), minlength=size)
+        means[draw] = (times @ sums) / np.maximum(times @ counts, 1)
+    return means
+
+
+def interval(draws: FloatArray) -> tuple[float, float]:
+    """Return the 95 % percentile interval of bootstrap draws, shape (draws,)."""
+    low, high = np.percentile(draws, [2.5, 97.5])
+    return float(low), float(high)

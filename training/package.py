@@ -1,0 +1,110 @@
+"""Put retrieval and ranker together as one immutable bundle with a manifest."""
+
+import argparse
+import hashlib
+import json
+import shutil
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from features.columns import FEATURE_SERVICE, User, UserRow
+from features.params import Params, load_params
+from features.store import historical_user_rows
+from serving.bundle import FORMAT, MANIFEST, checksums, load_ranker, load_retrieval
+from training.files import write_json
+from training.phases import CUTS, Cut, LeakError, Phases, read_phases
+
+LIBRARIES = ("lightgbm", "implicit", "numpy", "scipy", "feast", "bentoml")
+LISTED = 12
+
+
+def main() -> None:
+    """Write the bundle of one cut, checked by loading it."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--cut", choices=CUTS[1:], required=True)
+    parser.add_argument("--phases", type=Path, default=Path("data/phases.json"))
+    parser.add_argument("--generators", type=Path, required=True)
+    parser.add_argument("--ranker", type=Path, required=True)
+    parser.add_argument("--metrics", type=Path, help="figures to carry in the manifest")
+    parser.add_argument("--users", type=Path, default=Path("data/lake/users.parquet"))
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    phases = read_phases(arguments.phases)
+    out: Path = arguments.out
+    shutil.rmtree(out, ignore_errors=True)
+    shutil.copytree(arguments.generators, out)
+    shutil.copytree(arguments.ranker, out, dirs_exist_ok=True)
+    moment = phases.features_at(arguments.cut)
+    listeners = busiest(pd.read_parquet(arguments.users, columns=[User.ID])[User.ID], moment)
+    write_json(out / "listeners.json", {"listeners": listeners})
+    figures = {}
+    if arguments.metrics:
+        figures = json.loads(arguments.metrics.read_text(encoding="utf-8"))
+    write_json(out / MANIFEST, manifest(out, arguments.cut, phases, load_params(), figures))
+    load_ranker(out, load_retrieval(out).feature_names)
+
+
+def manifest(
+    folder: Path, cut: Cut, phases: Phases, params: Params, metrics: dict[str, Any]
+) -> dict[str, Any]:
+    """Describe a bundle; the version names its moment and its content, so equal is equal.
+
+    Raises
+    ------
+    LeakError
+        If the ranker or the generators saw later events than the cut may.
+    """
+    until = phases.fit_until(cut)
+    for name in ("fit.json", "ranker_fit.json"):
+        fit = json.loads((folder / name).read_text(encoding="utf-8"))
+        seen = datetime.fromisoformat(fit["seen_until"])
+        if seen > until:
+            raise LeakError(f"{folder / name} saw events until {seen}, the cut ends at {until}.")
+    files = checksums(folder)
+    content = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+    moment = phases.features_at(cut)
+    return {
+        "format": FORMAT,
+        "version": f"{moment:%Y%m%dT%H%M}-{content[:10]}",
+        "cut": cut,
+        "as_of": moment.isoformat(),
+        "seen_until": until.isoformat(),
+        "feature_service": FEATURE_SERVICE,
+        "feature_names": list(load_retrieval(folder).feature_names),
+        "params": params.model_dump(mode="json"),
+        "metrics": metrics,
+        "libraries": {name: version(name) for name in LIBRARIES},
+        "checksums": files,
+    }
+
+
+def busiest(user_ids: "pd.Series[str]", moment: datetime) -> list[dict[str, str]]:
+    """Return listeners to try the player with: those with most plays at a moment."""
+    entities = pd.DataFrame({User.ID: user_ids, UserRow.TS: pd.Timestamp(moment)})
+    rows = historical_user_rows(entities)
+    rows = rows[rows[UserRow.PLAYS].notna()].sort_values(
+        [UserRow.PLAYS, User.ID], ascending=[False, True]
+    )
+    return [
+        {"user_id": row[User.ID], "label": label(row)}
+        for row in rows.head(LISTED).to_dict("records")
+    ]
+
+
+def label(row: dict[str, Any]) -> str:
+    """Describe a listener in a few words from what is known of them."""
+    born, region = row[User.BIRTH_YEAR], row[User.REGION]
+    parts = [
+        str(region) if isinstance(region, str) else "",
+        f"born {int(born)}" if born == born and born is not None else "",
+        f"{int(row[UserRow.PLAYS])} plays",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""Turn the sessions of a phase into queries with known answers.
+
+Every position of a session is a query whose answer is the song played there: positions after the
+first ask for the next song, the first one is a session start. A query knows the session so far,
+the request's context and the listener's features at its own time, nothing later.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from features.columns import Event, User, UserRow
+from features.pairs import missing
+from features.query import Query, SessionEvent
+from features.store import historical_user_rows
+from training.sessions import OUTCOME, PLACE
+
+MAX_SESSION = 50
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A query, the song that was played, what became of it, and the songs of the rest."""
+
+    query_id: str
+    user_id: str
+    query: Query
+    place: int
+    answer: str
+    outcome: str
+    rest: tuple[str, ...]
+    rest_outcomes: tuple[str, ...]
+
+
+def sample_positions(heard: pd.DataFrame, max_queries: int, seed: int) -> pd.DataFrame:
+    """Return a seeded sample of listenings to ask for, all of them where there are few enough."""
+    if len(heard) <= max_queries:
+        return heard
+    chosen = np.random.default_rng(seed).choice(len(heard), max_queries, replace=False)
+    return heard.iloc[np.sort(chosen)]
+
+
+def labelled_queries(
+    events: pd.DataFrame, heard: pd.DataFrame, asked: pd.DataFrame
+) -> Iterator[Labelled]:
+    """Yield one labelled query for each listening in `asked`.
+
+    Parameters
+    ----------
+    events
+        All events of the phase's sessions, by session and time.
+    heard
+        Their listenings, as `training.sessions.listenings` returns them.
+    asked
+        Rows of `heard`.
+    """
+    users = user_rows(asked)
+    context = heard[list(Event.CONTEXT)].to_dict("records")
+    songs, outcomes = heard[Event.SONG].to_numpy(), heard[OUTCOME].to_numpy()
+    last = heard.groupby(Event.SESSION).tail(1)
+    end_of = dict(zip(last[Event.SESSION], last.index + 1, strict=True))
+    so_far = Sessions.of(events)
+    for here, row in zip(asked.index, asked.to_dict("records"), strict=True):
+        place = row[PLACE]
+        yield Labelled(
+            query_id=row[Event.ID],
+            user_id=row[Event.USER],
+            query=Query(
+                ts=row[Event.TS].to_pydatetime(),
+                user=users[row[Event.ID]],
+                session=so_far.before(row[Event.SESSION], row[Event.TS]),
+                # The song asked for may carry its own context, so only a start reads it there.
+                context=context[here - 1] if place else context[here],
+                allow_repeats=True,
+            ),
+            place=place,
+            answer=songs[here],
+            outcome=row[OUTCOME],
+            rest=tuple(songs[here : end_of[row[Event.SESSION]]]),
+            rest_outcomes=tuple(outcomes[here : end_of[row[Event.SESSION]]]),
+        )
+
+
+@dataclass(frozen=True)
+class Sessions:
+    """Events of sessions, each session's in order of time."""
+
+    events: list[SessionEvent]
+    times: pd.DatetimeIndex
+    span_of: dict[str, tuple[int, int]]
+
+    @classmethod
+    def of(cls, events: pd.DataFrame) -> "Sessions":
+        """Read events that are sorted by session and time."""
+        columns = zip(
+            events[Event.SONG], events[Event.ACTION], events[Event.PLAYED_MS], strict=True
+        )
+        ends = events.groupby(Event.SESSION, sort=False).size().cumsum()
+        starts = ends.shift(fill_value=0)
+        return cls(
+            [SessionEvent(s, a, None if missing(ms) else int(ms)) for s, a, ms in columns],
+            pd.DatetimeIndex(events[Event.TS]),
+            {name: (int(starts[name]), int(end)) for name, end in ends.items()},
+        )
+
+    def before(self, session: str, moment: pd.Timestamp) -> tuple[SessionEvent, ...]:
+        """Return the session's latest events strictly before a moment."""
+        start, end = self.span_of[session]
+        here = start + int(self.times[start:end].searchsorted(moment, side="left"))
+        return tuple(self.events[max(start, here - MAX_SESSION) : here])
+
+
+def user_rows(asked: pd.DataFrame) -> dict[str, dict[str, object]]:
+    """Return each query's feature row as the store knew it at the query's own time."""
+    entities = pd.DataFrame({User.ID: asked[Event.USER], UserRow.TS: asked[Event.TS]})
+    rows = historical_user_rows(entities)
+    return dict(zip(asked[Event.ID], rows.to_dict("records"), strict=True))

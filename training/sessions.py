@@ -1,0 +1,68 @@
+"""Listenings in the order of their sessions, with what became of each."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from features.columns import Action, Event, Song
+from features.lake import read_events, read_songs
+from training.phases import Phase
+
+PLACE = "place"
+OUTCOME = "outcome"
+LIKED = "liked"
+OUTCOMES = ("skip", "neutral", "full", "liked")
+FULL_SHARE = 0.9
+COLUMNS = (
+    Event.ID,
+    Event.TS,
+    Event.USER,
+    Event.SONG,
+    Event.SESSION,
+    Event.ACTION,
+    Event.PLAYED_MS,
+    *Event.CONTEXT,
+)
+
+
+def read_sessions(lake: Path, phase: Phase) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return events and listenings of the sessions that lie wholly in a phase."""
+    events = read_events(lake, phase.start, phase.end, COLUMNS)
+    before = read_events(lake, None, phase.start, [Event.SESSION])[Event.SESSION].unique()
+    inside = events[~events[Event.SESSION].isin(before)]
+    inside = inside.sort_values([Event.SESSION, Event.TS, Event.ID], ignore_index=True)
+    durations = read_songs(lake).set_index(Song.ID)[Song.DURATION_MS]
+    return inside, listenings(inside, durations)
+
+
+def listenings(events: pd.DataFrame, duration_ms: pd.Series) -> pd.DataFrame:
+    """Return one row a listening, sorted by session and time.
+
+    Parameters
+    ----------
+    events
+        Events of whole sessions.
+    duration_ms
+        Song lengths by song id, NaN where unknown.
+
+    Returns
+    -------
+    pd.DataFrame
+        The events' columns, with `place` in the session from 0, `liked` (the song was liked or
+        added in that session, at or after the listening) and `outcome` (see `OUTCOMES`).
+    """
+    heard = events[events[Event.ACTION].isin(Action.LISTENINGS)]
+    heard = heard.sort_values([Event.SESSION, Event.TS, Event.ID], ignore_index=True)
+    praise = events[events[Event.ACTION].isin([Action.LIKE, Action.PLAYLIST_ADD])]
+    last = praise.groupby([Event.SESSION, Event.SONG])[Event.TS].max().rename("praised")
+    heard = heard.join(last, on=[Event.SESSION, Event.SONG])
+    liked = heard["praised"] >= heard[Event.TS]
+    share = heard[Event.PLAYED_MS] / heard[Event.SONG].map(duration_ms)
+    outcome = np.select(
+        [liked, heard[Event.ACTION] == Action.SKIP, share >= FULL_SHARE],
+        ["liked", "skip", "full"],
+        default="neutral",
+    )
+    place = heard.groupby(Event.SESSION).cumcount()
+    return heard.assign(**{PLACE: place, LIKED: liked, OUTCOME: outcome}).drop(columns="praised")
