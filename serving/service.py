@@ -10,10 +10,8 @@ import threading
 from pathlib import Path
 from typing import Any, Final
 
-# BentoML reports its use to its makers unless told otherwise before it is asked.
-os.environ["BENTOML_DO_NOT_TRACK"] = "True"
-
 import bentoml
+from bentoml._internal.utils.analytics import usage_stats
 from bentoml.exceptions import BentoMLException
 from prometheus_client import Counter, Histogram
 from pydantic import ValidationError
@@ -25,6 +23,10 @@ from serving.bundle import BundleError
 from serving.guard import BodyGuard
 from serving.live import Live, Loaded, load
 from serving.routes import routes
+
+# BentoML reports its use to its makers unless this is set, and by now it has looked once.
+os.environ["BENTOML_DO_NOT_TRACK"] = "True"
+usage_stats.do_not_track.cache_clear()
 
 ONE_THREAD: Final = [
     {"name": name, "value": "1"}

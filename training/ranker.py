@@ -15,7 +15,6 @@ from features.catalogue import FloatArray
 from features.params import Gains, Ranker, load_params
 from training.dataset import Rows, read_rows
 from training.files import write_json
-from training.phases import CUTS
 from training.sessions import OUTCOMES
 
 MIN_POSITIVES = 50
@@ -115,7 +114,6 @@ def fit_probability(
 def main() -> None:
     """Fit everything that orders and judges a pool, on one or more sets of rows."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--cut", choices=CUTS[1:], required=True)
     parser.add_argument("--rows", type=Path, nargs="+", required=True)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()

@@ -280,9 +280,7 @@ def evaluate(
             {
                 "method": table.method,
                 "metric": "coverage_10",
-                "value": coverage(
-                    answers.songs[table.method][keep], len(recommender.retrieval.songs)
-                ),
+                "value": coverage(answers.songs[table.method][keep], songs),
             }
             for table in tables
         ]

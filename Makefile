@@ -1,0 +1,44 @@
+# `make help` lists every command.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PORT ?= 3000
+SOURCE ?= simulated
+DATA ?= $(if $(filter simulated,$(SOURCE)),data/raw/simulated)
+PYTHON ?= python3.11
+VENV := .venv
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export BENTOML_DO_NOT_TRACK := True
+export PYTHONUNBUFFERED := 1
+
+.PHONY: help setup run pipeline deploy serve airflow test lint format requirements bench clean
+
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | column -t -s $$'\t'
+
+setup: $(VENV)/.ready ## make the environment in .venv
+
+$(VENV)/.ready: requirements.txt pyproject.toml
+	@echo "== environment: Python packages into $(VENV)"
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@grep -A100 '^uv==' requirements.txt | awk 'NR>1 && /^[a-z]/{exit} {print}' > $(VENV)/uv.txt
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.txt
+	@$(VENV)/bin/uv pip sync --require-hashes --python $(VENV)/bin/python requirements.txt
+	@$(VENV)/bin/uv pip install --quiet --no-deps --no-build-isolation --python $(VENV)/bin/python -e .
+	@touch $@
+
+run: pipeline ## environment, data, pipeline, feature store and the service with its page (SOURCE=, DATA=, PORT=)
+	@python -m serving.welcome --port $(PORT)
+
+pipeline: setup ## train on a source: SOURCE=simulated|30music|files DATA=path; deploys the bundle
+	@test -n "$(DATA)" || { echo "Say where the data is: make $(or $(MAKECMDGOALS),pipeline) SOURCE=$(SOURCE) DATA=path"; exit 2; }
+	@echo "== pipeline: source $(SOURCE) at $(DATA)"
+	@python -m training.set_params source.name=$(SOURCE) source.path=$(DATA)
+	@dvc repro bundle_serving
+	@$(MAKE) --no-print-directory deploy
+
+deploy: setup ## make data/bundles/serving the served bundle and fill the online store
+	@echo "== deploy: feature store and bundle"
+	@python -m serving.deploy
+
+serve: setup ## serve the deployed bundle (PORT=)
+	@bentoml serve --port $(PORT)

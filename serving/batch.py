@@ -1,0 +1,135 @@
+"""Answer many queries with the very recommender that is served.
+
+`python -m serving.batch --queries Q.parquet --out P.parquet [--k 20]`
+
+Q has query_id, user_id, ts and session (song ids played so far, in order, may be empty); P has
+query_id, rank (from 1), song_id and score. Listeners are read from the feature store as of ts;
+unknown listeners and songs are answered too.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from features.columns import User, UserRow
+from features.paths import served_bundle
+from features.query import Query, SessionEvent
+from features.store import historical_user_rows
+from serving.bundle import BundleError
+from serving.recommender import Recommender, Slate
+
+COLUMNS: Final = ("query_id", "user_id", "ts", "session")
+BLOCK: Final = 256
+_loaded: list[Recommender] = []
+
+
+def check_queries(queries: pd.DataFrame) -> pd.DataFrame:
+    """Return the queries with times in UTC.
+
+    Raises
+    ------
+    ValueError
+        If a column is missing, an id is null or comes twice, or a time cannot be read.
+    """
+    lacking = [name for name in COLUMNS if name not in queries]
+    if lacking:
+        raise ValueError(f"The queries lack the columns {lacking}; they need {list(COLUMNS)}.")
+    ids = queries["query_id"]
+    if ids.isna().any() or ids.duplicated().any():
+        raise ValueError(
+            f"query_id must be unique; row {int((ids.isna() | ids.duplicated()).argmax())} is not."
+        )
+    times = pd.to_datetime(queries["ts"], utc=True, errors="coerce")
+    if times.isna().any():
+        raise ValueError(f"Row {int(times.isna().argmax())}: ts cannot be read as a time.")
+    return queries.assign(ts=times)
+
+
+def read_queries(path: Path, allow_repeats: bool) -> tuple[list[str], list[Query]]:
+    """Return query ids and queries, each with its listener's features as of its time."""
+    frame = check_queries(pd.read_parquet(path))
+    users = frame["user_id"].map(lambda user: "" if pd.isna(user) else str(user))
+    rows = historical_user_rows(pd.DataFrame({User.ID: users, UserRow.TS: frame["ts"]}))
+    records = rows.to_dict("records")
+    queries = [
+        Query(
+            ts=moment.to_pydatetime(),
+            user=record,
+            session=tuple(SessionEvent(str(song)) for song in songs_of(session)),
+            allow_repeats=allow_repeats,
+        )
+        for record, moment, session in zip(records, frame["ts"], frame["session"], strict=True)
+    ]
+    return frame["query_id"].tolist(), queries
+
+
+def songs_of(session: object) -> Sequence[object]:
+    """Return a session cell as a list; null is an empty session."""
+    return list(session) if isinstance(session, list | tuple | np.ndarray) else []
+
+
+def answer(bundle: Path, queries: Sequence[Query], k: int, workers: int) -> Iterator[Slate]:
+    """Yield one slate per query, in order, from `workers` processes."""
+    blocks = [(queries[i : i + BLOCK], k) for i in range(0, len(queries), BLOCK)]
+    workers = min(workers, len(blocks))
+    with ProcessPoolExecutor(workers, get_context("fork"), _load, (bundle,)) as pool:
+        for slates in pool.map(_answer_block, blocks):
+            yield from slates
+
+
+def _load(bundle: Path) -> None:
+    _loaded[:] = [Recommender.load(bundle)]
+
+
+def _answer_block(block: tuple[Sequence[Query], int]) -> list[Slate]:
+    return _loaded[0].recommend_many(*block, threads=1)
+
+
+def answers_frame(ids: Sequence[str], slates: Sequence[Slate]) -> pd.DataFrame:
+    """Return one row per query and song."""
+    rows = [
+        (query_id, rank, song.song_id, song.score)
+        for query_id, slate in zip(ids, slates, strict=True)
+        for rank, song in enumerate(slate.songs, start=1)
+    ]
+    return pd.DataFrame(rows, columns=["query_id", "rank", "song_id", "score"])
+
+
+def main() -> None:
+    """Answer the queries of a Parquet file."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--queries", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--k", type=int, default=20)
+    parser.add_argument("--bundle", type=Path, default=served_bundle())
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument(
+        "--no-repeats", action="store_true", help="never answer with a song of the session"
+    )
+    arguments = parser.parse_args()
+    try:
+        begun = time.perf_counter()
+        ids, queries = read_queries(arguments.queries, not arguments.no_repeats)
+        found = answer(arguments.bundle, queries, arguments.k, arguments.workers)
+        slates = list(tqdm(found, total=len(ids), unit="query", mininterval=1))
+    except (BundleError, ValueError, FileNotFoundError) as error:
+        sys.exit(f"{arguments.queries}: {error}")
+    answers_frame(ids, slates).to_parquet(arguments.out, index=False)
+    seconds = time.perf_counter() - begun
+    sys.stdout.write(
+        f"{len(ids):,} queries in {seconds:.1f} s ({len(ids) / seconds:,.0f} a second, start-up "
+        f"and features included); wrote {arguments.out}\n"
+    )
+
+
+if __name__ == "__main__":
+    main()

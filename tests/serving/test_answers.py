@@ -1,0 +1,134 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from features.columns import User
+from serving.answers import Row, answer, filled, query_of
+from serving.api import Profile, RecommendRequest, RecommendResponse
+from serving.live import Loaded, load
+
+EMPTY: dict[str, Any] = {User.BIRTH_YEAR: None, User.REGION: None, User.LANGUAGES: []}
+
+
+@pytest.fixture(scope="module")
+def loaded(bundle: Path) -> Loaded:
+    return load(bundle)
+
+
+def asked(
+    loaded: Loaded, read_row: Callable[[str], Row] = lambda _: EMPTY, **body: Any
+) -> RecommendResponse:
+    return answer(loaded, RecommendRequest.model_validate(body), read_row)
+
+
+def test_the_row_is_read_once_and_only_for_someone(loaded: Loaded) -> None:
+    read: list[str] = []
+
+    def read_row(user_id: str) -> Row:
+        read.append(user_id)
+        return EMPTY
+
+    asked(loaded, read_row, user_id="u1", k=50, explain=True)
+    asked(loaded, read_row, user_id=None)
+    assert read == ["u1"]
+
+
+def test_a_failing_store_degrades_the_answer_to_that_of_a_stranger(loaded: Loaded) -> None:
+    def fail(user_id: str) -> Row:
+        raise ConnectionError(f"no store for {user_id}")
+
+    body = {"session": [{"song_id": "song-003"}]}
+    degraded = asked(loaded, fail, user_id="u1", **body)
+    stranger = asked(loaded, **body)
+    assert degraded.degraded == ["features"]
+    assert stranger.degraded == []
+    assert degraded.songs == stranger.songs
+
+
+def test_the_profile_fills_only_what_is_absent() -> None:
+    profile = Profile(birth_year=1990, region="Europe", languages=["de"], favourite_artists=["A"])
+    row = filled({User.BIRTH_YEAR: 1970, User.REGION: None, User.LANGUAGES: []}, profile)
+    assert row[User.BIRTH_YEAR] == 1970
+    assert row[User.REGION] == "Europe"
+    assert row[User.LANGUAGES] == ["de"]
+    assert row[User.FAVOURITE_ARTISTS] == ["A"]
+    assert User.COUNTRY not in row
+
+
+def test_a_newcomers_profile_changes_the_answer(loaded: Loaded) -> None:
+    plain = asked(loaded, k=100)
+    fan = asked(loaded, k=100, profile={"favourite_artists": ["Artist 4"]}, explain=True)
+    found = [song for song in fan.songs if "artists" in song.sources]
+    assert found
+    assert {artist for song in found for artist in song.artists} == {"Artist 4"}
+    assert [s.song_id for s in plain.songs] != [s.song_id for s in fan.songs]
+
+
+def test_unknown_songs_are_reported_once_and_ignored(loaded: Loaded) -> None:
+    known = [{"song_id": "song-003"}]
+    strange = [{"song_id": "??"}, *known, {"song_id": "??"}, {"song_id": "!"}]
+    answered = asked(loaded, session=strange)
+    assert answered.unknown_songs == ["??", "!"]
+    assert answered.songs == asked(loaded, session=known).songs
+
+
+def test_played_and_excluded_songs_are_left_out(loaded: Loaded) -> None:
+    session = [{"song_id": "song-003"}, {"song_id": "song-013", "action": "skip"}]
+    first = [song.song_id for song in asked(loaded, session=session, k=5).songs]
+    assert not {"song-003", "song-013"} & set(first)
+    rest = asked(loaded, session=session, k=5, exclude=[first[0], "unheard of"]).songs
+    assert first[0] not in [song.song_id for song in rest]
+    assert [song.song_id for song in rest][:4] == first[1:]
+
+
+def test_repeats_come_only_where_allowed(loaded: Loaded) -> None:
+    session = [{"song_id": "song-003"}]
+    again = asked(loaded, session=session, k=100, allow_repeats=True)
+    assert "song-003" in [song.song_id for song in again.songs]
+    assert "song-003" not in [song.song_id for song in asked(loaded, session=session, k=100).songs]
+
+
+@pytest.mark.parametrize("k", [1, 7, 100])
+def test_k_is_the_number_of_songs(loaded: Loaded, k: int) -> None:
+    songs = asked(loaded, k=k).songs
+    assert len(songs) == k
+    assert len({song.song_id for song in songs}) == k
+    assert [s.score for s in songs] == sorted((s.score for s in songs), reverse=True)
+
+
+def test_nothing_left_is_an_empty_answer(loaded: Loaded) -> None:
+    everything = [f"song-{i:03d}" for i in range(200)]
+    assert asked(loaded, exclude=everything).songs == []
+
+
+def test_explained_songs_say_why(loaded: Loaded) -> None:
+    session = [{"song_id": "song-003"}]
+    for song in asked(loaded, session=session, explain=True).songs:
+        assert song.sources
+        assert song.reasons
+        assert song.p_like is not None
+        assert 0 <= song.p_like <= 1
+    plain = asked(loaded, session=session).songs[0]
+    assert (plain.sources, plain.reasons, plain.p_like) == ([], [], None)
+
+
+def test_context_and_session_reach_the_query() -> None:
+    request = RecommendRequest.model_validate_json(
+        '{"context": {"occasion": "party", "era": "1990", "ts": "2024-03-01T12:00:00+02:00"},'
+        ' "session": [{"song_id": "a", "action": "skip", "played_ms": 5}], "exclude": ["b"]}'
+    )
+    query = query_of(request, {})
+    assert query.ts.isoformat() == "2024-03-01T12:00:00+02:00"
+    assert query.context == {"occasion": "party", "era": "1990"}
+    event = query.session[0]
+    assert (event.song_id, event.action, event.played_ms) == ("a", "skip", 5)
+    assert query.exclude == {"b"}
+
+
+def test_an_occasion_is_told_among_the_reasons(loaded: Loaded) -> None:
+    answered = asked(loaded, context={"occasion": "party"}, k=100, explain=True)
+    for song in answered.songs:
+        tagged = int(song.song_id[-3:]) % 8 == 0
+        assert ("For party" in song.reasons) == tagged
