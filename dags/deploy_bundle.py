@@ -4,7 +4,7 @@ Copies the bundle to `data/served/<version>`, loads the online store up to the b
 and swaps `data/served/current` in one step. A running service takes the new bundle up by itself
 within seconds; a run that fails anywhere leaves the old one served.
 
-* **Form**: the folder of the bundle.
+* **Form**: the folder of the bundle; or, to roll back, a version served before.
 * **Safe to repeat**: deploying what is served already changes nothing.
 """
 
@@ -29,7 +29,14 @@ from wiring import BUNDLE, DEFAULT_ARGS, SERVED, deploy_bundle
             pattern="^[^{}]+$",
             title="Bundle",
             description="Folder of the bundle, relative to the project.",
-        )
+        ),
+        "version": Param(
+            None,
+            type=["null", "string"],
+            pattern="^[0-9A-Za-z._-]+$",
+            title="Roll back to",
+            description="A version in data/served to serve again, instead of the bundle.",
+        ),
     },
     doc_md=__doc__,
     tags=["segue"],

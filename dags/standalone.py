@@ -94,7 +94,10 @@ def wait_until(condition: Callable[[], bool], what: str, airflow: subprocess.Pop
     sys.stdout.flush()
     while not condition():
         if airflow.poll() is not None:
-            raise RuntimeError(f"Airflow ended with code {airflow.returncode}; read its log.")
+            raise RuntimeError(
+                f"Airflow ended with code {airflow.returncode} instead of starting; its log, named "
+                "above, says why."
+            )
         time.sleep(0.5)
 
 

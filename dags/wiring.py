@@ -37,7 +37,7 @@ DEFAULT_ARGS = {
     "execution_timeout": timedelta(hours=12),
 }
 
-_BASH = {
+_BASH: dict[str, Any] = {
     "cwd": str(PROJECT),
     "append_env": True,
     "env": {
@@ -160,8 +160,10 @@ def publish(outlet_events: Any = None) -> None:
 
 @task.bash(**_BASH)
 def deploy_bundle(params: Any = None) -> str:
-    """Copy the form's bundle to the served ones and swap to it."""
-    return shlex.join(["python", "-m", "serving.deploy", "--bundle", params["bundle"]])
+    """Copy the form's bundle to the served ones and swap to it, or back to an earlier one."""
+    version, bundle = params["version"], params["bundle"]
+    chosen = ["--version", version] if version else ["--bundle", bundle]
+    return shlex.join(["python", "-m", "serving.deploy", *chosen])
 
 
 def stage_tasks(stages: Sequence[Stage]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -125,11 +126,15 @@ def materialize(until: datetime) -> Path:
 
 def _historical_rows(owner: str, entities: pd.DataFrame) -> pd.DataFrame:
     keys = _checked_keys(owner, entities)
-    store = FeatureStore(config=_config(_online_path()))
-    references, lists = _references(store, owner)
-    # Feast gives one row for each distinct pair, in an order of its own.
-    job = store.get_historical_features(keys.drop_duplicates(ignore_index=True), references)
-    found = job.to_arrow().to_pandas()
+    # A registry of its own: what training reads does not hang on what was last applied.
+    with TemporaryDirectory() as scratch:
+        config = _config(Path(scratch) / "online.db")
+        _apply(config)
+        store = FeatureStore(config=config)
+        references, lists = _references(store, owner)
+        # Feast gives one row for each distinct pair, in an order of its own.
+        job = store.get_historical_features(keys.drop_duplicates(ignore_index=True), references)
+        found = job.to_arrow().to_pandas()
     found[UserRow.TS] = found[UserRow.TS].astype(keys.dtypes[UserRow.TS])
     rows = keys.merge(found, how="left", on=[owner, UserRow.TS], validate="many_to_one")
     for name in lists:

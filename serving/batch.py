@@ -44,10 +44,9 @@ def check_queries(queries: pd.DataFrame) -> pd.DataFrame:
     if lacking:
         raise ValueError(f"The queries lack the columns {lacking}; they need {list(COLUMNS)}.")
     ids = queries["query_id"]
-    if ids.isna().any() or ids.duplicated().any():
-        raise ValueError(
-            f"query_id must be unique; row {int((ids.isna() | ids.duplicated()).argmax())} is not."
-        )
+    unusable = ids.isna() | ids.duplicated()
+    if unusable.any():
+        raise ValueError(f"Row {int(unusable.argmax())}: query_id is missing or comes twice.")
     times = pd.to_datetime(queries["ts"], utc=True, errors="coerce")
     if times.isna().any():
         raise ValueError(f"Row {int(times.isna().argmax())}: ts cannot be read as a time.")

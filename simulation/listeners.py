@@ -75,12 +75,9 @@ def draw_listeners(
     genres, genre_share = _genres(count, rng)
     taste = np.einsum("ug,ugd->ud", genre_share, centres[genres])
     taste = unit(unit(taste) + 0.7 * unit(rng.normal(size=(count, DIMENSIONS))))
-    start, end = midnight_us(size.start), midnight_us(size.end)
-    signup = start - (rng.exponential(400.0, count) * DAY_US).astype(np.int64) - DAY_US
-    arriving = rng.random(count) < NEW_SHARE
     listeners = Listeners(
         ids=np.array([f"u{number:07d}" for number in rng.permutation(count)]),
-        signup_us=np.where(arriving, rng.integers(start, end - DAY_US, size=count), signup),
+        signup_us=_signups(size, rng),
         birth_year=size.end.year - np.clip(14 + rng.gamma(2.2, 8.0, count), 14, 80).astype(int),
         country=country,
         utc_offset=_offsets(country, rng),
@@ -95,6 +92,14 @@ def draw_listeners(
         favourites=_favourites(songs, taste, liking, rng),
     )
     return listeners, _user_table(listeners, artist_names)
+
+
+def _signups(size: Size, rng: np.random.Generator) -> Array:
+    """Spread sign-ups over the years before, and those of `NEW_SHARE` over the period."""
+    start, end = midnight_us(size.start), midnight_us(size.end)
+    before = start - (rng.exponential(400.0, size.listeners) * DAY_US).astype(np.int64) - DAY_US
+    during = rng.integers(start, end - DAY_US, size=size.listeners)
+    return np.where(rng.random(size.listeners) < NEW_SHARE, during, before)
 
 
 def _offsets(country: Array, rng: np.random.Generator) -> Array:

@@ -1,4 +1,4 @@
-"""How much to simulate. The default ends on 27 December 2023, see docs/simulation.md."""
+"""How much to simulate. Why the periods are what they are: docs/simulation.md."""
 
 from dataclasses import dataclass
 from datetime import date, timedelta

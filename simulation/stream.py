@@ -43,6 +43,8 @@ def days(world: World) -> Iterator[Columns]:
         welcomed[here] = True
         memory.fade()
         today_columns, later = _cut(_joined(made), midnight + DAY_US)
+        # Hold one copy of the day, not three, while the caller works on it.
+        made.clear()
         yield today_columns
 
 

@@ -72,7 +72,11 @@ export function setUpSearch(play) {
       close();
       box.focus();
     } else if (["ArrowDown", "ArrowUp"].includes(event.key) && !list.hidden) move(event);
-    else if (event.key === "Enter" && event.target === box) list.querySelector(".pick")?.click();
+    else if (event.key === "Enter" && event.target === box) {
+      // Else the same key press would go on to the play button, which then has the focus.
+      event.preventDefault();
+      list.querySelector(".pick")?.click();
+    }
   });
   document.addEventListener("click", (event) => {
     if (!event.target.closest(".search")) close();

@@ -133,6 +133,13 @@ def test_the_form_asks_for_the_source(described: dict[str, Any], dag_id: str):
     assert not accepts(params["path"], "{{ conf }}")
 
 
+def test_a_version_to_roll_back_to_is_a_plain_name(described: dict[str, Any]):
+    version = described["dags"]["deploy"]["params"]["version"]
+    assert accepts(version, None)
+    assert accepts(version, "20231220T000000-1a2b3c")
+    assert not accepts(version, "../../etc")
+
+
 def test_stages_can_be_forced_alone_or_by_group(described: dict[str, Any]):
     examples = described["dags"]["train"]["params"]["force"]["examples"]
     assert {"factors", "factors@like-labels", "evaluate"} <= set(examples)

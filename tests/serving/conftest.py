@@ -3,9 +3,10 @@
 import json
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import lightgbm
 import numpy as np
@@ -256,3 +257,18 @@ def store_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         store.apply()
         store.materialize(AS_OF)
     return data
+
+
+@pytest.fixture(scope="session")
+def app(bundle: Path, store_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Yield the whole service as an ASGI app, not yet started, over bundle and store."""
+    link = tmp_path_factory.mktemp("served") / "current"
+    link.symlink_to(bundle)
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        # BentoML and Feast use what pydantic and others have deprecated.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        patch.setenv("SEGUE_BUNDLE", str(link))
+        patch.setenv("SEGUE_DATA", str(store_data))
+        from serving.service import service
+
+        yield service().to_asgi()

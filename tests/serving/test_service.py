@@ -1,0 +1,488 @@
+"""The HTTP API, in process through `to_asgi()`, and for real through `bentoml serve`."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from features.paths import PROJECT
+from serving.api import EXAMPLE
+from tests.serving.conftest import EVIL_TITLE
+
+SECONDS = 180
+BENTOML = Path(sys.executable).with_name("bentoml")
+
+
+class Client:
+    """Calls the app in this process, from ordinary functions."""
+
+    def __init__(self, portal: BlockingPortal, http: httpx.AsyncClient) -> None:
+        self.portal = portal
+        self.http = http
+
+    def request(self, method: str, url: str, **more: Any) -> httpx.Response:
+        return self.portal.call(partial(self.http.request, method, url, **more))
+
+    def get(self, url: str, **more: Any) -> httpx.Response:
+        return self.request("GET", url, **more)
+
+    def post(self, url: str, **more: Any) -> httpx.Response:
+        return self.request("POST", url, **more)
+
+
+@pytest.fixture(scope="module")
+def client(app: Any) -> Iterator[Client]:
+    http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://segue")
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(app.router.lifespan_context(app)),
+        portal.wrap_async_context_manager(http),
+    ):
+        yield Client(portal, http)
+
+
+async def in_parts(body: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(body), 500_000):
+        yield body[start : start + 500_000]
+
+
+def recommended(client: Client, **body: Any) -> dict[str, Any]:
+    answered = client.post("/recommend", json=body)
+    assert answered.status_code == 200, answered.text
+    return dict(answered.json())
+
+
+def test_an_answer_has_the_shape_of_the_design(client: Client) -> None:
+    session = [{"song_id": "song-003", "action": "play", "played_ms": 1000}, {"song_id": "?"}]
+    answered = recommended(client, user_id="user-1", session=session, k=4, explain=True)
+    assert list(answered) == [
+        "request_id", "model_version", "variant", "degraded", "unknown_songs", "songs",
+    ]  # fmt: skip
+    assert answered["model_version"] == "test-1"
+    assert answered["variant"] == "ranker"
+    assert answered["degraded"] == []
+    assert answered["unknown_songs"] == ["?"]
+    assert len(answered["songs"]) == 4
+    for song in answered["songs"]:
+        assert list(song) == [
+            "song_id", "title", "artists", "score", "p_like", "sources", "reasons",
+        ]  # fmt: skip
+        # Songs of the session's cluster come first.
+        assert song["artists"] == ["Artist 3"]
+        assert song["sources"]
+        assert song["reasons"]
+
+
+def test_each_answer_has_its_own_request_id(client: Client) -> None:
+    assert recommended(client)["request_id"] != recommended(client)["request_id"]
+
+
+def test_the_listeners_features_are_read_from_feast(client: Client) -> None:
+    for user, artist in (("user-1", "Artist 3"), ("user-2", "Artist 5")):
+        context = {"ts": "2024-03-01T00:00:00Z"}
+        answered = recommended(client, user_id=user, context=context, k=5, explain=True)
+        assert answered["degraded"] == []
+        assert {name for song in answered["songs"] for name in song["artists"]} == {artist}
+        assert all("You have played it before" in song["reasons"] for song in answered["songs"])
+
+
+def test_an_unknown_listener_is_answered_like_nobody(client: Client) -> None:
+    context = {"ts": "2024-03-01T00:00:00Z"}
+    stranger = recommended(client, user_id="never seen", context=context)
+    assert stranger["degraded"] == []
+    assert stranger["songs"] == recommended(client, context=context)["songs"]
+    assert len(stranger["songs"]) == 10
+
+
+def test_without_a_store_the_answer_says_so(
+    client: Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SEGUE_DATA", str(tmp_path))
+    answered = recommended(client, user_id="user-1")
+    assert answered["degraded"] == ["features"]
+    assert len(answered["songs"]) == 10
+
+
+def test_the_example_of_the_documentation_works(client: Client) -> None:
+    answered = recommended(client, **EXAMPLE)
+    assert len(answered["songs"]) == EXAMPLE["k"]
+
+
+BAD = [
+    ({"k": 0}, "k"),
+    ({"k": 101}, "k"),
+    ({"k": 10**30}, "k"),
+    ({"k": "10"}, "k"),
+    ({"k": 1.5}, "k"),
+    ({"k": None}, "k"),
+    ({"user_id": 7}, "user_id"),
+    ({"user_id": ""}, "user_id"),
+    ({"user_id": "u" * 257}, "user_id"),
+    ({"mode": "balanced"}, "mode"),
+    ({"session": "song-003"}, "session"),
+    ({"session": [{}]}, "session.0.song_id"),
+    ({"session": [{"song_id": "a"}, {"song_id": "s" * 257}]}, "session.1.song_id"),
+    ({"session": [{"song_id": "a", "action": "dance"}]}, "session.0.action"),
+    ({"session": [{"song_id": "a", "played_ms": -1}]}, "session.0.played_ms"),
+    ({"session": [{"song_id": "a", "played_ms": 10**12}]}, "session.0.played_ms"),
+    ({"session": [{"song_id": "a", "volume": 3}]}, "session.0.volume"),
+    ({"session": [{"song_id": "a"}] * 501}, "session"),
+    ({"exclude": ["a"] * 10_001}, "exclude"),
+    ({"exclude": [None]}, "exclude.0"),
+    ({"context": {"weather": "rain"}}, "context.weather"),
+    ({"context": {"era": "nineties"}}, "context.era"),
+    ({"context": {"ts": "yesterday"}}, "context.ts"),
+    ({"context": {"ts": "2024-03-01T00:00:00"}}, "context.ts"),
+    ({"context": []}, "context"),
+    ({"profile": {"birth_year": 12}}, "profile.birth_year"),
+    ({"profile": {"languages": "en"}}, "profile.languages"),
+    ({"profile": {"utc_offset_minutes": 9000}}, "profile.utc_offset_minutes"),
+    ({"explain": "yes"}, "explain"),
+    ({"allow_repeats": 1}, "allow_repeats"),
+]
+
+
+@pytest.mark.parametrize(("body", "field"), BAD, ids=[f"{field}" for _, field in BAD])
+def test_a_wrong_field_is_refused_by_name(client: Client, body: dict[str, Any], field: str) -> None:
+    refused = client.post("/recommend", json=body)
+    assert refused.status_code == 400
+    fault = refused.json()["detail"][0]
+    assert ".".join(map(str, fault["loc"])) == field
+    assert fault["msg"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"{", b"[1]", b'"x"', b"null", b"7", b"\xff\xfe", b'{"k": NaN}', b"[" * 100_000]
+    + [b'{"user_id": "\\ud800"}', b'{"k": 1' + b" " * 1000],
+)
+def test_a_body_that_is_no_request_is_refused(client: Client, content: bytes) -> None:
+    kind = {"content-type": "application/json"}
+    refused = client.post("/recommend", content=content, headers=kind)
+    assert refused.status_code == 400
+    assert refused.json()["detail"][0]["msg"]
+
+
+def test_odd_but_valid_requests_are_answered(client: Client) -> None:
+    limits = {
+        "user_id": "\x00\n'; drop table--🎵",
+        "session": [{"song_id": "song-003", "action": "like"}] * 500,
+        "exclude": ["song-003"] * 10_000,
+        "context": {"ts": "9999-12-31T23:59:59-12:00", "occasion": "🎉", "region": "nowhere"},
+        "profile": {"birth_year": 2100, "utc_offset_minutes": -720, "languages": ["xx"]},
+        "k": 100,
+        "explain": True,
+    }
+    assert recommended(client, **limits)["songs"]
+    assert recommended(client, context={"ts": "0001-01-01T00:00:00+14:00"})["songs"]
+    assert recommended(client, context={}, profile={}, session=[])["songs"]
+
+
+@pytest.mark.parametrize(
+    "kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"]
+    + ["application/vnd.bentoml+pickle"],
+)  # fmt: skip
+def test_other_content_types_are_refused(client: Client, kind: str) -> None:
+    refused = client.post("/recommend", content=b"k=3", headers={"content-type": kind})
+    assert refused.status_code == 415
+    assert kind in refused.json()["error"]
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+def test_a_huge_body_is_refused(client: Client, chunked: bool) -> None:
+    body = b" " * (4 * 1024 * 1024 + 1)
+    content = in_parts(body) if chunked else body
+    refused = client.post(
+        "/recommend", content=content, headers={"content-type": "application/json"}
+    )
+    assert refused.status_code == 413
+    assert "4194304 bytes" in refused.json()["error"]
+
+
+def test_a_refusal_is_logged_in_one_line(client: Client, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        client.post("/recommend", json={"k": 0})
+    (record,) = [r for r in caplog.records if "Refused" in r.getMessage()]
+    assert "k: Input should be greater than or equal to 1" in record.getMessage()
+    assert record.levelname == "INFO"
+    assert record.exc_info is None
+
+
+def test_search_finds_titles_artists_and_ids(client: Client) -> None:
+    found = client.get("/songs/search", params={"q": "SCHLUSS", "k": 3}).json()["songs"]
+    assert found == [{"song_id": "song-003", "title": EVIL_TITLE, "artists": ["Artist 3"]}]
+    untitled = client.get("/songs/search", params={"q": "song-007"}).json()["songs"]
+    assert untitled == [{"song_id": "song-007", "title": None, "artists": ["Artist 7"]}]
+
+
+def test_similar_songs(client: Client) -> None:
+    similar = client.get("/songs/similar", params={"song_id": "song-003", "k": 4}).json()
+    assert similar["by"] == "listen"
+    assert [song["artists"] for song in similar["songs"]] == [["Artist 3"]] * 4
+    unknown = client.get("/songs/similar", params={"song_id": "song-999"})
+    assert unknown.status_code == 404
+    assert "song-999" in unknown.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("url", "field"),
+    [
+        ("/songs/search", "q"),
+        ("/songs/search?q=", "q"),
+        (f"/songs/search?q={'a' * 201}", "q"),
+        ("/songs/search?q=a&k=0", "k"),
+        ("/songs/search?q=a&k=many", "k"),
+        ("/songs/similar", "song_id"),
+        ("/songs/similar?song_id=song-003&k=101", "k"),
+        ("/listeners?k=-1", "k"),
+    ],
+)
+def test_wrong_parameters_are_refused_by_name(client: Client, url: str, field: str) -> None:
+    refused = client.get(url)
+    assert refused.status_code == 422
+    assert refused.json()["detail"][0]["loc"] == ["query", field]
+
+
+@pytest.mark.parametrize(
+    ("method", "url", "status"),
+    [
+        ("GET", "/recommend", 405),
+        ("POST", "/status", 405),
+        ("GET", "/nothing", 404),
+        ("GET", "/web/../service.py", 404),
+        ("GET", "/web/%2e%2e/service.py", 404),
+    ],
+)
+def test_wrong_addresses(client: Client, method: str, url: str, status: int) -> None:
+    assert client.request(method, url).status_code == status
+
+
+def test_listeners_of_the_bundle(client: Client) -> None:
+    expected = {"listeners": [{"user_id": "user-1", "label": "Asha, 29, South Asia"}]}
+    assert client.get("/listeners").json() == expected
+
+
+def test_status_health_and_metrics(client: Client) -> None:
+    status = client.get("/status").json()
+    assert (status["model_version"], status["songs"]) == ("test-1", 200)
+    assert status["feature_service"] == "ranker_v1"
+    assert status["as_of"].startswith("2024-03-01")
+    for path in ("/healthz", "/livez", "/readyz"):
+        assert client.get(path).status_code == 200
+    line = r'segue_answers_total\{degraded="none",model_version="test-1"\} ([0-9.]+)'
+    before = re.search(line, client.get("/metrics").text)
+    recommended(client)
+    after = re.search(line, client.get("/metrics").text)
+    assert before is not None
+    assert after is not None
+    assert float(after[1]) == float(before[1]) + 1
+
+
+def test_the_documentation_has_typed_requests_with_examples(client: Client) -> None:
+    spec = client.get("/docs.json").json()
+    paths = spec["paths"]
+    assert {"/recommend", "/songs/search", "/songs/similar", "/listeners", "/status"} <= set(paths)
+    body = paths["/recommend"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    name = body.get("$ref", "").rsplit("/", 1)[-1]
+    schema = spec["components"]["schemas"][name] if name else body
+    assert schema["example"] == EXAMPLE
+    assert schema["properties"]["k"]["maximum"] == 100
+    assert schema["additionalProperties"] is False
+    parameters = {p["name"]: p for p in paths["/songs/search"]["get"]["parameters"]}
+    assert parameters["q"]["required"] is True
+
+
+def test_pages_are_served_with_a_policy_that_keeps_them_at_home(client: Client) -> None:
+    for path in ("/", "/docs"):
+        page = client.get(path)
+        assert page.status_code == 200
+        assert "default-src 'self'" in page.headers["content-security-policy"]
+        assert not re.search(r"https?://", page.text)
+
+
+def test_usage_is_not_reported(client: Client) -> None:
+    from bentoml._internal.utils.analytics import usage_stats
+
+    assert usage_stats.do_not_track()
+
+
+# The same through real processes.
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@contextmanager
+def outside() -> Iterator[tuple[str, list[bytes]]]:
+    """Yield the address of a proxy to the outside world, and what is asked of it."""
+    asked: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def listen() -> None:
+            while True:
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                with connection:
+                    asked.append(connection.recv(200))
+
+        thread = threading.Thread(target=listen, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}", asked
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+def environment(tmp_path: Path, **more: str) -> dict[str, str]:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("BENTOML", "SEGUE"))}
+    # A process of its own must not inherit the pytest process's metrics folder.
+    kept.pop("PROMETHEUS_MULTIPROC_DIR", None)
+    return kept | {"BENTOML_HOME": str(tmp_path / "bentoml"), "NO_PROXY": "127.0.0.1"} | more
+
+
+@contextmanager
+def serving(folder: Path, env: dict[str, str]) -> Iterator[httpx.Client]:
+    """Run `bentoml serve` in a folder and yield a client for it, once it is ready."""
+    port = free_port()
+    process = subprocess.Popen(
+        [BENTOML, "serve", "--port", str(port)],
+        cwd=folder,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False) as http:
+            wait_for(lambda: process.poll() is not None or is_ready(http))
+            assert process.poll() is None, process.communicate()[0]
+            yield http
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.communicate(timeout=SECONDS)
+
+
+def is_ready(http: httpx.Client) -> bool:
+    try:
+        return http.get("/readyz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + SECONDS
+    pause = threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline, "It did not come about in time."
+        pause.wait(0.1)
+
+
+@pytest.mark.slow
+def test_bentoml_serve_answers_and_takes_up_a_new_bundle(
+    served: Path, copy_bundle: Callable[[str], Path], store_data: Path, tmp_path: Path
+) -> None:
+    with outside() as (proxy, asked):
+        env = environment(
+            tmp_path,
+            SEGUE_BUNDLE=str(served),
+            SEGUE_DATA=str(store_data),
+            HTTPS_PROXY=proxy,
+            HTTP_PROXY=proxy,
+        )
+        with serving(PROJECT, env) as http:
+            body = {"user_id": "user-1", "k": 2}
+            first = http.post("/recommend", json=body).json()
+            assert (first["model_version"], first["degraded"]) == ("test-1", [])
+            new = served.with_name("new")
+            new.symlink_to(copy_bundle("test-2"))
+            new.replace(served)
+            wait_for(lambda: http.get("/status").json()["model_version"] == "test-2")
+            second = http.post("/recommend", json=body).json()
+            assert second["model_version"] == "test-2"
+            assert second["songs"] == first["songs"]
+            metrics = http.get("/metrics").text
+            for version in ("test-1", "test-2"):
+                assert f'degraded="none",model_version="{version}"}} 1.0' in metrics
+    assert asked == []
+
+
+@pytest.mark.slow
+def test_a_damaged_bundle_stops_the_start_with_a_clear_message(
+    copy_bundle: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = copy_bundle("damaged")
+    (folder / "ranker.txt").write_text("", encoding="utf-8")
+    started = subprocess.run(
+        [BENTOML, "serve", "--port", str(free_port())],
+        cwd=PROJECT,
+        env=environment(tmp_path, SEGUE_BUNDLE=str(folder)),
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert started.returncode != 0
+    assert re.search(r"damaged.*ranker\.txt.*deploy it again", started.stderr)
+    assert "Traceback" not in started.stderr
+
+
+@pytest.mark.slow
+def test_a_bento_serves_elsewhere(bundle: Path, store_data: Path, tmp_path: Path) -> None:
+    project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
+    ignored = shutil.ignore_patterns("__pycache__")
+    for name in ("features", "serving"):
+        shutil.copytree(PROJECT / name, project / name, ignore=ignored)
+    for name in ("bentofile.yaml", "params.yaml", "requirements.txt", "pyproject.toml"):
+        shutil.copy(PROJECT / name, project / name)
+    shutil.copytree(bundle, project / "data" / "served" / "test-1")
+    (project / "data" / "served" / "current").symlink_to("test-1")
+    shutil.copytree(store_data / "feast", project / "data" / "feast")
+    with outside() as (proxy, asked):
+        env = environment(tmp_path, HTTPS_PROXY=proxy, HTTP_PROXY=proxy)
+        archive = tmp_path / "segue.bento"
+        for command in (["build"], ["export", "segue:latest", str(archive)]):
+            done = subprocess.run(
+                [BENTOML, *command],
+                cwd=project,
+                env=env,
+                capture_output=True,
+                text=True,
+                timeout=SECONDS,
+                check=False,
+            )
+            assert done.returncode == 0, done.stdout + done.stderr
+        shutil.rmtree(project)
+        shutil.rmtree(tmp_path / "bentoml")
+        with tarfile.open(archive) as packed:
+            packed.extractall(elsewhere, filter="data")
+        with serving(elsewhere, env) as http:
+            answered = http.post("/recommend", json={"user_id": "user-2", "k": 3, "explain": True})
+            assert answered.json()["model_version"] == "test-1"
+            assert answered.json()["degraded"] == []
+            assert [s["artists"] for s in answered.json()["songs"]] == [["Artist 5"]] * 3
+            assert "Segue" in http.get("/").text
+    assert asked == []
+    label = (elsewhere / "bento.yaml").read_text(encoding="utf-8")
+    assert re.search(r"bundle: test-1", label)
+    assert json.loads((elsewhere / "apis" / "schema.json").read_text())["name"] == "segue"
