@@ -42,3 +42,32 @@ deploy: setup ## make data/bundles/serving the served bundle and fill the online
 
 serve: setup ## serve the deployed bundle (PORT=)
 	@bentoml serve --port $(PORT)
+
+airflow: setup ## a real Airflow (standalone, SQLite) with the project's DAGs; prints address and login
+	@python dags/standalone.py
+
+test: setup ## the whole test suite (PYTEST=... adds arguments)
+	@python -m pytest $(PYTEST)
+
+lint: setup ## ruff, mypy and import-linter
+	@ruff check .
+	@ruff format --check .
+	@mypy
+	@lint-imports
+
+format: setup ## mend style where ruff can
+	@ruff check --fix .
+	@ruff format .
+
+bench: setup ## measure: factors, batch, service, and the simulator's truth; writes benchmarks/results
+	@python -m benchmarks.factors
+	@python -m benchmarks.batch
+	@python -m benchmarks.serving
+	@python -m benchmarks.simulated_truth
+
+requirements: setup ## compile requirements.txt from pyproject.toml
+	@uv pip compile pyproject.toml --extra dev --generate-hashes --no-emit-index-url --no-annotate \
+		--no-header --python-version 3.11 --output-file requirements.txt
+
+clean: ## remove what the pipeline made (the environment stays)
+	rm -rf data dvc.lock airflow_home

@@ -19,6 +19,7 @@ HISTORY_COLUMN: dict[SignalName, str] = {
     "listen": UserRow.HISTORY_LISTEN,
 }
 USUAL_SONG_MS = 240_000
+SECOND_US = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -64,12 +65,12 @@ def resolve(query: Query, songs: Catalogue) -> State:
     played = known & listening
     return State(
         query=query,
-        ts_us=int(query.ts.timestamp() * 1_000_000),
+        ts_us=int(query.ts.timestamp() * SECOND_US),
         session=session[played],
         session_values={name: _by_song(session, values[name], played) for name in SIGNALS},
         skipped=np.array([e.action == Action.SKIP for e in query.session], dtype=np.bool_)[played],
         history=history[kept],
-        history_last_us=_array(query.user, UserRow.HISTORY_LAST_TS, kept, np.int64),
+        history_last_us=_array(query.user, UserRow.HISTORY_LAST_TS, kept, np.int64) * SECOND_US,
         history_values={
             name: _array(query.user, column, kept, np.float32)
             for name, column in HISTORY_COLUMN.items()

@@ -66,6 +66,11 @@ def test_a_like_is_cancelled_only_as_of_its_cancellation(action):
     assert scores(table, "like", as_of=ago(5, microseconds=-1)) == {}
 
 
+def test_of_two_actions_at_one_moment_the_cancellation_wins():
+    table = events(("unlike", "s1", ago(5)), ("like", "s1", ago(5)))
+    assert scores(table, "like") == {}
+
+
 def test_a_song_liked_again_counts_once_from_the_later_like():
     table = events(
         ("like", "s1", ago(20)),

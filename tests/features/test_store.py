@@ -111,14 +111,15 @@ def test_each_row_is_joined_at_its_own_time(data):
     )
     found = store.historical_user_rows(asked)
     assert found[User.ID].tolist() == asked[User.ID].tolist()
-    for row in found.to_dict("records"):
-        moment = row[UserRow.TS].to_pydatetime()
+    assert found[UserRow.TS].tolist() == asked[UserRow.TS].tolist()
+    for row, moment in zip(found.to_dict("records"), asked[UserRow.TS], strict=True):
         naive.assert_same(without_time(row), expected_row(User.ID, row[User.ID], moment))
 
 
 def test_a_snapshot_counts_from_its_own_moment_on(data):
-    just = [TIMES[3] - timedelta(microseconds=1), TIMES[3]]
-    found = store.historical_user_rows(entities(User.ID, USER_IDS, just))
+    just = [pd.Timestamp(TIMES[3]) - pd.Timedelta(1, "ns"), pd.Timestamp(TIMES[3])]
+    asked = pd.DataFrame({User.ID: USER_IDS * 2, UserRow.TS: np.repeat(just, len(USER_IDS))})
+    found = store.historical_user_rows(asked)
     plays = found["plays"].fillna(0).to_numpy().reshape(2, -1)
     rows = [[WORLD.user_row(user, time) for user in USER_IDS] for time in TIMES[2:4]]
     expected = [[row["plays"] or 0 if row else 0 for row in at] for at in rows]
