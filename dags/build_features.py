@@ -9,8 +9,6 @@ feature views with Feast, and loads the online store up to the end of the phases
 * **Next**: the asset `features` starts `train`.
 """
 
-from datetime import UTC, datetime
-
 from airflow.sdk import dag
 
 from dvc_graph import read_stages, with_ancestors
@@ -35,7 +33,6 @@ STAGES = [stage for stage in with_ancestors(_ALL, ["snapshots"]) if stage not in
 
 @dag(
     schedule=[LAKE],
-    start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,
     is_paused_upon_creation=False,

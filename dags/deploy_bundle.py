@@ -8,8 +8,6 @@ within seconds; a run that fails anywhere leaves the old one served.
 * **Safe to repeat**: deploying what is served already changes nothing.
 """
 
-from datetime import UTC, datetime
-
 from airflow.sdk import Param, dag
 
 from wiring import BUNDLE, DEFAULT_ARGS, SERVED, deploy_bundle
@@ -17,7 +15,6 @@ from wiring import BUNDLE, DEFAULT_ARGS, SERVED, deploy_bundle
 
 @dag(
     schedule=[BUNDLE],
-    start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,
     is_paused_upon_creation=False,

@@ -9,7 +9,7 @@ lead there. Runs daily once it is switched on, and whenever it is triggered.
 * **Next**: the asset `lake` starts `features`.
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from airflow.sdk import CronTriggerTimetable, dag
 
@@ -20,11 +20,11 @@ STAGES = with_ancestors(read_stages(PROJECT), ["ingest"])
 
 
 @dag(
-    # Switching it on starts nothing at once: the first run is at midnight, for the day past.
+    # Without a start date, switching it on starts nothing at once: the first run is at midnight,
+    # for the day past.
     schedule=CronTriggerTimetable(
         "@daily", timezone="UTC", interval=timedelta(days=1), run_immediately=timedelta(0)
     ),
-    start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,
     # The calendar starts when the operator switches it on, not when Airflow is first looked at.

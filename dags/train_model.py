@@ -12,8 +12,6 @@ code, parameters, data and bundle belong together.
 * **Next**: the asset `bundle` starts `deploy`.
 """
 
-from datetime import UTC, datetime
-
 from airflow.sdk import dag
 
 from dvc_graph import read_stages
@@ -35,7 +33,6 @@ STAGES = read_stages(PROJECT)
 
 @dag(
     schedule=[FEATURES],
-    start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,
     is_paused_upon_creation=False,

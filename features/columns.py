@@ -61,6 +61,11 @@ class Action:
 
     LISTENINGS: Final = (PLAY, SKIP)
     ALL: Final = (PLAY, SKIP, LIKE, UNLIKE, PLAYLIST_ADD, PLAYLIST_REMOVE, DISLIKE)
+    # Signal -> the action that sets it, and those that cancel it.
+    STATES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
+        "like": (LIKE, (UNLIKE, DISLIKE)),
+        "playlist": (PLAYLIST_ADD, (PLAYLIST_REMOVE,)),
+    }
 
 
 class User:

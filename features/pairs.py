@@ -158,7 +158,7 @@ def artists(pairs: Pairs) -> Group:
         "artist_share": pairs.share(Song.ARTISTS, UserRow.ARTIST_KEYS, UserRow.ARTIST_SHARES),
         "artist_favourite": unknown(pairs)
         if favourites is None
-        else np.isin(artist, [named[a] for a in favourites if a in named]),
+        else where_known(artist, np.isin(artist, [named[a] for a in favourites if a in named])),
         "artist_session_share": share_of(artist, session_artists),
         "artist_same_as_last": same_as_last(artist, session_artists),
         "album_session_share": share_of(album, session_albums),
@@ -170,10 +170,11 @@ def tastes(pairs: Pairs) -> Group:
     """How the candidate fits the listener's language, region, era, genre and mood shares."""
     languages = pairs.row.get(User.LANGUAGES)
     known = pairs.songs.codes[Song.LANGUAGE].code_of
+    language = pairs.code(Song.LANGUAGE)
     speaks = (
         unknown(pairs)
         if languages is None or len(languages) == 0
-        else np.isin(pairs.code(Song.LANGUAGE), [known[x] for x in languages if x in known])
+        else where_known(language, np.isin(language, [known[x] for x in languages if x in known]))
     )
     region = pairs.songs.codes[Song.REGION].code_of.get(str(pairs.row.get(User.REGION)), -2)
     return {
@@ -181,7 +182,9 @@ def tastes(pairs: Pairs) -> Group:
         "language_share": pairs.share(
             Song.LANGUAGE, UserRow.LANGUAGE_KEYS, UserRow.LANGUAGE_SHARES
         ),
-        "region_home": unknown(pairs) if region == -2 else pairs.code(Song.REGION) == region,
+        "region_home": unknown(pairs)
+        if region == -2
+        else where_known(pairs.code(Song.REGION), pairs.code(Song.REGION) == region),
         "region_share": pairs.share(Song.REGION, UserRow.REGION_KEYS, UserRow.REGION_SHARES),
         "era_share": pairs.share("era", UserRow.ERA_KEYS, UserRow.ERA_SHARES),
         "genre_share": pairs.share(Song.GENRES, UserRow.GENRE_KEYS, UserRow.GENRE_SHARES),
@@ -233,7 +236,10 @@ def context_match(pairs: Pairs) -> Group:
         **{
             f"asked_{key}_match": unknown(pairs)
             if missing(context.get(key))
-            else pairs.code(name) == pairs.songs.codes[name].code_of.get(str(context[key]), -2)
+            else where_known(
+                pairs.code(name),
+                pairs.code(name) == pairs.songs.codes[name].code_of.get(str(context[key]), -2),
+            )
             for key, name in asked.items()
         },
     }
@@ -318,11 +324,16 @@ def share_of(codes: IntArray, session_codes: IntArray) -> FloatArray:
     return (counts[codes] / len(session_codes)).astype(np.float32)
 
 
-def same_as_last(codes: IntArray, session_codes: IntArray) -> NDArray[Any]:
+def where_known(codes: IntArray, values: NDArray[Any]) -> FloatArray:
+    """Return the values, NaN for candidates without a code."""
+    return np.where(codes >= 0, values, np.nan).astype(np.float32)
+
+
+def same_as_last(codes: IntArray, session_codes: IntArray) -> FloatArray:
     """Tell whether each candidate's code is that of the last song; NaN where unknown."""
     if len(session_codes) == 0 or session_codes[-1] < 0:
         return np.full(len(codes), np.nan, dtype=np.float32)
-    return codes == session_codes[-1]
+    return where_known(codes, codes == session_codes[-1])
 
 
 def tag_match(pairs: Pairs, name: str, tag: object) -> FloatArray:

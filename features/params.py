@@ -90,9 +90,15 @@ class Transitions(Seeds):
 
 
 class Sessions(Seeds):
-    """Nearest past sessions; each song keeps its `per_song` latest."""
+    """Nearest past sessions; each song keeps its `per_song` latest.
+
+    A neighbour's song `d` places after the shared one counts exp(-(d - 1) / distance), and one
+    before it `backward` times that.
+    """
 
     per_song: Count
+    distance: Positive
+    backward: Annotated[float, Field(ge=0, le=1)]
 
 
 class Recent(_Section):

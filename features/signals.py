@@ -25,12 +25,6 @@ DAY_SECONDS = 86_400
 # A long pop song: what a full listening counts as where the source has no durations.
 USUAL_DURATION_MS = 240_000
 
-# The action that sets a 0/1 signal, and the actions that cancel it.
-_STATES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "like": (Action.LIKE, (Action.UNLIKE, Action.DISLIKE)),
-    "playlist": (Action.PLAYLIST_ADD, (Action.PLAYLIST_REMOVE,)),
-}
-
 
 def utc(moment: datetime) -> ir.TimestampScalar:
     """Return an aware moment as an Ibis literal.
@@ -84,8 +78,8 @@ def signal_values(
         gives no row at all, whereas a signal that nobody uses now may give rows of value 0.
     """
     known = before(events, as_of)
-    if signal in _STATES:
-        return _state_values(known, *_STATES[signal])
+    if signal in Action.STATES:
+        return _state_values(known, *Action.STATES[signal])
     listenings = _listenings(known, songs)
     value = _share_missed(listenings) if signal == "skip" else _share_heard(listenings)
     values = listenings.select(Event.USER, Event.SONG, Event.TS, value=value)

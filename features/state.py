@@ -27,12 +27,15 @@ class State:
     """What is known of a listener at the moment of a query.
 
     `session` and `history` hold dense song indices; the session in order of play, the history
-    latest first, without songs that the catalogue lacks. Signal values are aligned with them.
+    latest first, without songs that the catalogue lacks. `acted` holds the session's songs once
+    each, ascending, those liked or added without a listening among them. `session_values` are
+    aligned with `acted`, `history_values` with the history.
     """
 
     query: Query
     ts_us: int
     session: IntArray
+    acted: IntArray
     session_values: dict[SignalName, FloatArray]
     skipped: NDArray[np.bool_]
     history: IntArray
@@ -48,7 +51,7 @@ class State:
 
     def observed(self, signal: SignalName) -> tuple[IntArray, FloatArray]:
         """Return songs and values of one signal, history and session together, values > 0."""
-        songs = np.concatenate([self.history, self.session])
+        songs = np.concatenate([self.history, self.acted])
         values = np.concatenate([self.history_values[signal], self.session_values[signal]])
         return songs[values > 0], values[values > 0]
 
@@ -63,16 +66,25 @@ def resolve(query: Query, songs: Catalogue) -> State:
     kept = history >= 0
     listening = np.array([e.action in Action.LISTENINGS for e in query.session], dtype=np.bool_)
     played = known & listening
+    acted, place = np.unique(session[known], return_inverse=True)
     return State(
         query=query,
         ts_us=int(query.ts.timestamp() * SECOND_US),
         session=session[played],
-        session_values={name: _by_song(session, values[name], played) for name in SIGNALS},
+        acted=acted,
+        session_values={
+            name: np.bincount(place, values[name][known], len(acted)).astype(np.float32)
+            for name in SIGNALS
+        },
         skipped=np.array([e.action == Action.SKIP for e in query.session], dtype=np.bool_)[played],
         history=history[kept],
         history_last_us=_array(query.user, UserRow.HISTORY_LAST_TS, kept, np.int64) * SECOND_US,
         history_values={
-            name: _array(query.user, column, kept, np.float32)
+            name: np.where(
+                np.isin(history[kept], _decided(query.session, session, name)),
+                0,
+                _array(query.user, column, kept, np.float32),
+            )
             for name, column in HISTORY_COLUMN.items()
         },
         unknown_songs=tuple(
@@ -98,21 +110,31 @@ def session_values(
     exact = ~np.isnan(duration_ms) & ~np.isnan(played)
     missed = np.where(exact, 1.0 - heard, action == Action.SKIP)
     return {
-        "like": (action == Action.LIKE).astype(np.float32),
-        "playlist": (action == Action.PLAYLIST_ADD).astype(np.float32),
+        "like": _standing(events, "like"),
+        "playlist": _standing(events, "playlist"),
         "skip": np.where(listening, missed, 0.0).astype(np.float32),
         "listen": np.where(listening, heard, 0.0).astype(np.float32),
     }
 
 
-def _by_song(session: IntArray, values: FloatArray, played: NDArray[np.bool_]) -> FloatArray:
-    """Credit each played song with all values of its events, once, at its last listening."""
-    total = np.zeros(len(session), dtype=np.float32)
-    last = {int(song): i for i, song in enumerate(session) if played[i]}
-    for song, value in zip(session, values, strict=True):
-        if int(song) in last:
-            total[last[int(song)]] += value
-    return total[played]
+def _standing(events: tuple[SessionEvent, ...], signal: str) -> FloatArray:
+    """Return 1 at each song's latest setting that nothing cancelled, else 0."""
+    setter, cancellers = Action.STATES[signal]
+    place_of: dict[str, int] = {}
+    for place, event in enumerate(events):
+        if event.action == setter:
+            place_of[event.song_id] = place
+        elif event.action in cancellers:
+            place_of.pop(event.song_id, None)
+    values = np.zeros(len(events), dtype=np.float32)
+    values[list(place_of.values())] = 1
+    return values
+
+
+def _decided(events: tuple[SessionEvent, ...], songs: IntArray, signal: str) -> IntArray:
+    """Return the songs whose 0/1 signal the session set or cancelled: its word is the newer."""
+    setter, cancellers = Action.STATES.get(signal, ("", ()))
+    return songs[[event.action in (setter, *cancellers) for event in events]]
 
 
 def _list(row: Mapping[str, Any], name: str) -> list[Any]:

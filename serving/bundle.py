@@ -118,10 +118,13 @@ def _load_sessions(path: Path, params: Generators) -> NearestSessions:
     with np.load(path) as stored:
         shape = tuple(stored["shape"])
         indices, indptr = stored["indices"], stored["indptr"]
-        matrix = csr_matrix((np.ones(len(indices), np.float32), indices, indptr), shape=shape)
+        # In order of play, a song as often as it came: not to be sorted or summed up.
+        in_order = csr_matrix((np.ones(len(indices), np.float32), indices, indptr), shape=shape)
+        sessions_of = in_order.T.tocsr()
+        sessions_of.sum_duplicates()
         return NearestSessions(
-            song_sessions=latest(matrix.T.tocsr(), params.sessions.per_song),
-            session_songs=matrix,
+            song_sessions=latest(sessions_of, params.sessions.per_song),
+            session_songs=in_order,
             recency=stored["recency"],
             song_weight=stored["song_weight"],
             params=params.sessions,

@@ -14,8 +14,8 @@ from scipy.sparse import csr_matrix
 
 from features.catalogue import Catalogue, FloatArray, IntArray
 from features.columns import Song, User, UserRow
-from features.pairs import DAY_US
-from features.params import Recent, Seeds, SignalName
+from features.pairs import DAY_US, find
+from features.params import Recent, Seeds, Sessions, SignalName
 from features.state import State
 from serving.fold_in import FactorModel, fold_in
 from serving.scores import NO_SCORES, FactorScores, Scores, SparseScores, add_up
@@ -90,33 +90,51 @@ class Neighbours:
 
 @dataclass(frozen=True)
 class NearestSessions:
-    """Vector multiplication session kNN (V-SKNN; Ludewig and Jannach, 2018) with recency.
+    """Session nearest neighbours that heed order and time (STAN; Garg et al., SIGIR 2019).
 
-    `song_sessions` (songs, sessions) lists each song's latest sessions, `session_songs` is the
-    other way round, both 0/1; `recency` is (sessions,), in (0, 1].
+    A past session is near if it shares songs with this one, the later played here and the rarer
+    the better, and if it is recent. Its songs count the more the closer they lie to the shared
+    song that was played last here; those before it count less than those after it.
+
+    `song_sessions` (songs, sessions) lists each song's latest sessions; `session_songs`
+    (sessions, songs) holds songs in the order of play; `recency` (sessions,) is in (0, 1].
     """
 
     song_sessions: csr_matrix
     session_songs: csr_matrix
     recency: FloatArray
     song_weight: FloatArray
-    params: Seeds
+    params: Sessions
 
     def scores(self, state: State) -> Scores:
-        """Return the similarity-weighted counts of songs in the nearest sessions."""
+        """Return summed closeness in the nearest sessions, of songs not in the running one."""
         seeds = state.seeds(self.params.seeds)
         near = self._similarities(seeds)
         if len(near.songs) == 0:
             return NO_SCORES
-        chosen = near.top(self.params.neighbours)
-        sessions, lengths = gather(self.session_songs, chosen)
-        similarity = near.of(chosen) / np.sqrt(np.maximum(lengths, 1))
-        return add_up(sessions, np.repeat(similarity, lengths))
+        sessions = near.top(self.params.neighbours)
+        songs, lengths = gather(self.session_songs, sessions)
+        value = np.repeat(near.of(sessions), lengths) * self._closeness(songs, lengths, seeds)
+        fresh = ~np.isin(songs, state.session)
+        return add_up(songs[fresh], value[fresh])
 
     def _similarities(self, seeds: IntArray) -> SparseScores:
         sessions, lengths = gather(self.song_sessions, seeds)
         weight = self.params.seed_decay ** np.arange(len(seeds)) * self.song_weight[seeds]
         return add_up(sessions, np.repeat(weight, lengths) * self.recency[sessions])
+
+    def _closeness(self, songs: IntArray, lengths: IntArray, seeds: IntArray) -> FloatArray:
+        """Return each played song's weight by its distance from its session's shared song."""
+        starts = np.cumsum(lengths) - lengths
+        place = np.arange(len(songs)) - np.repeat(starts, lengths)
+        order, times = find(seeds, songs)
+        # The earliest seed wins, then the earliest place: one minimum over both a session.
+        rank = np.where(times > 0, order, len(seeds))
+        longest = int(lengths.max())
+        shared = np.minimum.reduceat(rank * longest + place, starts) % longest
+        distance = place - np.repeat(shared, lengths)
+        decay = np.exp(-(np.abs(distance) - 1) / self.params.distance)
+        return np.where(distance > 0, decay, self.params.backward * decay).astype(np.float32)
 
 
 @dataclass(frozen=True)

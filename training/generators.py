@@ -141,12 +141,13 @@ def write_generators(
     save_npz(out / "transitions.npz", transitions(plays, until, generators.transitions, n), False)
     save_npz(out / "together.npz", together(plays, until, generators.together, n), False)
     matrix = session_songs(plays, n)
+    lengths = np.bincount(plays[Event.SESSION].to_numpy(), minlength=matrix.shape[0])
     ends = plays.groupby(Event.SESSION)[Event.TS].max()
     sessions_of_song = np.bincount(matrix.indices, minlength=n)
     np.savez(
         out / "sessions.npz",
-        indices=matrix.indices,
-        indptr=matrix.indptr,
+        indices=plays[Song.ID].to_numpy(dtype=np.int32),
+        indptr=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32),
         shape=np.array(matrix.shape),
         recency=recency(ends, until, generators.sessions.half_life_days),
         song_weight=np.log1p(matrix.shape[0] / np.maximum(sessions_of_song, 1)).astype("f4"),

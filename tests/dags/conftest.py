@@ -11,14 +11,18 @@ from typing import Any
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
-PARTS = ("dags", "features", "serving", "simulation", "training", "dvc.yaml", "params.yaml")
-# Enough for every stage to have something to do, and seconds to run.
+FOLDERS = ("dags", "features", "serving", "simulation", "training")
+FILES = ("bentofile.yaml", "dvc.yaml", "params.yaml")
+# Every stage has something to do, and takes seconds.
 TINY = (
     "source.name=simulated",
     "source.path=data/raw/simulated",
     "phases.as_of=null",
     "simulation.size=tiny",
     "ranker.rounds=20",
+    "ranker.max_queries=400",
+    "ranker.negatives=20",
+    "evaluation.max_queries=200",
     "evaluation.bootstrap=50",
 )
 
@@ -66,12 +70,11 @@ def described(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def tiny_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a copy of the project, a repository of its own, set to tiny data."""
     project = tmp_path_factory.mktemp("project")
-    for part in PARTS:
-        source = PROJECT / part
-        if source.is_dir():
-            shutil.copytree(source, project / part, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, project / part)
+    for folder in FOLDERS:
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(PROJECT / folder, project / folder, ignore=ignored)
+    for file in FILES:
+        shutil.copy(PROJECT / file, project / file)
     env = airflow_env(project / "airflow_home", project)
     run("git", "init", "--quiet", cwd=project)
     run("dvc", "init", "--quiet", cwd=project, env=env)

@@ -75,8 +75,8 @@ def test_only_what_is_forced_runs_a_second_time(run_dags: RunDags, tiny_project:
 def test_the_simulator_is_skipped_where_events_come_from_elsewhere(
     run_dags: RunDags, tiny_project: Path
 ):
-    params = tiny_project / "params.yaml"
-    before = params.read_text(encoding="utf-8")
+    params, lock = tiny_project / "params.yaml", tiny_project / "dvc.lock"
+    before, locked = params.read_text(encoding="utf-8"), lock.read_bytes()
     simulated = tiny_project / "data" / "raw" / "simulated"
     elsewhere = simulated.rename(simulated.with_name("plays and more"))
     form = {"source": "simulated", "path": "data/raw/plays and more"}
@@ -86,6 +86,7 @@ def test_the_simulator_is_skipped_where_events_come_from_elsewhere(
     finally:
         elsewhere.rename(simulated)
         params.write_text(before, encoding="utf-8")
+        lock.write_bytes(locked)
     assert states == {
         "set_params": "success",
         "simulate": "skipped",

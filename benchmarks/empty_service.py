@@ -1,0 +1,30 @@
+"""A BentoML service that does nothing: what an answer costs before any work is done."""
+
+import os
+
+import bentoml
+from pydantic import BaseModel
+
+os.environ["BENTOML_DO_NOT_TRACK"] = "True"
+
+
+class Anything(BaseModel):
+    """Takes the body of any request; only `k` is looked at."""
+
+    k: int = 10
+
+
+class Nothing(BaseModel):
+    """The answer that is always the same."""
+
+    songs: list[str] = []
+
+
+@bentoml.service(name="empty", traffic={"timeout": 10})
+class Empty:
+    """Answers with a constant."""
+
+    @bentoml.api(route="/recommend")
+    def recommend(self, request: Anything, /) -> Nothing:
+        """Return the constant."""
+        return Nothing()

@@ -1,0 +1,111 @@
+import pytest
+import yaml
+
+from features.params import SIGNALS, load_params
+from features.paths import PROJECT
+
+REAL = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
+
+
+def written(tmp_path, change):
+    """Write the project's parameters with one change and return the path."""
+    content = yaml.safe_load(yaml.safe_dump(REAL))
+    change(content)
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return path
+
+
+def setting(dotted, value):
+    *parents, leaf = dotted.split(".")
+
+    def change(content):
+        for parent in parents:
+            content = content[parent]
+        content[leaf] = value
+
+    return change
+
+
+def test_the_projects_own_file_is_valid_and_holds_every_signal():
+    params = load_params()
+    assert set(params.signals) == set(SIGNALS)
+    assert params.phases.gap_minutes >= 30
+
+
+def test_likes_weigh_most_and_skips_count_against():
+    weights = {name: signal.weight for name, signal in load_params().signals.items()}
+    assert max(weights, key=weights.get) == "like"
+    assert weights["skip"] < 0
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("extra", 1),
+        ("ranker.rouns", 5),
+        ("ranker.gains.loved", 9),
+        ("signals.like.halflife", 3),
+        ("signals.love", {}),
+        ("generators.transitions.window", 4),
+        ("source.url", "x"),
+        ("phases.gap", 30),
+    ],
+)
+def test_an_unknown_key_is_refused_by_name_and_file(tmp_path, key, value):
+    path = written(tmp_path, setting(key, value))
+    with pytest.raises(ValueError, match=key.rsplit(".", 1)[-1]) as caught:
+        load_params(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("phases.gap_minutes", 29),
+        ("phases.labels_share", 0),
+        ("phases.test_share", 1),
+        ("phases.as_of", "2024-01-01T00:00:00"),
+        ("ingest.max_bad_share", 1.5),
+        ("signals.listen.half_life_days", 0),
+        ("signals.listen.regularization", -0.1),
+        ("signals.listen.factors", 0),
+        ("signals.listen.candidates", -1),
+        ("generators.transitions.gap_decay", 1.5),
+        ("generators.together.seed_decay", 0),
+        ("ranker.feature_fraction", 0),
+        ("evaluation.bootstrap", 0),
+        ("source.name", "spotify"),
+        ("simulation.size", "huge"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_by_key(tmp_path, key, value):
+    path = written(tmp_path, setting(key, value))
+    with pytest.raises(ValueError, match=key.replace(".", r"\.")):
+        load_params(path)
+
+
+@pytest.mark.parametrize("key", ["phases.gap_minutes", "ranker.seed", "generators.blend"])
+def test_a_missing_key_is_refused_by_name(tmp_path, key):
+    section, name = key.split(".")
+    path = written(tmp_path, lambda content: content[section].pop(name))
+    with pytest.raises(ValueError, match=key.replace(".", r"\.")):
+        load_params(path)
+
+
+def test_a_missing_signal_is_refused(tmp_path):
+    path = written(tmp_path, lambda content: content["signals"].pop("skip"))
+    with pytest.raises(ValueError, match="skip"):
+        load_params(path)
+
+
+def test_an_empty_file_is_refused(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"params\.yaml is not valid"):
+        load_params(path)
+
+
+def test_parameters_cannot_be_changed():
+    with pytest.raises(ValueError, match="frozen"):
+        load_params().ranker.rounds = 1
