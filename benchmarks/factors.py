@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from benchmarks.measure import interleaved, machine, ratios, save, spread, table, timed
+from features.columns import Song, User
 from features.params import Signal, load_params
 from features.paths import PROJECT
 from training.factors import SEED, confidence_matrix, fit_factors, read_scores
@@ -105,6 +106,15 @@ def work_of(
     }
 
 
+def matrix_size(scores: pd.DataFrame) -> dict[str, int]:
+    """Return the matrix's rows, columns and non-zeros."""
+    return {
+        "listeners": int(scores[User.ID].nunique()),
+        "songs": int(scores[Song.ID].nunique()),
+        "non_zeros": len(scores),
+    }
+
+
 def main() -> None:
     """Measure one signal's factor stage against the bare fit."""
     parser = argparse.ArgumentParser(description=main.__doc__)
@@ -121,19 +131,15 @@ def main() -> None:
     scores = read_scores(arguments.lake, arguments.signal, until, params)
     with TemporaryDirectory() as scratch:
         work = work_of(arguments, params, scores, Path(scratch))
-        # Once untimed: the first fit compiles nothing, but it touches the memory.
-        bare_fit(confidence_matrix(scores, params.alpha)[0], params)
+        # Once untimed, so that the first pair does not pay for touching the memory.
+        work[BARE]()
         found = figures(measure(work, arguments.rounds))
     protocol = {
         "what": "ratios within each round; all run in turn, the same settings and iterations",
         "signal": arguments.signal,
         "cut": arguments.cut,
         "rounds": arguments.rounds,
-        "matrix": {
-            "listeners": int(scores["user_id"].nunique()),
-            "songs": int(scores["song_id"].nunique()),
-            "non_zeros": len(scores),
-        },
+        "matrix": matrix_size(scores),
         "settings": params.model_dump(),
     }
     path = save(arguments.name, facts, protocol, found)

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from http.client import HTTPConnection
 from itertools import islice
 from threading import Lock
@@ -43,17 +44,16 @@ def closed_loop(port: int, path: str, requests: Requests) -> list[tuple[int, flo
         If an answer is not 200.
     """
     measured = []
-    connection = HTTPConnection(HOST, port, timeout=TIMEOUT)
-    while (asked := requests.take()) is not None:
-        place, body = asked
-        begun = time.perf_counter()
-        connection.request("POST", path, body, HEADERS)
-        answer = connection.getresponse()
-        content = answer.read()
-        measured.append((place, time.perf_counter() - begun))
-        if answer.status != 200:
-            raise RuntimeError(f"Port {port} answered {answer.status}: {content[:300]!r}")
-    connection.close()
+    with closing(HTTPConnection(HOST, port, timeout=TIMEOUT)) as connection:
+        while (asked := requests.take()) is not None:
+            place, body = asked
+            begun = time.perf_counter()
+            connection.request("POST", path, body, HEADERS)
+            answer = connection.getresponse()
+            content = answer.read()
+            measured.append((place, time.perf_counter() - begun))
+            if answer.status != 200:
+                raise RuntimeError(f"Port {port} answered {answer.status}: {content[:300]!r}")
     return measured
 
 

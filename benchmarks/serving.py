@@ -1,7 +1,7 @@
 """`/recommend` of the served bundle against an empty BentoML endpoint, under the same load.
 
 Both services run at the same time, one worker each; a third process asks them in turn, the same
-bodies, over as many connections. Every body is another session, and is asked once a service.
+bodies, over as many connections. Within one load every body is another session.
 """
 
 import argparse
@@ -71,14 +71,19 @@ def request_body(session: pd.DataFrame, known: bool) -> dict[str, Any]:
     return {"user_id": user, "session": events, "k": 10}
 
 
-def slices(ports: Mapping[str, int], rounds: int, count: int) -> list[dict[str, Any]]:
-    """Return the plan: in each round, each number of connections, one slice a service."""
+def slices(
+    ports: Mapping[str, int], rounds: int, count: int, first: int = 0
+) -> list[dict[str, Any]]:
+    """Return the plan: in each round, each number of connections, one slice a service.
+
+    The bodies of round r are those from `first` + r * `count` on.
+    """
     names = [f"{c} {service}" for c in CONNECTIONS for service in ports]
     plan = []
     for turn, name in interleaved(names, rounds):
         connections, service = name.split()
         asked = {"connections": int(connections), "service": service, "port": ports[service]}
-        plan.append({"round": turn, "start": turn * count, "count": count} | asked)
+        plan.append({"round": turn, "start": first + turn * count, "count": count} | asked)
     return plan
 
 
@@ -91,7 +96,9 @@ def summary(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _of_one_load(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    by_round = {s: [percentiles(seconds(r)) for r in results if r["service"] == s] for s in SERVICES}
+    by_round = {
+        s: [percentiles(seconds(r)) for r in results if r["service"] == s] for s in SERVICES
+    }
     found: dict[str, Any] = {}
     for service in SERVICES:
         own = [r for r in results if r["service"] == service]
@@ -128,7 +135,7 @@ def served(target: str, port: int) -> Iterator[None]:
     RuntimeError
         If it does not come up; the message ends with its last words.
     """
-    program = Path(sys.executable).with_name("bentoml")
+    program = str(Path(sys.executable).with_name("bentoml"))
     words = [program, "serve", target, "--host", "127.0.0.1", "--port", str(port)]
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
@@ -190,7 +197,8 @@ def main() -> None:
         parser.error("--count must be even: known and new listeners come in turn.")
     facts = machine()
     _, heard = read_sessions(arguments.lake, read_phases(arguments.phases).test)
-    bodies = request_bodies(heard, arguments.rounds * arguments.count, seed=7)
+    asked = arguments.rounds * arguments.count
+    bodies = request_bodies(heard, asked + WARM_UP, seed=7)
     ports = {name: free_port() for name in SERVICES}
     with ExitStack() as running:
         for name, target in SERVICES.items():
@@ -198,7 +206,7 @@ def main() -> None:
         base = f"http://127.0.0.1:{ports['segue']}"
         version = fetch(f"{base}{PATH}", bodies[0])["model_version"]
         plan = {"path": PATH, "seconds": arguments.seconds, "bodies": bodies}
-        generate(plan | {"slices": slices(ports, 1, min(WARM_UP, arguments.count))})
+        generate(plan | {"slices": slices(ports, 1, WARM_UP, first=asked)})
         results = generate(plan | {"slices": slices(ports, arguments.rounds, arguments.count)})
     found = summary(results)
     protocol = {

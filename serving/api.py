@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 Id = Annotated[str, Field(min_length=1, max_length=256)]
 Word = Annotated[str, Field(min_length=1, max_length=64)]
@@ -186,3 +186,10 @@ class Status(BaseModel):
     feature_service: str | None
     songs: int
     vocabulary: Vocabulary
+
+
+def faults(error: ValidationError) -> str:
+    """Return which fields are wrong and why, in one line."""
+    found = error.errors(include_url=False, include_input=False)
+    lines = [f"{'.'.join(map(str, one['loc'])) or 'body'}: {one['msg']}" for one in found[:5]]
+    return "; ".join([*lines, "..."] if len(found) > len(lines) else lines)

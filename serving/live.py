@@ -10,7 +10,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from features.query import Query, SessionEvent
-from serving.api import Listener, Listeners
+from serving.api import Listener, Listeners, faults
 from serving.bundle import BundleError
 from serving.lookup import Lookup, lookup
 from serving.recommender import Recommender
@@ -87,8 +87,9 @@ def load(folder: Path) -> Loaded:
     except BundleError:
         raise
     except Exception as error:
+        reason = faults(error) if isinstance(error, ValidationError) else str(error)
         raise BundleError(
-            f"The bundle {target} cannot be used ({type(error).__name__}: {error}); "
+            f"The bundle {target} cannot be used ({type(error).__name__}: {reason}); "
             "train and deploy it again with `make pipeline`."
         ) from error
     return loaded
@@ -110,4 +111,4 @@ def _listeners(folder: Path) -> tuple[Listener, ...]:
     try:
         return tuple(Listeners.model_validate_json(path.read_bytes()).listeners)
     except ValidationError as error:
-        raise BundleError(f"{path} is not a list of listeners: {error}") from error
+        raise BundleError(f"{path} is not a list of listeners: {faults(error)}.") from error

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from features.paths import served_bundle
 from serving.answers import answer
-from serving.api import RecommendRequest, RecommendResponse
+from serving.api import RecommendRequest, RecommendResponse, faults
 from serving.bundle import BundleError
 from serving.guard import BodyGuard
 from serving.live import Live, Loaded, load
@@ -121,11 +121,7 @@ class _OneLine(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         error: Any = record.exc_info[1] if record.exc_info else None
         if isinstance(error, ValidationError):
-            faults = [
-                f"{'.'.join(map(str, fault['loc'])) or 'body'}: {fault['msg']}"
-                for fault in error.errors(include_url=False, include_input=False)
-            ]
-            record.msg, record.args = "Refused a request: %s", ("; ".join(faults[:5]),)
+            record.msg, record.args = "Refused a request: %s", (faults(error),)
             record.exc_info, record.levelno, record.levelname = None, logging.INFO, "INFO"
         return True
 

@@ -1,6 +1,7 @@
 """Airflow for real: triggered by REST and in the browser, and the service follows."""
 
 import json
+import sys
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -11,6 +12,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from dags.dvc_graph import read_stages
 from dags.standalone import Api
+from tests.dags.conftest import airflow_env, run
 from tests.dags.live import airflow, finished_run, recommended, runs, service, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
@@ -79,6 +81,15 @@ def test_one_rest_call_brings_a_served_bundle(api: Api, tiny_project: Path, depl
     train_tasks = finished_run(api, "train")
     stages = {stage.name.replace("@", ".") for stage in read_stages(tiny_project)}
     assert stages <= set(train_tasks)
+
+
+def test_a_second_start_says_where_the_first_is(api: Api, tiny_project: Path):
+    env = airflow_env(tiny_project / "airflow_home", tiny_project)
+    env["PORT"] = api.address.rpartition(":")[2]
+    shown = run(sys.executable, "dags/standalone.py", cwd=tiny_project, env=env)
+    assert "runs already" in shown
+    assert api.address in shown
+    assert api.password in shown
 
 
 def test_a_form_that_is_not_valid_starts_nothing(api: Api):

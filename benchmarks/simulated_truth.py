@@ -1,0 +1,264 @@
+"""What the simulator knows of the answers: chances that the top songs are skipped, liked, added.
+
+For the source `simulated` only, and only for evaluation: nothing that trains may read the truth.
+Every song of an answer is judged as the listener would meet it: at its place, in the query's
+context and local daypart, with the listener's fatigue from the latest listenings.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from benchmarks.measure import machine, save, table
+from features.catalogue import IntArray
+from features.columns import Action, Event, SongRow
+from features.lake import read_events
+from features.params import load_params
+from features.query import Query
+from serving.recommender import Recommender
+from serving.retrieval import allowed
+from serving.scores import best
+from simulation.memory import RECENT
+from simulation.truth import Truth
+from training.dataset import phase_queries, utc
+from training.evaluate import POPULARITY, SEGUE
+from training.metrics import cluster_bootstrap, interval
+from training.phases import Phases, read_phases
+from training.queries import Labelled
+
+CHANCES: Final = ("skip", "like", "add")
+DEPTHS: Final = (5, 10)
+TOP: Final = max(DEPTHS)
+WHAT: Final = (
+    "mean chance over the first songs, each at its place on the surface `recommended`, in the "
+    "query's context and local daypart, with the listener's fatigue; p(like), p(add) of songs not "
+    "yet liked or added; differences query by query; bootstrap over listeners"
+)
+FloatArray = NDArray[np.float64]
+
+
+def tops(recommender: Recommender, query: Query) -> Iterator[tuple[str, IntArray]]:
+    """Yield each method's best songs that the query allows: Segue's, generators', popularity's."""
+    prepared = recommender.prepare(query)
+    retrieval = recommender.retrieval
+    slate = recommender.answer(prepared, TOP)
+    yield SEGUE, retrieval.songs.indices([song.song_id for song in slate.songs])
+    barred = np.empty(0, np.int32) if query.allow_repeats else prepared.state.session
+    scores = retrieval.scores(prepared.state)
+    for name in retrieval.names:
+        yield name, allowed(scores[name].top(TOP + len(barred)), barred)[:TOP]
+    popularity = np.nan_to_num(retrieval.songs.numbers[SongRow.POPULARITY])
+    popular = best(popularity, TOP + len(barred)).astype(np.int32)
+    yield POPULARITY, allowed(popular, barred)[:TOP]
+
+
+def ask(recommender: Recommender, queries: Sequence[Query]) -> dict[str, IntArray]:
+    """Return every method's songs, best first, shape (queries, TOP), -1 where there are fewer."""
+    found: dict[str, list[IntArray]] = {}
+    for query in tqdm(queries, desc="answers", unit="query", mininterval=1):
+        for name, songs in tops(recommender, query):
+            row = np.full(TOP, -1, dtype=np.int32)
+            row[: len(songs)] = songs
+            found.setdefault(name, []).append(row)
+    return {name: np.stack(rows) for name, rows in found.items()}
+
+
+@dataclass(frozen=True)
+class Latest:
+    """Listenings by listener and time, to look up what somebody heard last."""
+
+    songs: NDArray[Any]
+    times: NDArray[np.datetime64]
+    span_of: Mapping[str, tuple[int, int]]
+
+    @classmethod
+    def of(cls, events: pd.DataFrame) -> "Latest":
+        """Read events (user_id, ts, event_id, song_id, action)."""
+        heard = events[events[Event.ACTION].isin(Action.LISTENINGS)]
+        heard = heard.sort_values([Event.USER, Event.TS, Event.ID], ignore_index=True)
+        ends = heard.groupby(Event.USER).size().cumsum()
+        starts = ends.shift(fill_value=0)
+        users = ends.index.astype(str)
+        spans = {u: (int(s), int(e)) for u, s, e in zip(users, starts, ends, strict=True)}
+        return cls(heard[Event.SONG].to_numpy(), naive(heard[Event.TS]), spans)
+
+    def before(self, user: str, moment: np.datetime64) -> NDArray[Any]:
+        """Return the songs of a listener's latest RECENT listenings before a moment."""
+        start, end = self.span_of.get(user, (0, 0))
+        here = start + int(np.searchsorted(self.times[start:end], moment, side="left"))
+        return self.songs[max(start, here - RECENT) : here]
+
+
+def naive(times: pd.Series) -> NDArray[np.datetime64]:
+    """Return moments in UTC as numpy keeps them."""
+    return times.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy(dtype="datetime64[us]")
+
+
+def fatigue(latest: Sequence[NDArray[Any]], songs: NDArray[Any]) -> NDArray[np.int64]:
+    """Return how often each song, (queries, k), is among that query's latest listenings."""
+    pairs = zip(latest, songs, strict=True)
+    return np.stack([(heard[:, None] == row[None, :]).sum(axis=0) for heard, row in pairs])
+
+
+def chances(
+    truth: Truth,
+    queries: Sequence[Labelled],
+    ids: NDArray[Any],
+    songs: IntArray,
+    latest: Sequence[NDArray[Any]],
+) -> dict[str, FloatArray]:
+    """Return p(skip), p(like), p(add) of each song, shape (queries, k), NaN where there is none.
+
+    Parameters
+    ----------
+    ids
+        Song ids by index.
+    songs
+        Indices, -1 for none.
+    latest
+        Each query's latest listenings.
+    """
+    named = ids[np.maximum(songs, 0)].astype(object)
+    context = {
+        name: [labelled.query.context.get(name) for labelled in queries]
+        for name in (Event.OCCASION, Event.MOOD, Event.ACTIVITY)
+    }
+    known = truth.probabilities(
+        [labelled.user_id for labelled in queries],
+        named,
+        occasion=context[Event.OCCASION],
+        mood=context[Event.MOOD],
+        activity=context[Event.ACTIVITY],
+        ts=[labelled.query.ts for labelled in queries],
+        position=np.arange(1, songs.shape[1] + 1),
+        fatigue=fatigue(latest, named),
+    )
+    return {name: np.where(songs >= 0, getattr(known, name), np.nan) for name in CHANCES}
+
+
+def expected(found: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    """Return each query's mean chance over the first songs, by `<chance>_<depth>`."""
+    means = {}
+    for name, values in found.items():
+        for depth in DEPTHS:
+            top = values[:, :depth]
+            count = np.isfinite(top).sum(axis=1)
+            total = np.nansum(top, axis=1)
+            means[f"{name}_{depth}"] = np.where(count, total / np.maximum(count, 1), np.nan)
+    return means
+
+
+def summarise(
+    by_method: Mapping[str, Mapping[str, FloatArray]],
+    listeners: Sequence[str],
+    draws: int,
+    seed: int,
+) -> dict[str, Any]:
+    """Return mean and 95 % interval of each method's chances, and of its lead over popularity.
+
+    The lead is taken query by query, where the method answered; bootstrap over listeners.
+    """
+    clusters = pd.factorize(np.asarray(listeners, dtype=object))[0]
+    found: dict[str, Any] = {}
+    for method, measures in by_method.items():
+        own = np.column_stack(list(measures.values()))
+        lead = own - np.column_stack([by_method[POPULARITY][name] for name in measures])
+        means = np.nanmean(np.hstack([own, lead]), axis=0)
+        boot = cluster_bootstrap(np.hstack([own, lead]), clusters, draws, seed)
+        size = len(measures)
+        found[method] = {"answered": float(np.isfinite(own[:, 0]).mean())} | {
+            name: {
+                "value": float(means[i]),
+                "interval": interval(boot[:, i]),
+                "minus_popularity": float(means[size + i]),
+                "minus_popularity_interval": interval(boot[:, size + i]),
+            }
+            for i, name in enumerate(measures)
+        }
+    return found
+
+
+def show(found: Mapping[str, Any], depth: int) -> str:
+    """Return one depth as a table, fewest skips first."""
+    names = [f"{name}_{depth}" for name in CHANCES]
+    rows = []
+    for method, one in sorted(found.items(), key=lambda item: item[1][names[0]]["value"]):
+        cells = []
+        for name in names:
+            low, high = one[name]["interval"]
+            worst, most = one[name]["minus_popularity_interval"]
+            cells.append(f"{one[name]['value']:.4f} [{low:.4f}, {high:.4f}]")
+            cells.append(f"{one[name]['minus_popularity']:+.4f} [{worst:+.4f}, {most:+.4f}]")
+        rows.append([method, f"{one['answered']:.0%}", *cells])
+    header = [h for name in CHANCES for h in (f"p({name})", "minus popularity")]
+    return table([f"top {depth}", "answered", *header], rows)
+
+
+def measure(
+    recommender: Recommender, truth: Truth, queries: Sequence[Labelled], latest: Latest
+) -> dict[str, dict[str, dict[str, FloatArray]]]:
+    """Return each method's expected chances by query, without and with songs of the session."""
+    heard = [latest.before(labelled.user_id, utc(labelled.query.ts)) for labelled in queries]
+    ids = recommender.retrieval.songs.ids
+    found = {}
+    for name, repeats in (("no_repeats", False), ("repeats", True)):
+        asked = [replace(labelled.query, allow_repeats=repeats) for labelled in queries]
+        found[name] = {
+            method: expected(chances(truth, queries, ids, songs, heard))
+            for method, songs in ask(recommender, asked).items()
+        }
+    return found
+
+
+def read_latest(lake: Path, phases: Phases) -> Latest:
+    """Read the listenings until the end of the test phase."""
+    columns = [Event.USER, Event.TS, Event.ID, Event.SONG, Event.ACTION]
+    return Latest.of(read_events(lake, None, phases.test.end, columns))
+
+
+def main() -> None:
+    """Judge the test bundle's answers by the simulator's truth."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--lake", type=Path, default=Path("data/lake"))
+    parser.add_argument("--phases", type=Path, default=Path("data/phases.json"))
+    parser.add_argument("--truth", type=Path, default=Path("data/truth"))
+    parser.add_argument("--bundle", type=Path, default=Path("data/bundles/test"))
+    parser.add_argument("--queries", type=int, default=2000)
+    arguments = parser.parse_args()
+    how = load_params().evaluation
+    facts = machine()
+    phases = read_phases(arguments.phases)
+    truth = Truth.load(arguments.truth)
+    recommender = Recommender.load(arguments.bundle)
+    queries = phase_queries(arguments.lake, phases, "test", arguments.queries, how.seed)
+    judged = measure(recommender, truth, queries, read_latest(arguments.lake, phases))
+    listeners = [labelled.user_id for labelled in queries]
+    found = {
+        name: summarise(by_method, listeners, how.bootstrap, how.seed)
+        for name, by_method in judged.items()
+    }
+    protocol = {
+        "what": WHAT,
+        "bundle": recommender.version,
+        "queries": len(queries),
+        "listeners": len(set(listeners)),
+        "bootstrap": how.bootstrap,
+        "seed": how.seed,
+    }
+    path = save("simulated_truth", facts, protocol, found)
+    for name, one in found.items():
+        for depth in DEPTHS:
+            sys.stdout.write(f"{name}\n{show(one, depth)}\n")
+    sys.stdout.write(f"wrote {path}\n")
+
+
+if __name__ == "__main__":
+    main()
