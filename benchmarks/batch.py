@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -111,15 +111,15 @@ def same_as_recommender(
     return {"checked": len(some), "same": same}
 
 
-def tree_memory(pid: int, read: Callable[[int], int] | None = None) -> int:
+def tree_memory(pid: int) -> int:
     """Return the bytes of a process and all below it; shared pages are shared out (PSS)."""
-    own = (read or proportional_bytes)(pid)
+    own = proportional_bytes(pid)
     try:
         tasks = list(Path(f"/proc/{pid}/task").iterdir())
         children = [int(c) for task in tasks for c in (task / "children").read_text().split()]
     except OSError:
         return own
-    return own + sum(tree_memory(child, read) for child in children)
+    return own + sum(tree_memory(child) for child in children)
 
 
 def proportional_bytes(pid: int) -> int:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -58,7 +58,7 @@ def read_queries(path: Path, allow_repeats: bool) -> tuple[list[str], list[Query
     frame = check_queries(pd.read_parquet(path))
     users = frame["user_id"].map(lambda user: "" if pd.isna(user) else str(user))
     rows = historical_user_rows(pd.DataFrame({User.ID: users, UserRow.TS: frame["ts"]}))
-    records = rows.to_dict("records")
+    records: list[Any] = rows.to_dict("records")
     queries = [
         Query(
             ts=moment.to_pydatetime(),

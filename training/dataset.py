@@ -48,12 +48,12 @@ def query_rows(
     answer = answer[answer >= 0]
     state = resolve(labelled.query, retrieval.songs)
     pool = retrieval.pool(state, also=answer)
-    is_answer = np.isin(pool.songs, answer)
+    is_answer: NDArray[np.bool_] = np.isin(pool.songs, answer)
     others = np.flatnonzero(~is_answer)
     if len(others) > negatives:
         others = random.choice(others, negatives, replace=False)
     rows = np.sort(np.concatenate([np.flatnonzero(is_answer), others]))
-    in_pool = np.isfinite(pool.ranks).any(axis=1)
+    in_pool = np.asarray(np.isfinite(pool.ranks).any(axis=1), dtype=np.bool_)
     return retrieval.features(state, pool)[rows], is_answer[rows], in_pool[rows]
 
 

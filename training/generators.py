@@ -102,7 +102,7 @@ def read_plays(lake: Path, until: datetime, song_ids: NDArray[np.str_]) -> pd.Da
     columns = [Event.TS, Event.SESSION, Event.SONG, Event.ACTION]
     events = read_events(lake, until=until, columns=columns)
     plays = events[events[Event.ACTION] == Action.PLAY].drop(columns=Event.ACTION)
-    index = pd.Index(song_ids).get_indexer(plays[Event.SONG])
+    index = pd.Index(song_ids).get_indexer(pd.Index(plays[Event.SONG]))
     plays = plays.assign(**{Song.ID: index})[index >= 0]
     ends = plays.groupby(Event.SESSION)[Event.TS].max().sort_values(kind="stable")
     codes = pd.Series(np.arange(len(ends)), index=ends.index)

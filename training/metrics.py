@@ -79,11 +79,10 @@ def cluster_bootstrap(
     sums = np.column_stack([np.bincount(clusters, np.nan_to_num(c), size) for c in values.T])
     counts = np.column_stack([np.bincount(clusters, c, size) for c in known.T])
     random = np.random.default_rng(seed)
-    means = np.empty((draws, values.shape[1]))
+    times = np.empty((draws, size))
     for draw in range(draws):
-        times = np.bincount(random.integers(0, size, size), minlength=size)
-        means[draw] = (times @ sums) / np.maximum(times @ counts, 1)
-    return means
+        times[draw] = np.bincount(random.integers(0, size, size), minlength=size)
+    return (times @ sums) / np.maximum(times @ counts, 1)
 
 
 def interval(draws: FloatArray) -> tuple[float, float]:

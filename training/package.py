@@ -89,10 +89,8 @@ def busiest(user_ids: "pd.Series[str]", moment: datetime) -> list[dict[str, str]
     rows = rows[rows[UserRow.PLAYS].notna()].sort_values(
         [UserRow.PLAYS, User.ID], ascending=[False, True]
     )
-    return [
-        {"user_id": row[User.ID], "label": label(row)}
-        for row in rows.head(LISTED).to_dict("records")
-    ]
+    records: list[Any] = rows.head(LISTED).to_dict("records")
+    return [{"user_id": row[User.ID], "label": label(row)} for row in records]
 
 
 def label(row: dict[str, Any]) -> str:

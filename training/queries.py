@@ -7,6 +7,7 @@ the request's context and the listener's features at its own time, nothing later
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -97,12 +98,14 @@ class Sessions:
         columns = zip(
             events[Event.SONG], events[Event.ACTION], events[Event.PLAYED_MS], strict=True
         )
-        ends = events.groupby(Event.SESSION, sort=False).size().cumsum()
-        starts = ends.shift(fill_value=0)
+        names, codes = np.unique(events[Event.SESSION].to_numpy(dtype=np.str_), return_index=True)
+        starts = np.sort(codes)
+        order = names[np.argsort(codes)]
+        ends = np.append(starts[1:], len(events))
         return cls(
             [SessionEvent(s, a, None if missing(ms) else int(ms)) for s, a, ms in columns],
             pd.DatetimeIndex(events[Event.TS]),
-            {name: (int(starts[name]), int(end)) for name, end in ends.items()},
+            {str(n): (int(a), int(b)) for n, a, b in zip(order, starts, ends, strict=True)},
         )
 
     def before(self, session: str, moment: pd.Timestamp) -> tuple[SessionEvent, ...]:
@@ -116,4 +119,5 @@ def user_rows(asked: pd.DataFrame) -> dict[str, dict[str, object]]:
     """Return each query's feature row as the store knew it at the query's own time."""
     entities = pd.DataFrame({User.ID: asked[Event.USER], UserRow.TS: asked[Event.TS]})
     rows = historical_user_rows(entities)
-    return dict(zip(asked[Event.ID], rows.to_dict("records"), strict=True))
+    records: list[Any] = rows.to_dict("records")
+    return dict(zip(asked[Event.ID], records, strict=True))

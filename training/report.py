@@ -8,7 +8,7 @@ query and method, for error analysis).
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from features.columns import SongRow
-from features.pairs import local_hour
+from features.pairs import local_hour, missing
 from features.params import Evaluation, load_params
 from serving.recommender import Recommender
 from training.dataset import Rows, phase_queries, read_rows
@@ -48,6 +48,7 @@ COLUMNS = (
     "coverage_10",
     "popularity_10",
 )
+SLICED = ("hr_20", "mrr_20", "ndcg_10")
 
 
 @dataclass(frozen=True)
@@ -157,12 +158,13 @@ def slice_table(
 ) -> pd.DataFrame:
     """Return `summarise` for each value of each slice that has enough queries."""
     parts = []
+    brief = [replace(table, values=table.values[list(SLICED)]) for table in tables]
     for kind in kinds.columns:
         for value, count in kinds[kind].value_counts().sort_index().items():
             if count < fewest:
                 continue
             keep = (kinds[kind] == value).to_numpy()
-            part = summarise(tables, listeners, keep, how)
+            part = summarise(brief, listeners, keep, how)
             parts.append(part.assign(slice=f"{kind}: {value}", queries=count))
     return pd.concat(parts, ignore_index=True)
 
@@ -187,16 +189,18 @@ def headline(summary: pd.DataFrame, task: str) -> dict[str, float]:
     return {str(m): round(float(v), 5) for m, v in zip(mine["metric"], mine["value"], strict=True)}
 
 
-def learning_curve(recommender: Recommender, rows: Rows, step: int = 20) -> pd.DataFrame:
-    """Return NDCG@10 within the sampled test rows after every `step` trees."""
+def learning_curve(
+    recommender: Recommender, rows: Rows, step: int = 30, queries: int = 2000
+) -> pd.DataFrame:
+    """Return NDCG@10 within the rows of the first test queries after every `step` trees."""
     booster = recommender.ranker.booster
-    keep = usable(rows)
+    keep = usable(rows) & (rows.query < queries)
     features, query, answer = rows.features[keep], rows.query[keep], rows.answer[keep]
     points = []
     for trees in range(step, booster.num_trees() + 1, step):
         scores = booster.predict(features, num_iteration=trees)
         better = scores > np.repeat(scores[answer], np.unique(query, return_counts=True)[1])
-        ranks = np.bincount(query, weights=better)[np.unique(query)] + 1.0
+        ranks = 1.0 + np.bincount(query, weights=better)[np.unique(query)].astype(np.float64)
         points.append({"trees": trees, "ndcg_10": float(METRICS["ndcg_10"](ranks).mean())})
     return pd.DataFrame(points)
 
@@ -244,21 +248,16 @@ def markdown(summary: pd.DataFrame, pools: dict[str, dict[str, float]], context:
 
 def methods_table(part: pd.DataFrame) -> str:
     """Return one row per method, one column per metric: value [low, high]."""
-    shown = part.assign(
-        cell=[
-            f"{row.value:.4f} [{row.low:.4f}, {row.high:.4f}]"
-            if row.low == row.low
-            else f"{row.value:.4f}"
-            for row in part.itertuples()
-        ]
-    )
+    numbers = zip(part["value"], part["low"], part["high"], strict=True)
+    cells = [f"{v:.4f}" + ("" if missing(a) else f" [{a:.4f}, {b:.4f}]") for v, a, b in numbers]
+    shown = part.assign(cell=cells)
     table = shown.pivot_table(index="method", columns="metric", values="cell", aggfunc="first")
     order = part[part["metric"] == "ndcg_10"].sort_values("value", ascending=False)["method"]
     columns = [c for c in COLUMNS if c in table.columns]
     lines = ["| method | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for method in order:
-        cells = [str(table.at[method, column]) for column in columns]
-        lines.append(f"| {method} | " + " | ".join(cells) + " |")
+        row = [str(table.at[method, column]) for column in columns]
+        lines.append(f"| {method} | " + " | ".join(row) + " |")
     return "\n".join(lines)
 
 

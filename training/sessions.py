@@ -65,4 +65,5 @@ def listenings(events: pd.DataFrame, duration_ms: pd.Series) -> pd.DataFrame:
         default="neutral",
     )
     place = heard.groupby(Event.SESSION).cumcount()
-    return heard.assign(**{PLACE: place, LIKED: liked, OUTCOME: outcome}).drop(columns="praised")
+    known = pd.DataFrame({PLACE: place, LIKED: liked, OUTCOME: outcome})
+    return pd.concat([heard.drop(columns="praised"), known], axis=1)

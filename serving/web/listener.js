@@ -52,7 +52,7 @@ export function setUpListener(listeners, vocabulary, listenAs) {
 
 function fillChoice(choice, listeners) {
   choice.replaceChildren(
-    ...listeners.map(({ user_id, label }) => option(KNOWN + user_id, `${user_id} · ${label}`)),
+    ...listeners.map(({ user_id, label }) => option(KNOWN + user_id, `${label} (${user_id})`)),
     option(NEW, "Someone new …"),
     option(BY_ID, "Another id …"),
   );

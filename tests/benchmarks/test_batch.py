@@ -1,3 +1,4 @@
+import subprocess
 import sys
 from datetime import UTC, datetime
 
@@ -5,7 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.batch import answer_table, compare, part_of, query_frame, watched
+from benchmarks.batch import (
+    answer_table,
+    compare,
+    part_of,
+    proportional_bytes,
+    query_frame,
+    tree_memory,
+    watched,
+)
 from features.query import Query, SessionEvent
 from serving.batch import check_queries
 from training.queries import Labelled
@@ -65,12 +74,25 @@ def test_figures_worked_out_by_hand() -> None:
 
 
 def test_memory_counts_the_processes_below_too() -> None:
-    filler = "import time; block = bytearray(b'x' * 100_000_000); time.sleep(1.2)"
-    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {filler!r}])"
-    found = watched([sys.executable, "-c", code])
-    assert 95 < found["peak_mib"] < 300
+    holder = "block = bytearray(b'x' * 100_000_000); print('held', flush=True); input()"
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {holder!r}])"
+    words = [sys.executable, "-c", code]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
+        alone, whole = proportional_bytes(process.pid), tree_memory(process.pid)
+        process.communicate(b"\n")
+    assert 0 < alone < 50_000_000
+    assert 100_000_000 < whole < 200_000_000
+    assert tree_memory(process.pid) == 0
+
+
+def test_a_command_is_measured_whole() -> None:
+    found = watched([sys.executable, "-c", "block = bytearray(b'x' * 10_000_000)"])
+    assert found["seconds"] > 0
+    assert found["peak_mib"] >= 0
 
 
 def test_a_command_that_fails_is_an_error() -> None:
-    with pytest.raises(Exception, match="exit status 3"):
+    with pytest.raises(subprocess.CalledProcessError, match="exit status 3"):
         watched([sys.executable, "-c", "raise SystemExit(3)"])

@@ -176,7 +176,9 @@ def write_bundle(folder: Path, version: str = "test-1") -> Path:
         "signals": {name: signal.model_dump() for name, signal in params.signals.items()},
     }
     (folder / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
-    listeners = {"listeners": [{"user_id": "user-1", "label": "Asha, 29, South Asia"}]}
+    listeners = {
+        "listeners": [{"user_id": "user-1", "label": "South Asia, born 1995, 1,846 plays of late"}]
+    }
     (folder / "listeners.json").write_text(json.dumps(listeners), encoding="utf-8")
     write_generators(folder, random)
     write_ranker(folder, random)

@@ -274,7 +274,9 @@ def test_wrong_addresses(client: Client, method: str, url: str, status: int) -> 
 
 
 def test_listeners_of_the_bundle(client: Client) -> None:
-    expected = {"listeners": [{"user_id": "user-1", "label": "Asha, 29, South Asia"}]}
+    expected = {
+        "listeners": [{"user_id": "user-1", "label": "South Asia, born 1995, 1,846 plays of late"}]
+    }
     assert client.get("/listeners").json() == expected
 
 
