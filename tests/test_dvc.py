@@ -154,7 +154,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def checkout(trained: Path) -> Iterator[Path]:
     """Return the trained checkout, and put back what a test changes in it."""
     yield trained
-    run("git", "checkout", "--quiet", ".", cwd=trained)
+    run("git", "reset", "--hard", "--quiet", cwd=trained)
     run("dvc", "checkout", "--quiet", cwd=trained)
 
 
@@ -225,7 +225,8 @@ def test_the_plots_are_filled_in_and_name_columns_that_exist(checkout):
 def test_an_experiment_shows_in_metrics_and_parameters(checkout):
     run("dvc", "exp", "run", "--set-param", "ranker.num_leaves=5", "evaluate", cwd=checkout)
     changed = json.loads(run("dvc", "params", "diff", "--json", cwd=checkout))["params.yaml"]
-    assert changed == {"ranker.num_leaves": {"old": 31, "new": 5, "diff": -26}}
+    assert changed.keys() == {"ranker.num_leaves"}
+    assert (changed["ranker.num_leaves"]["old"], changed["ranker.num_leaves"]["new"]) == (31, 5)
     metrics = json.loads(run("dvc", "metrics", "diff", "--json", cwd=checkout))
     assert metrics["data/report/metrics.json"]["next_song.ndcg_10"]["diff"] != 0
     assert "ndcg_10" in run("dvc", "exp", "show", "--csv", cwd=checkout)
