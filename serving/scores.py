@@ -62,7 +62,9 @@ NO_SCORES = SparseScores(np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float
 
 def best(values: NDArray[np.floating], count: int) -> NDArray[np.intp]:
     """Return the places of the `count` largest values, largest first, ties by place."""
-    if 0 < count < len(values):
+    if count <= 0:
+        return np.empty(0, dtype=np.intp)
+    if count < len(values):
         bound = np.partition(values, len(values) - count)[len(values) - count]
         places = np.flatnonzero(values >= bound)
     else:
