@@ -70,4 +70,4 @@ requirements: setup ## compile requirements.txt from pyproject.toml
 		--no-header --python-version 3.11 --output-file requirements.txt
 
 clean: ## remove what the pipeline made (the environment stays)
-	rm -rf data dvc.lock airflow_home
+	rm -rf data airflow_home dvc_plots

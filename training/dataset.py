@@ -1,43 +1,22 @@
 """Rows for the ranker: the real pool of each labelled query, its answer, and pool negatives."""
 
 import argparse
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from features.catalogue import FloatArray, IntArray
+from features.catalogue import FloatArray
 from features.params import Ranker, load_params
 from features.state import resolve
 from serving.bundle import load_retrieval
 from serving.retrieval import Retrieval
 from training.phases import Cut, Phases, read_phases, refuse_leak, refuse_stale
 from training.queries import Labelled, labelled_queries, sample_positions
+from training.rows import Rows, write_rows
 from training.sessions import OUTCOMES, read_sessions
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Ranker rows, contiguous by query.
-
-    `features` is (rows, features); `query` (rows,) ascending; `ts` the query's time;
-    `answer` marks the song that was played, `in_pool` whether some generator proposed it,
-    `outcome` indexes `OUTCOMES` (the query's, on every row of it).
-    """
-
-    features: FloatArray
-    query: IntArray
-    answer: NDArray[np.bool_]
-    in_pool: NDArray[np.bool_]
-    outcome: NDArray[np.int8]
-    ts: NDArray[np.datetime64]
-
-
-MARKS = ("query", "answer", "in_pool", "outcome", "ts")
 
 
 def query_rows(
@@ -98,21 +77,6 @@ def phase_queries(
         raise ValueError(f"No session lies wholly in {phase}; make `phases` in params.yaml longer.")
     asked = sample_positions(heard, max_queries, seed)
     return list(labelled_queries(events, heard, asked))
-
-
-def write_rows(rows: Rows, names: tuple[str, ...], path: Path) -> None:
-    """Write the rows as Parquet, one column a feature."""
-    frame = pd.DataFrame(rows.features, columns=list(names), copy=False)
-    marks = {name: getattr(rows, name) for name in MARKS}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    frame.assign(**marks).to_parquet(path, index=False)
-
-
-def read_rows(path: Path) -> tuple[Rows, tuple[str, ...]]:
-    """Read what `write_rows` wrote."""
-    frame = pd.read_parquet(path)
-    marks = {name: frame.pop(name).to_numpy() for name in MARKS}
-    return Rows(frame.to_numpy(dtype=np.float32), **marks), tuple(frame.columns)
 
 
 def main() -> None:

@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from features.catalogue import FloatArray
 from features.params import Gains, Ranker, load_params
-from training.dataset import Rows, read_rows
 from training.files import write_json
+from training.rows import Rows, read_rows
 from training.sessions import OUTCOMES
 
 MIN_POSITIVES = 50

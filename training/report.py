@@ -20,7 +20,7 @@ from features.columns import SongRow
 from features.pairs import local_hour, missing
 from features.params import Evaluation, load_params
 from serving.recommender import Recommender
-from training.dataset import Rows, phase_queries, read_rows
+from training.dataset import phase_queries
 from training.evaluate import (
     SEGUE,
     TOP_OUTCOMES,
@@ -34,6 +34,7 @@ from training.metrics import METRICS, cluster_bootstrap, interval
 from training.phases import Phases, read_phases, refuse_leak
 from training.queries import Labelled
 from training.ranker import usable
+from training.rows import Rows, read_rows
 
 TASKS = ("next song", "session start")
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -190,19 +191,20 @@ def headline(summary: pd.DataFrame, task: str) -> dict[str, float]:
 
 
 def learning_curve(
-    recommender: Recommender, rows: Rows, step: int = 30, queries: int = 2000
+    recommender: Recommender, rows: Rows, points: int = 15, queries: int = 2000
 ) -> pd.DataFrame:
-    """Return NDCG@10 within the rows of the first test queries after every `step` trees."""
+    """Return NDCG@10 within the rows of the first test queries at some numbers of trees."""
     booster = recommender.ranker.booster
+    step = max(1, booster.num_trees() // points)
     keep = usable(rows) & (rows.query < queries)
     features, query, answer = rows.features[keep], rows.query[keep], rows.answer[keep]
-    points = []
+    curve = []
     for trees in range(step, booster.num_trees() + 1, step):
         scores = booster.predict(features, num_iteration=trees)
         better = scores > np.repeat(scores[answer], np.unique(query, return_counts=True)[1])
         ranks = 1.0 + np.bincount(query, weights=better)[np.unique(query)].astype(np.float64)
-        points.append({"trees": trees, "ndcg_10": float(METRICS["ndcg_10"](ranks).mean())})
-    return pd.DataFrame(points)
+        curve.append({"trees": trees, "ndcg_10": float(METRICS["ndcg_10"](ranks).mean())})
+    return pd.DataFrame(curve)
 
 
 def importance(recommender: Recommender) -> pd.DataFrame:
