@@ -144,6 +144,7 @@ class Ranker(_Section):
     min_data_in_leaf: Count
     feature_fraction: Annotated[float, Field(gt=0, le=1)]
     max_queries: Count
+    starts_share: Annotated[float, Field(ge=0, le=1)]
     negatives: Count
     gains: Gains
     seed: int

@@ -61,7 +61,7 @@ def utc(moment: datetime) -> np.datetime64:
 
 
 def phase_queries(
-    lake: Path, phases: Phases, cut: Cut, max_queries: int, seed: int
+    lake: Path, phases: Phases, cut: Cut, max_queries: int, seed: int, starts_share: float = 0.0
 ) -> list[Labelled]:
     """Return labelled queries of the phase that a cut's models may answer.
 
@@ -75,7 +75,7 @@ def phase_queries(
     events, heard = read_sessions(lake, phase)
     if heard.empty:
         raise ValueError(f"No session lies wholly in {phase}; make `phases` in params.yaml longer.")
-    asked = sample_positions(heard, max_queries, seed)
+    asked = sample_positions(heard, max_queries, seed, starts_share)
     return list(labelled_queries(events, heard, asked))
 
 
@@ -91,7 +91,14 @@ def main() -> None:
     params = load_params().ranker
     phases = read_phases(arguments.phases)
     refuse_stale(arguments.generators, phases, arguments.cut)
-    queries = phase_queries(arguments.lake, phases, arguments.cut, params.max_queries, params.seed)
+    queries = phase_queries(
+        arguments.lake,
+        phases,
+        arguments.cut,
+        params.max_queries,
+        params.seed,
+        params.starts_share,
+    )
     retrieval = load_retrieval(arguments.generators)
     rows = build_rows(retrieval, queries, params)
     write_rows(rows, retrieval.feature_names, arguments.out)

@@ -35,12 +35,21 @@ class Labelled:
     rest_outcomes: tuple[str, ...]
 
 
-def sample_positions(heard: pd.DataFrame, max_queries: int, seed: int) -> pd.DataFrame:
-    """Return a seeded sample of listenings to ask for, all of them where there are few enough."""
+def sample_positions(
+    heard: pd.DataFrame, max_queries: int, seed: int, starts_share: float = 0.0
+) -> pd.DataFrame:
+    """Return a seeded sample of listenings to ask for, all of them where there are few enough.
+
+    At least `starts_share` of the sample are session starts, as far as there are so many.
+    """
     if len(heard) <= max_queries:
         return heard
-    chosen = np.random.default_rng(seed).choice(len(heard), max_queries, replace=False)
-    return heard.iloc[np.sort(chosen)]
+    random = np.random.default_rng(seed)
+    starts = np.flatnonzero(heard[PLACE].to_numpy() == 0)
+    first = random.permutation(starts)[: int(max_queries * starts_share)]
+    others = np.setdiff1d(np.arange(len(heard)), first)
+    rest = random.choice(others, max_queries - len(first), replace=False)
+    return heard.iloc[np.sort(np.concatenate([first, rest]))]
 
 
 def labelled_queries(

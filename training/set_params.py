@@ -24,11 +24,12 @@ def set_key(document: dict[str, Any], key: str, value: object) -> None:
         If there is no such key.
     """
     *parents, leaf = key.split(".")
-    section = document
+    section: Any = document
     for parent in parents:
-        section = section[parent]
-    if leaf not in section:
-        raise KeyError(f"params.yaml has no key `{key}`; it knows {sorted(section)} there.")
+        section = section.get(parent) if isinstance(section, dict) else None
+    if not isinstance(section, dict) or leaf not in section:
+        known = sorted(section if isinstance(section, dict) else document)
+        raise KeyError(f"params.yaml has no key `{key}`; it knows {known} there.")
     section[leaf] = value
 
 

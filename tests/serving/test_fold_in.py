@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 from implicit.cpu.als import AlternatingLeastSquares
 from scipy.sparse import csr_matrix
+from tests.training.conftest import random_scores
 from threadpoolctl import threadpool_limits
 
 from features.params import load_params
 from serving.fold_in import FactorModel, fold_in
 from training.factors import confidence_matrix, fit_factors
-from tests.training.conftest import random_scores
 
 SONGS, WIDTH, REGULARIZATION, ALPHA = 12, 4, 0.3, 7.0
 

@@ -1,0 +1,139 @@
+"""A bundle that is damaged, or made for other code, is refused with what to do about it."""
+
+import json
+from pathlib import Path
+
+import lightgbm
+import numpy as np
+import pytest
+from scipy.sparse import csr_matrix
+
+from features.params import SIGNALS
+from serving.bundle import MANIFEST, BundleError, blend, latest, load_retrieval, read_manifest
+from serving.fold_in import FactorModel
+from serving.generators import SignalFactors
+from serving.recommender import Recommender
+from tests.serving.conftest import SONGS, write_bundle, write_manifest
+
+FILES = ("songs.parquet", "factors_like.npz", "sessions.npz", "ranker.txt", "settings.json")
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(BundleError) as refused:
+        Recommender.load(folder)
+    return str(refused.value)
+
+
+def rewrite(path: Path, **changes) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_a_whole_bundle_loads(bundle):
+    recommender = Recommender.load(bundle)
+    assert recommender.version == "test-1"
+    assert len(recommender.retrieval.songs) == SONGS
+
+
+def test_the_same_training_writes_the_same_bundle(bundle, tmp_path):
+    again = write_bundle(tmp_path / "again")
+    assert read_manifest(again)["checksums"] == read_manifest(bundle)["checksums"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_one_flipped_bit_is_found(copy_bundle, name):
+    folder = copy_bundle("flipped")
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / name).write_bytes(content)
+    message = refusal(folder)
+    assert str(folder) in message
+    assert f"['{name}'] missing or changed" in message
+    assert "deploy it again" in message
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_is_found(copy_bundle, name):
+    folder = copy_bundle("missing")
+    (folder / name).unlink()
+    assert f"['{name}'] missing or changed" in refusal(folder)
+
+
+def test_a_file_too_many_is_found(copy_bundle):
+    folder = copy_bundle("extra")
+    (folder / "factors_love.npz").write_bytes(b"")
+    assert "factors_love.npz" in refusal(folder)
+
+
+def test_another_format_is_refused(copy_bundle):
+    folder = copy_bundle("format")
+    rewrite(folder / MANIFEST, format=99)
+    message = refusal(folder)
+    assert "format 99" in message
+    assert "train again" in message
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"{}", b"\xff\xfe", b"[]", b"null"])
+def test_a_damaged_manifest_is_refused(copy_bundle, content):
+    folder = copy_bundle("manifest")
+    (folder / MANIFEST).write_bytes(content)
+    message = refusal(folder)
+    assert str(folder / MANIFEST) in message
+    assert "deploy the bundle again" in message
+
+
+def test_a_missing_bundle_says_how_to_get_one(tmp_path):
+    message = refusal(tmp_path / "nowhere")
+    assert str(tmp_path / "nowhere") in message
+    assert "make pipeline" in message
+    assert "SEGUE_BUNDLE" in message
+
+
+@pytest.mark.parametrize("name", ["ranker", "p_like"])
+@pytest.mark.parametrize("fault", ["renamed", "reordered", "fewer"])
+def test_a_booster_of_other_features_is_refused(copy_bundle, name, fault):
+    folder = copy_bundle("features")
+    names = list(load_retrieval(folder).feature_names)
+    if fault == "renamed":
+        names[-1] = "tomorrows_feature"
+    elif fault == "reordered":
+        names = names[::-1]
+    else:
+        names = names[:-1]
+    random = np.random.default_rng(0)
+    rows = lightgbm.Dataset(random.random((60, len(names))), np.arange(60), feature_name=names)
+    booster = lightgbm.train({"verbose": -1, "num_threads": 1}, rows, num_boost_round=1)
+    booster.save_model(folder / f"{name}.txt")
+    write_manifest(folder, "features")
+    message = refusal(folder)
+    assert f"{folder / name}.txt" in message
+    assert "dvc repro" in message
+    assert fault != "renamed" or "tomorrows_feature" in message
+
+
+def test_a_bundle_without_a_signal_still_answers(copy_bundle):
+    folder = copy_bundle("fewer")
+    full = load_retrieval(folder)
+    (folder / "factors_playlist.npz").unlink()
+    left = load_retrieval(folder)
+    assert set(full.names) - set(left.names) == {"playlist"}
+    assert left.blend.signals == tuple(s for s in SIGNALS if s != "playlist")
+
+
+def test_latest_keeps_the_last_entries_of_each_row():
+    matrix = csr_matrix(np.array([[1, 1, 0, 1], [0, 0, 0, 0], [0, 1, 0, 0], [1, 1, 1, 1]]))
+    expected = [[0, 1, 0, 1], [0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 1]]
+    np.testing.assert_array_equal(latest(matrix, 2).toarray(), expected)
+
+
+def test_the_blend_is_the_weighted_sum_of_scores_in_units_of_their_spread():
+    random = np.random.default_rng(2)
+    known = np.array([True, True, True, False])
+    parts, vectors = {}, {}
+    for signal, width, spread in (("like", 2, 0.5), ("skip", 3, 4.0)):
+        factors = (random.normal(size=(4, width)) * known[:, None]).astype(np.float32)
+        parts[signal] = SignalFactors(signal, FactorModel(factors, known, 0.1, 1.0, spread))
+        vectors[signal] = random.normal(size=width).astype(np.float32)
+    like, skip = (parts[s].model.item_factors[:3] @ vectors[s] for s in ("like", "skip"))
+    stacked = blend(parts, {"like": 3.0, "skip": -2.0}, 4).stacked
+    found = stacked @ np.concatenate([vectors["like"], vectors["skip"]])
+    np.testing.assert_allclose(found[:3], like * 3 / 0.5 - skip * 2 / 4, rtol=1e-4)

@@ -1,0 +1,145 @@
+"""Installing bundles and changing the served one under readers."""
+
+import shutil
+import threading
+
+import pytest
+
+from serving import deploy
+from serving.bundle import BundleError, read_manifest
+from serving.deploy import install, point
+from tests.serving.conftest import write_manifest
+
+
+@pytest.fixture
+def served(tmp_path):
+    folder = tmp_path / "deployed"
+    folder.mkdir()
+    return folder
+
+
+def content(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_bundle_is_installed_whole_under_its_version(bundle, served):
+    target = install(bundle, served)
+    assert target == served / "test-1"
+    assert content(target) == content(bundle)
+    assert [path.name for path in served.iterdir()] == ["test-1"]
+
+
+def test_installing_twice_leaves_the_first_as_it_is(bundle, served):
+    target = install(bundle, served)
+    before = {path.name: path.stat().st_mtime_ns for path in target.iterdir()}
+    inode = target.stat().st_ino
+    assert install(bundle, served) == target
+    assert {path.name: path.stat().st_mtime_ns for path in target.iterdir()} == before
+    assert target.stat().st_ino == inode
+
+
+def test_other_content_under_an_installed_version_is_refused(bundle, served, copy_bundle):
+    target = install(bundle, served)
+    other = copy_bundle("other")
+    (other / "listeners.json").write_text("{}")
+    write_manifest(other, "test-1")
+    with pytest.raises(BundleError, match="test-1 holds another bundle of that version; remove"):
+        install(other, served)
+    assert content(target) == content(bundle)
+
+
+def test_a_damaged_bundle_is_not_installed(served, copy_bundle):
+    damaged = copy_bundle("damaged")
+    (damaged / "ranker.txt").write_text("tree")
+    with pytest.raises(BundleError, match=r"ranker\.txt"):
+        install(damaged, served)
+    assert list(served.iterdir()) == []
+
+
+def test_a_remainder_of_a_broken_install_is_in_nobodys_way(bundle, served, monkeypatch):
+    def full_disk(source, target):
+        target.mkdir()
+        shutil.copy(source / "settings.json", target)
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(deploy.shutil, "copytree", full_disk)
+        with pytest.raises(OSError, match="No space left"):
+            install(bundle, served)
+    assert not (served / "test-1").exists()
+    assert content(install(bundle, served)) == content(bundle)
+
+
+def test_a_reader_sees_the_old_or_the_new_bundle_at_any_moment(served, copy_bundle):
+    versions = [install(copy_bundle(name), served) for name in ("v1", "v2")]
+    link = served / "current"
+    point(link, versions[0])
+    seen, faults, done = set(), [], threading.Event()
+
+    def read():
+        while not done.is_set():
+            try:
+                seen.add(read_manifest(link.resolve(strict=True))["version"])
+            except (OSError, BundleError) as error:
+                faults.append(error)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    turns = 0
+    while turns < 200 or (len(seen) < 2 and not faults):
+        point(link, versions[turns % 2])
+        turns += 1
+    done.set()
+    reader.join()
+    assert not faults
+    assert seen == {"v1", "v2"}
+
+
+def test_the_link_is_relative_so_that_the_folder_can_move(bundle, served, tmp_path):
+    point(served / "current", install(bundle, served))
+    moved = served.rename(tmp_path / "moved")
+    assert read_manifest(moved / "current")["version"] == "test-1"
+
+
+def test_a_link_left_by_a_broken_deploy_is_replaced(bundle, served):
+    target = install(bundle, served)
+    point(served / "current", target)
+    (served / "current").rename(served / f".current.{deploy.os.getpid()}")
+    point(served / "current", target)
+    assert (served / "current").resolve() == target.resolve()
+    assert sorted(path.name for path in served.iterdir()) == ["current", "test-1"]
+
+
+def run_main(monkeypatch, data, *arguments):
+    monkeypatch.setenv("SEGUE_DATA", str(data))
+    monkeypatch.delenv("SEGUE_BUNDLE", raising=False)
+    monkeypatch.setattr("sys.argv", ["deploy", *arguments])
+    deploy.main()
+
+
+@pytest.fixture
+def data(store_data, tmp_path):
+    """Return a copy of the feature store that a deploy may write to."""
+    return shutil.copytree(store_data, tmp_path / "data")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_deploying_and_going_back(data, copy_bundle, monkeypatch):
+    current = data / "served" / "current"
+    for version in ("v1", "v2"):
+        run_main(monkeypatch, data, "--bundle", str(copy_bundle(version)))
+        assert read_manifest(current)["version"] == version
+    run_main(monkeypatch, data, "--version", "v1")
+    assert read_manifest(current)["version"] == "v1"
+
+
+def test_a_bundle_that_cannot_serve_changes_nothing(data, copy_bundle, monkeypatch):
+    good, bad = copy_bundle("good"), copy_bundle("bad")
+    (data / "served").mkdir(exist_ok=True)
+    point(data / "served" / "current", install(good, data / "served"))
+    (bad / "ranker.txt").write_text("tree")
+    with pytest.raises(SystemExit, match=r"Nothing was deployed.*ranker\.txt"):
+        run_main(monkeypatch, data, "--bundle", str(bad))
+    with pytest.raises(SystemExit, match=r"Nothing was deployed\. There is no bundle at .*v9"):
+        run_main(monkeypatch, data, "--version", "v9")
+    assert read_manifest(data / "served" / "current")["version"] == "good"

@@ -1,0 +1,206 @@
+import math
+
+import numpy as np
+import pytest
+from scipy.sparse import csr_matrix
+
+from features.params import Transitions, load_params
+from tests.training import tiny
+from tests.training.tiny import DAY, MINUTE, START, TICK
+from training.generators import (
+    keep_best,
+    read_plays,
+    recency,
+    session_songs,
+    together,
+    transitions,
+    trending,
+    write_factors,
+    write_generators,
+)
+from training.phases import LeakError
+
+N = 9
+LIMITS = {"half_life_days": 10.0, "neighbours": 3, "seeds": 1, "seed_decay": 1.0, "candidates": 1}
+PARAMS = Transitions(**LIMITS, max_gap=3, gap_decay=0.5)
+
+
+def random_sessions(seed):
+    """Return sessions of [(age, song)], older first, songs repeating within them."""
+    rng = np.random.default_rng(seed)
+    ends = sorted(rng.uniform(0, 40, 25), reverse=True)
+    return [
+        [(end + 0.01 * back, int(rng.integers(N - 1))) for back in range(rng.integers(6), -1, -1)]
+        for end in ends
+    ]
+
+
+def weight(age, half_life=10.0):
+    return 0.5 ** (age / half_life)
+
+
+def strongest(row, count):
+    """Return a row's largest positive entries; ties go to the lower song."""
+    order = sorted((song for song in row if row[song] > 0), key=lambda song: (-row[song], song))
+    return {song: row[song] for song in order[:count]}
+
+
+def rows_of(matrix):
+    assert isinstance(matrix, csr_matrix)
+    spans = zip(matrix.indptr[:-1], matrix.indptr[1:], strict=True)
+    return [dict(zip(matrix.indices[a:b], matrix.data[a:b], strict=True)) for a, b in spans]
+
+
+def assert_rows(matrix, expected):
+    for got, wanted in zip(rows_of(matrix), expected, strict=True):
+        assert set(got) == set(wanted)
+        assert got == pytest.approx(wanted, rel=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_transitions_equal_a_loop(seed):
+    sessions = random_sessions(seed)
+    total, own = [{} for _ in range(N)], [0.0] * N
+    for session in sessions:
+        for here, (age, song) in enumerate(session):
+            own[song] += weight(age)
+            for gap, (later, follower) in enumerate(session[here + 1 : here + 4], 1):
+                row = total[song]
+                row[follower] = row.get(follower, 0) + weight(later) * 0.5 ** (gap - 1)
+    shares = [
+        {song: value / max(own[i], 1) for song, value in row.items()}
+        for i, row in enumerate(total)
+    ]
+    found = transitions(tiny.plays(sessions), START, PARAMS, N)
+    assert_rows(found, [strongest(row, 3) for row in shares])
+
+
+def test_a_follower_by_hand():
+    # Heard at `until`: 0 -> 1 -> 2, and 1 alone; nothing follows across sessions.
+    found = transitions(tiny.plays([[(0, 0), (0, 1), (0, 2)], [(0, 1)]]), START, PARAMS, 4)
+    assert rows_of(found) == [{1: 1.0, 2: 0.5}, {2: 0.5}, {}, {}]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_together_equals_a_loop(seed):
+    sessions = random_sessions(seed)
+    common = np.zeros((N, N))
+    for session in sessions:
+        songs = {song for _, song in session}
+        each = weight(min(age for age, _ in session)) / len(songs)
+        for one in songs:
+            for other in songs:
+                common[one, other] += each
+    norm = np.sqrt(np.maximum(common.diagonal(), 1e-9))
+    cosine = common / np.outer(norm, norm) * (1 - np.eye(N))
+    found = together(tiny.plays(sessions), START, PARAMS, N)
+    assert_rows(found, [strongest(dict(enumerate(row)), 3) for row in cosine])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_trending_equals_a_loop(seed):
+    sessions = random_sessions(seed)
+    counts = [0.0] * N
+    for age, song in (play for session in sessions for play in session):
+        counts[song] += weight(age, 4.0)
+    found = trending(tiny.plays(sessions), START, 4.0, N)
+    np.testing.assert_allclose(found, np.array(counts) / sum(counts), rtol=1e-4)
+
+
+def test_recency_halves_each_half_life():
+    ts = tiny.plays([[(0, 0), (3, 0), (6, 0), (1.5, 0)]])["ts"]
+    np.testing.assert_allclose(recency(ts, START, 3.0), [1, 0.5, 0.25, math.sqrt(0.5)])
+
+
+@pytest.mark.parametrize("per_row", [1, 3, 100])
+def test_keep_best_equals_sorting_each_row(per_row):
+    rng = np.random.default_rng(per_row)
+    # Few different values, so that ties are common.
+    dense = rng.integers(0, 4, (12, 10)).astype(np.float32)
+    dense[5] = 0
+    found = keep_best(csr_matrix(dense), per_row)
+    assert_rows(found, [strongest(dict(enumerate(row)), per_row) for row in dense])
+
+
+def test_a_source_without_plays_has_empty_generators():
+    none = tiny.plays([])
+    assert transitions(none, START, PARAMS, N).nnz == 0
+    assert together(none, START, PARAMS, N).nnz == 0
+    assert session_songs(none, N).shape == (0, N)
+    assert trending(none, START, 4.0, N).tolist() == [0] * N
+
+
+def past():
+    """Return events of four sessions before START, with a skip and an uncatalogued song."""
+    listed = [("b", 9, "s1"), ("b", 8, "s0"), ("a", 3, "s2"), ("a", 2, "s0"), ("c", 5, "s2")]
+    events = [
+        tiny.event(number, START - age * MINUTE, session, song)
+        for number, (session, age, song) in enumerate(listed)
+    ]
+    skip = tiny.event(10, START - MINUTE, "b", "s2", "skip")
+    foreign = tiny.event(11, START - MINUTE, "d", "elsewhere")
+    return [*events, skip, foreign]
+
+
+def write(folder, events):
+    tiny.write_lake(folder, events, [tiny.user("u0")], [tiny.song(f"s{i}") for i in range(3)])
+    return read_plays(folder, START, np.array(["s0", "s1", "s2"]))
+
+
+def test_plays_come_by_session_in_the_order_of_their_last_play(tmp_path):
+    found = write(tmp_path, past())
+    # b ended first, then c, then a; the skip and the uncatalogued song are no plays.
+    assert found["session_id"].tolist() == [0, 0, 1, 2, 2]
+    assert found["song_id"].tolist() == [1, 0, 2, 2, 0]
+
+
+def test_events_at_or_after_the_end_change_no_generator(tmp_path):
+    late = [
+        tiny.event(100 + number, START + after, session, song)
+        for number, (after, session, song) in enumerate(
+            [(0 * TICK, "a", "s1"), (TICK, "c", "s0"), (5 * DAY, "z", "s1"), (5 * DAY, "b", "s2")]
+        )
+    ]
+    for name, events in (("without", past()), ("with", past() + late)):
+        found = write(tmp_path / name, events)
+        write_generators(found, START, load_params(), 3, tmp_path / name)
+    for name in ("transitions", "together", "sessions", "trending"):
+        one, two = (np.load(tmp_path / which / f"{name}.npz") for which in ("without", "with"))
+        with one, two:
+            assert set(one) == set(two)
+            for key in one:
+                np.testing.assert_array_equal(one[key], two[key])
+
+
+def factors(path, seen_until, songs=("s2", "gone", "s0")):
+    np.savez(
+        path,
+        song_ids=np.array(songs, dtype=np.str_),
+        item_factors=np.arange(2 * len(songs), dtype=np.float32).reshape(-1, 2),
+        regularization=0.05,
+        alpha=2.0,
+        spread=1.5,
+        seen_until=seen_until.isoformat(),
+    )
+
+
+def test_factors_that_saw_too_much_are_refused(tmp_path):
+    factors(tmp_path / "in.npz", START + TICK)
+    with pytest.raises(LeakError, match="refit"):
+        write_factors(tmp_path / "in.npz", tmp_path / "out.npz", np.array(["s0"]), START)
+    assert not (tmp_path / "out.npz").exists()
+
+
+def test_factors_are_laid_out_as_the_catalogue(tmp_path):
+    factors(tmp_path / "in.npz", START)
+    write_factors(tmp_path / "in.npz", tmp_path / "out.npz", np.array(["s0", "s1", "s2"]), START)
+    with np.load(tmp_path / "out.npz") as out:
+        assert out["known"].tolist() == [True, False, True]
+        assert out["item_factors"].tolist() == [[4, 5], [0, 0], [0, 1]]
+        assert out["spread"] == 1.5
+
+
+def test_an_absent_signal_writes_nothing(tmp_path):
+    factors(tmp_path / "in.npz", START, songs=())
+    write_factors(tmp_path / "in.npz", tmp_path / "out.npz", np.array(["s0"]), START)
+    assert not (tmp_path / "out.npz").exists()

@@ -1,0 +1,105 @@
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from features.params import PhaseShares
+from training import phases as module
+from training.phases import (
+    LeakError,
+    Phase,
+    read_phases,
+    refuse_leak,
+    refuse_stale,
+    split,
+    write_phases,
+)
+
+FIRST = datetime(2024, 1, 1, tzinfo=UTC)
+DAY, HOUR, TICK = timedelta(days=1), timedelta(hours=1), timedelta(microseconds=1)
+GAP = timedelta(minutes=30)
+SHARES = PhaseShares(labels_share=0.1, test_share=0.2, gap_minutes=30, as_of=None)
+PHASES = split(FIRST, FIRST + 100 * DAY, SHARES)
+
+
+def test_a_hundred_days_are_cut_as_worked_by_hand():
+    assert PHASES.history == Phase(FIRST, FIRST + 70 * DAY - GAP)
+    assert PHASES.labels == Phase(FIRST + 70 * DAY, FIRST + 80 * DAY - GAP)
+    assert PHASES.test == Phase(FIRST + 80 * DAY, FIRST + 100 * DAY)
+    assert PHASES.as_of == FIRST + 100 * DAY
+
+
+def test_phases_leave_the_gap_between_them():
+    gap = timedelta(minutes=90)
+    cut = split(FIRST, FIRST + 100 * DAY, SHARES.model_copy(update={"gap_minutes": 90}))
+    assert cut.gap == cut.labels.start - cut.history.end == gap
+    assert cut.test.start - cut.labels.end == gap
+    assert cut.test.end == cut.as_of
+
+
+def test_starts_are_rounded_to_whole_hours_before_the_end():
+    # 0.2 of 33 hours is 6.6, 0.1 of it 3.3.
+    cut = split(FIRST, FIRST + 33 * HOUR, SHARES)
+    assert cut.test.start == cut.as_of - 7 * HOUR
+    assert cut.labels.start == cut.as_of - 10 * HOUR
+
+
+@pytest.mark.parametrize(("hours", "name"), [(1, "labels"), (4, "labels"), (2, "history")])
+def test_an_empty_phase_is_refused_by_name(hours, name):
+    shares = {"labels_share": 0.9, "test_share": 0.4} if name == "history" else {}
+    with pytest.raises(ValueError, match=f"The {name} phase .* is empty"):
+        split(FIRST, FIRST + hours * HOUR, SHARES.model_copy(update=shares))
+
+
+def test_each_cut_sees_only_what_lies_before_its_queries():
+    assert PHASES.fit_until("labels") == PHASES.history.end
+    assert PHASES.fit_until("test") == PHASES.labels.end
+    assert PHASES.fit_until("serving") == PHASES.features_at("serving") == PHASES.as_of
+    for cut in ("labels", "test"):
+        asked = PHASES.queries_of(cut)
+        assert PHASES.features_at(cut) == asked.start
+        assert PHASES.fit_until(cut) == asked.start - GAP
+        refuse_leak("The fit", PHASES.fit_until(cut), asked, PHASES.gap)
+
+
+def test_models_for_serving_may_not_be_tested():
+    with pytest.raises(LeakError, match="serving"):
+        PHASES.queries_of("serving")
+
+
+def test_a_leak_of_one_microsecond_is_refused():
+    last = PHASES.test.start - PHASES.gap
+    refuse_leak("The ranker", last, PHASES.test, PHASES.gap)
+    for seen in (last + TICK, PHASES.test.start, PHASES.test.end):
+        with pytest.raises(LeakError, match="The ranker has seen events until"):
+            refuse_leak("The ranker", seen, PHASES.test, PHASES.gap)
+
+
+def test_generators_that_saw_the_gap_are_refused(tmp_path):
+    for seen, stale in ((PHASES.labels.end, False), (PHASES.labels.end + TICK, True)):
+        text = json.dumps({"seen_until": seen.isoformat()})
+        (tmp_path / "fit.json").write_text(text, encoding="utf-8")
+        if stale:
+            with pytest.raises(LeakError, match="Refit"):
+                refuse_stale(tmp_path, PHASES, "test")
+        else:
+            refuse_stale(tmp_path, PHASES, "test")
+        # The same fit has seen the label phase.
+        with pytest.raises(LeakError):
+            refuse_stale(tmp_path, PHASES, "labels")
+
+
+def test_what_is_written_is_read(tmp_path):
+    odd = split(FIRST + 7 * TICK, FIRST + 50 * DAY + TICK, SHARES)
+    write_phases(odd, tmp_path / "deep" / "phases.json")
+    assert read_phases(tmp_path / "deep" / "phases.json") == odd
+
+
+def test_the_command_ends_just_after_the_last_event(tmp_path, monkeypatch):
+    last = FIRST + 100 * DAY
+    summary = {"first_ts": FIRST.isoformat(), "last_ts": last.isoformat()}
+    (tmp_path / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    out = tmp_path / "phases.json"
+    monkeypatch.setattr("sys.argv", ["phases", "--lake", str(tmp_path), "--out", str(out)])
+    module.main()
+    assert read_phases(out).as_of == last + TICK

@@ -1,0 +1,156 @@
+import numpy as np
+import pytest
+
+from features import store
+from features.columns import UserRow
+from features.params import load_params
+from features.snapshots import write_snapshots
+from tests.training import tiny
+from tests.training.tiny import DAY, MINUTE, START, TICK
+from training import dataset
+from training.phases import LeakError, Phase, Phases
+from training.queries import MAX_SESSION, Sessions, labelled_queries, sample_positions
+from training.sessions import read_sessions
+
+SNAPSHOTS = [START + 10 * DAY, START + 11 * DAY]
+GAP = 30 * MINUTE
+PHASES = Phases(
+    Phase(START, SNAPSHOTS[0] - GAP),
+    Phase(SNAPSHOTS[0], START + 12 * DAY - GAP),
+    Phase(START + 12 * DAY, START + 13 * DAY),
+    START + 13 * DAY,
+)
+
+
+def at(minutes):
+    return SNAPSHOTS[0] + minutes * MINUTE
+
+
+PAST = [tiny.event(n, START + n * DAY, f"old{n}", "a", user="u0") for n in range(3)]
+EVENING = [
+    tiny.event(10, at(0), "x", "a", mood="calm", device="phone"),
+    tiny.event(11, at(1), "x", "a", "like"),
+    tiny.event(12, at(4), "x", "b", "skip", played_ms=1000, mood="happy", device="car"),
+    tiny.event(13, at(4), "x", "b", "dislike"),
+    tiny.event(14, at(5), "x", "c", mood="sad"),
+    tiny.event(15, at(6), "x", "c", "like"),
+    tiny.event(16, at(3), "y", "c", user="new", occasion="party"),
+    tiny.event(17, SNAPSHOTS[1], "z", "d", user="u0"),
+    tiny.event(18, SNAPSHOTS[1] + 9 * MINUTE, "z", "a", user="u0"),
+]
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory):
+    """A lake whose features are served by the real store."""
+    folder = tmp_path_factory.mktemp("data")
+    users = [tiny.user("u0"), tiny.user("new")]
+    tiny.write_lake(folder / "lake", PAST + EVENING, users, [tiny.song(s) for s in "abcd"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEGUE_DATA", str(folder))
+        write_snapshots(folder / "lake", folder / "features", SNAPSHOTS, load_params())
+        store.apply()
+        yield folder / "lake"
+
+
+@pytest.fixture(scope="module")
+def asked(lake):
+    """All labelled queries of the label phase, by their event id."""
+    events, heard = read_sessions(lake, PHASES.labels)
+    return {item.query_id: item for item in labelled_queries(events, heard, heard)}
+
+
+def songs(labelled):
+    return [(event.song_id, event.action) for event in labelled.query.session]
+
+
+def test_every_listening_asks_for_its_song(asked):
+    answers = {name: (item.place, item.answer, item.outcome) for name, item in asked.items()}
+    assert answers == {
+        "e010": (0, "a", "liked"),
+        "e012": (1, "b", "skip"),
+        "e014": (2, "c", "liked"),
+        "e016": (0, "c", "neutral"),
+        "e017": (0, "d", "neutral"),
+        "e018": (1, "a", "neutral"),
+    }
+
+
+def test_a_query_knows_its_session_strictly_before_itself(asked):
+    assert songs(asked["e010"]) == []
+    # Neither the skip that is asked for nor the dislike at its very time is known.
+    assert songs(asked["e012"]) == [("a", "play"), ("a", "like")]
+    assert songs(asked["e014"]) == [*songs(asked["e012"]), ("b", "skip"), ("b", "dislike")]
+    assert [event.played_ms for event in asked["e014"].query.session] == [None, None, 1000, None]
+
+
+def test_the_context_is_the_last_listenings_but_a_starts_own(asked):
+    def known(name):
+        return {key: value for key, value in asked[name].query.context.items() if value}
+
+    assert known("e010") == {"mood": "calm", "device": "phone"}
+    assert known("e012") == {"mood": "calm", "device": "phone"}
+    assert known("e014") == {"mood": "happy", "device": "car"}
+    assert known("e016") == {"occasion": "party"}
+    assert known("e018") == {}
+
+
+def test_the_rest_is_the_sessions_own_from_the_answer_on(asked):
+    assert asked["e010"].rest == ("a", "b", "c")
+    assert asked["e012"].rest_outcomes == ("skip", "liked")
+    assert asked["e016"].rest == ("c",)
+    assert asked["e018"].rest == ("a",)
+
+
+def test_a_row_knows_no_play_from_its_snapshot_on(asked):
+    # Every query before the second snapshot sees the three old plays, none of its own evening.
+    for name in ("e010", "e012", "e014"):
+        row = asked[name].query.user
+        assert row[UserRow.PLAYS] == 3
+        assert list(row["history_songs"]) == ["a"]
+    # The second snapshot knows the evening before it, but not the play at its own moment.
+    later = asked["e017"].query.user
+    assert later[UserRow.PLAYS] == 3 + 3
+    assert "d" not in list(later["history_songs"])
+    assert asked["e018"].query.user[UserRow.PLAYS] == 6
+
+
+def test_a_newcomer_has_no_plays(asked):
+    plays = asked["e016"].query.user[UserRow.PLAYS]
+    assert plays is None or np.isnan(plays)
+
+
+def test_phase_queries_samples_and_refuses_what_leaks(lake):
+    found = dataset.phase_queries(lake, PHASES, "labels", max_queries=2, seed=1)
+    assert len(found) == 2
+    assert found == dataset.phase_queries(lake, PHASES, "labels", max_queries=2, seed=1)
+    overlapping = Phases(
+        PHASES.history, Phase(START, PHASES.test.start - GAP + TICK), PHASES.test, PHASES.as_of
+    )
+    with pytest.raises(LeakError, match="cut `test`"):
+        dataset.phase_queries(lake, overlapping, "test", 5, 1)
+    with pytest.raises(ValueError, match="No session lies wholly"):
+        dataset.phase_queries(lake, PHASES, "test", 5, 1)
+
+
+def test_a_sample_is_seeded_and_keeps_the_order():
+    heard = tiny.frame(
+        [tiny.event(n, START + n * MINUTE, "x", "a") for n in range(100)]
+    )
+    some = sample_positions(heard, 20, seed=5)
+    assert len(some) == 20
+    assert some.index.is_monotonic_increasing
+    assert some.index.is_unique
+    assert some.index.tolist() == sample_positions(heard, 20, seed=5).index.tolist()
+    assert some.index.tolist() != sample_positions(heard, 20, seed=6).index.tolist()
+    assert sample_positions(heard, 100, seed=5) is heard
+
+
+def test_a_session_is_cut_to_its_latest_events():
+    events = [tiny.event(n, START + n * MINUTE, "a", f"s{n}") for n in range(70)]
+    events += [tiny.event(70 + n, START + n * MINUTE, "b", "other") for n in range(5)]
+    sessions = Sessions.of(tiny.frame(events))
+    found = sessions.before("a", tiny.frame(events)["ts"][60])
+    assert [event.song_id for event in found] == [f"s{n}" for n in range(60 - MAX_SESSION, 60)]
+    assert len(sessions.before("b", tiny.frame(events)["ts"][73])) == 3
+    assert sessions.before("b", tiny.frame(events)["ts"][70]) == ()

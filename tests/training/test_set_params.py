@@ -1,0 +1,82 @@
+import shutil
+
+import pytest
+
+from features.params import load_params
+from features.paths import PROJECT
+from training import set_params
+
+
+@pytest.fixture
+def params(tmp_path):
+    """A copy of the real params.yaml."""
+    return shutil.copy(PROJECT / "params.yaml", tmp_path / "params.yaml")
+
+
+@pytest.fixture
+def assign(params, monkeypatch):
+    """Run the command with assignments."""
+
+    def run(*assignments):
+        monkeypatch.setattr("sys.argv", ["set", "--params", str(params), *assignments])
+        set_params.main()
+
+    return run
+
+
+def test_only_the_line_of_the_key_changes(params, assign):
+    before = params.read_text().splitlines()
+    assign("simulation.seed=8")
+    after = params.read_text().splitlines()
+    changed = [(a, b) for a, b in zip(before, after, strict=True) if a != b]
+    assert changed == [("  seed: 7", "  seed: 8")]
+    assert load_params(params).simulation.seed == 8
+
+
+def test_several_keys_of_several_kinds(params, assign):
+    assign(
+        "source.name=files",
+        "source.columns={events: {ts: time}}",
+        "phases.as_of=2024-01-01T12:00:00Z",
+        "signals.like.window_days=30",
+    )
+    found = load_params(params)
+    assert found.source.name == "files"
+    assert found.source.columns == {"events": {"ts": "time"}}
+    assert found.phases.as_of.isoformat() == "2024-01-01T12:00:00+00:00"
+    assert found.signals["like"].window_days == 30
+    assert "# simulated | 30music | files" in params.read_text()
+
+
+@pytest.mark.parametrize(
+    "key", ["simulation.sead", "simulatoin.seed", "seed", "simulation.seed.deep", "phases.as_of.x"]
+)
+def test_unknown_keys_are_refused(params, assign, key):
+    before = params.read_bytes()
+    with pytest.raises(KeyError, match=f"no key `{key}`"):
+        assign(f"{key}=1")
+    assert params.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "assignment", ["phases.labels_share=2", "simulation.size=huge", "ranker.rounds=many"]
+)
+def test_an_invalid_value_leaves_the_file_alone(params, assign, assignment):
+    before = params.read_bytes()
+    with pytest.raises(ValueError, match="not valid"):
+        assign("simulation.seed=9", assignment)
+    assert params.read_bytes() == before
+    assert list(params.parent.iterdir()) == [params]
+
+
+def test_what_changes_nothing_is_not_written(params, assign):
+    before = params.stat()
+    assign("simulation.seed=7")
+    assert params.stat().st_mtime_ns == before.st_mtime_ns
+    assert params.stat().st_ino == before.st_ino
+
+
+def test_a_word_without_a_value_is_refused(params, assign, capsys):
+    with pytest.raises(SystemExit):
+        assign("simulation.seed")
+    assert "not KEY=VALUE" in capsys.readouterr().err
