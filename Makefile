@@ -8,6 +8,8 @@ PYTHON ?= python3.11
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export BENTOML_DO_NOT_TRACK := True
+# uv brings certificates of its own; a company's proxy needs the machine's.
+export UV_SYSTEM_CERTS := true
 export PYTHONUNBUFFERED := 1
 
 .PHONY: help setup run pipeline deploy serve airflow test lint format requirements bench clean
@@ -22,7 +24,8 @@ $(VENV)/.ready: requirements.txt pyproject.toml
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	@grep -A100 '^uv==' requirements.txt | awk 'NR>1 && /^[a-z]/{exit} {print}' > $(VENV)/uv.txt
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.txt
-	@$(VENV)/bin/uv pip sync --require-hashes --python $(VENV)/bin/python requirements.txt
+	@$(VENV)/bin/uv pip sync --require-hashes --python $(VENV)/bin/python requirements.txt \
+		|| $(VENV)/bin/python -m pip install --disable-pip-version-check --require-hashes -r requirements.txt
 	@$(VENV)/bin/uv pip install --quiet --no-deps --no-build-isolation --python $(VENV)/bin/python -e .
 	@touch $@
 

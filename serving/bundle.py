@@ -209,7 +209,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         form, expected = manifest["format"], manifest["checksums"]
-    except (json.JSONDecodeError, KeyError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise BundleError(f"{path} is damaged ({error}); deploy the bundle again.") from error
     if form != FORMAT:
         raise BundleError(

@@ -35,6 +35,8 @@ def install(bundle: Path, served: Path) -> Path:
             raise BundleError(f"{target} holds another bundle of that version; remove it first.")
         return target
     partial = served / f".{target.name}.{os.getpid()}"
+    # A broken install may have left one: in a container each process has the same id.
+    shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(bundle, partial)
     partial.replace(target)
     return target

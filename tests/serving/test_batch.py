@@ -1,0 +1,158 @@
+"""Batch answers are the served answers, for any query file."""
+
+from datetime import timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from features.columns import User, UserRow
+from features.query import Query, SessionEvent
+from features.store import historical_user_rows
+from serving import batch
+from serving.batch import COLUMNS, answer, answers_frame, check_queries, songs_of
+from serving.recommender import RankedSong, Recommender, Slate
+from tests.serving.conftest import AS_OF, song_id
+
+K = 8
+# What Feast and Ibis call deprecated is no concern of ours; forked workers are (see `answer`).
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+
+
+def queries(**changes) -> pd.DataFrame:
+    """Return queries of known and unknown listeners, with and without (known) songs."""
+    later = AS_OF + timedelta(hours=3)
+    columns = {
+        "query_id": ["a", "b", "c", "d", "e"],
+        "user_id": ["user-1", "user-2", "stranger", None, "user-1"],
+        "ts": pd.to_datetime([later] * 4 + [AS_OF - timedelta(days=300)]).as_unit("us"),
+        "session": [
+            [song_id(3), song_id(13)],
+            [],
+            ["no such song", song_id(4)],
+            None,
+            [song_id(5), song_id(5)],
+        ],
+    }
+    return pd.DataFrame(columns | changes)
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_a_missing_column_is_named(name):
+    with pytest.raises(ValueError, match=f"lack the columns .*'{name}'.* they need"):
+        check_queries(queries().drop(columns=name))
+
+
+@pytest.mark.parametrize("second", ["a", None])
+def test_an_id_that_comes_twice_or_never_is_refused(second):
+    with pytest.raises(ValueError, match="Row 1: query_id is missing or comes twice"):
+        check_queries(queries(query_id=["a", second, "c", "d", "e"]))
+
+
+@pytest.mark.parametrize("moment", ["yesterdayish", None, "2024-13-01"])
+def test_a_garbled_time_is_refused(moment):
+    times = ["2024-03-01T00:00:00Z", "2024-03-01T00:00:00Z", moment, "2024-03-01", "2024-03-01"]
+    with pytest.raises(ValueError, match="Row 2: ts cannot be read"):
+        check_queries(queries(ts=times))
+
+
+def test_times_of_any_zone_become_utc():
+    frame = queries().head(2).assign(ts=["2024-03-01T05:30:00+05:30", "2024-03-01T00:00:00"])
+    assert check_queries(frame)["ts"].tolist() == [pd.Timestamp("2024-03-01", tz="UTC")] * 2
+
+
+@pytest.mark.parametrize("cell", [["a", "b"], ("a", "b"), np.array(["a", "b"])])
+def test_a_session_cell_may_be_any_list(cell):
+    assert songs_of(cell) == ["a", "b"]
+    assert [songs_of(empty) for empty in (None, np.nan, [], np.array([]))] == [[]] * 4
+
+
+def test_answers_have_a_row_a_song_ranked_from_one():
+    slates = [
+        Slate((RankedSong("x", 2.0, None, (), ()), RankedSong("y", 1.0, None, (), ())), ()),
+        Slate((), ()),
+        Slate((RankedSong("y", 0.5, None, (), ()),), ()),
+    ]
+    rows = list(answers_frame(["a", "b", "c"], slates).itertuples(index=False, name=None))
+    assert rows == [("a", 1, "x", 2.0), ("a", 2, "y", 1.0), ("c", 1, "y", 0.5)]
+
+
+def test_blocks_come_back_in_order(bundle, monkeypatch):
+    monkeypatch.setattr(batch, "BLOCK", 3)
+    asked = [Query(ts=AS_OF, session=(SessionEvent(song_id(i)),)) for i in range(10)]
+    recommender = Recommender.load(bundle)
+    found = list(answer(bundle, asked, K, workers=2))
+    assert found == [recommender.recommend(query, K) for query in asked]
+
+
+def run(monkeypatch, tmp_path, bundle, frame, *more):
+    """Run `main` on a file of queries and return its answers."""
+    frame.to_parquet(tmp_path / "q.parquet", index=False)
+    named = {"queries": tmp_path / "q.parquet", "out": tmp_path / "p.parquet", "bundle": bundle}
+    arguments = [f"--{name}={value}" for name, value in named.items()]
+    monkeypatch.setattr("sys.argv", ["batch", *arguments, f"--k={K}", "--workers=2", *more])
+    batch.main()
+    return pd.read_parquet(tmp_path / "p.parquet")
+
+
+def served(bundle, frame, repeats):
+    """Answer each query by itself, as the service does, from the store's row of that moment."""
+    recommender = Recommender.load(bundle)
+    answers = {}
+    for _, asked in frame.iterrows():
+        entity = {User.ID: [asked["user_id"] or ""], UserRow.TS: [asked["ts"]]}
+        row = historical_user_rows(pd.DataFrame(entity)).to_dict("records")[0]
+        session = tuple(SessionEvent(song) for song in asked["session"] or ())
+        moment = asked["ts"].to_pydatetime()
+        query = Query(ts=moment, user=row, session=session, allow_repeats=repeats)
+        answers[asked["query_id"]] = recommender.recommend(query, K).songs
+    return answers
+
+
+@pytest.mark.parametrize("options", [(), ("--no-repeats",)])
+def test_a_file_is_answered_as_the_service_would(
+    bundle, store_data, tmp_path, monkeypatch, capsys, options
+):
+    monkeypatch.setenv("SEGUE_DATA", str(store_data))
+    monkeypatch.setattr(batch, "BLOCK", 2)
+    frame = queries()
+    found = run(monkeypatch, tmp_path, bundle, frame, *options)
+    assert found.columns.tolist() == ["query_id", "rank", "song_id", "score"]
+    expected = served(bundle, frame, repeats=not options)
+    assert list(dict.fromkeys(found["query_id"])) == frame["query_id"].tolist()
+    for query_id, part in found.groupby("query_id"):
+        assert part["rank"].tolist() == list(range(1, K + 1))
+        assert part["song_id"].tolist() == [song.song_id for song in expected[query_id]]
+        np.testing.assert_allclose(part["score"], [song.score for song in expected[query_id]])
+    assert "5 queries in" in capsys.readouterr().out
+
+
+def test_repeats_are_proposed_unless_barred(bundle, store_data, tmp_path, monkeypatch):
+    monkeypatch.setenv("SEGUE_DATA", str(store_data))
+    frame = queries().query("query_id == 'e'")
+    frame = frame.assign(session=[[song_id(i) for i in (3, 13, 23)]])
+    played = set(frame["session"].iloc[0])
+    with_repeats = run(monkeypatch, tmp_path, bundle, frame, "--k=1000")
+    without = run(monkeypatch, tmp_path, bundle, frame, "--no-repeats", "--k=1000")
+    assert played <= set(with_repeats["song_id"])
+    assert not played & set(without["song_id"])
+
+
+def test_known_listeners_are_not_answered_as_strangers(bundle, store_data, monkeypatch, tmp_path):
+    """User 2 hears cluster 5: the store's row reaches the answer."""
+    monkeypatch.setenv("SEGUE_DATA", str(store_data))
+    frame = queries().iloc[[1, 2]].assign(session=[[], []])
+    found = run(monkeypatch, tmp_path, bundle, frame).groupby("query_id")["song_id"].agg(list)
+    assert found["b"] != found["c"]
+
+
+def test_what_cannot_be_answered_ends_with_a_sentence(bundle, tmp_path, monkeypatch):
+    with pytest.raises(SystemExit, match=r"q\.parquet: The queries lack the columns \['ts'\]"):
+        run(monkeypatch, tmp_path, bundle, queries().drop(columns="ts"))
+    assert not (tmp_path / "p.parquet").exists()
+
+
+def test_a_missing_bundle_ends_with_a_sentence(store_data, tmp_path, monkeypatch):
+    monkeypatch.setenv("SEGUE_DATA", str(store_data))
+    with pytest.raises(SystemExit, match="There is no bundle at"):
+        run(monkeypatch, tmp_path, tmp_path / "nowhere", queries())

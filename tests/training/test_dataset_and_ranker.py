@@ -1,0 +1,171 @@
+import json
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from features.params import Gains, load_params
+from training import ranker
+from training.dataset import utc
+from training.ranker import concatenate, fit_probability, fit_ranker, relevance, usable
+from training.rows import Rows, read_rows, write_rows
+from training.sessions import OUTCOMES
+
+PARAMS = load_params().ranker.model_copy(update={"rounds": 40, "min_data_in_leaf": 10})
+NAMES = ("signal", "noise", "gap")
+
+
+def made_rows(seed, queries=300):
+    """Return rows whose answer is mostly the one with the largest first feature."""
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(2, 12, queries)
+    query = np.repeat(np.arange(queries, dtype=np.int32), sizes)
+    features = rng.normal(size=(len(query), 3)).astype(np.float32)
+    features[rng.random(len(query)) < 0.3, 2] = np.nan
+    wanted = features[:, 0] + 0.3 * rng.normal(size=len(query))
+    answer = wanted == pd.Series(wanted).groupby(query).transform("max").to_numpy()
+    return Rows(
+        features=features,
+        query=query,
+        answer=answer,
+        in_pool=np.ones(len(query), dtype=np.bool_),
+        outcome=np.repeat(rng.integers(0, 4, queries).astype(np.int8), sizes),
+        ts=np.repeat(np.datetime64("2024-01-01T00:00:00.000001", "us") + np.arange(queries), sizes),
+    )
+
+
+def hand_made(**changed):
+    """Return three queries of two rows: liked, skipped, and one whose answer nobody proposed."""
+    rows = Rows(
+        features=np.arange(6, dtype=np.float32).reshape(6, 1),
+        query=np.array([0, 0, 1, 1, 2, 2], dtype=np.int32),
+        answer=np.array([False, True, True, False, True, False]),
+        in_pool=np.array([True, True, True, True, False, True]),
+        outcome=np.repeat(np.array([3, 0, 2], dtype=np.int8), 2),
+        ts=np.repeat(np.array([1, 2, 3], dtype="datetime64[us]"), 2),
+    )
+    return replace(rows, **changed)
+
+
+def share_in_order(scores, rows):
+    """Return how often an answer scores above a negative of its query."""
+    return np.mean(
+        [
+            (scores[mine & rows.answer] > scores[mine & ~rows.answer]).mean()
+            for mine in (rows.query == query for query in np.unique(rows.query))
+        ]
+    )
+
+
+def test_grades_are_the_gain_of_the_answer():
+    gains = Gains(skip=1, neutral=2, full=3, liked=6)
+    assert OUTCOMES == ("skip", "neutral", "full", "liked")
+    assert relevance(hand_made(), gains).tolist() == [0, 6, 1, 0, 3, 0]
+
+
+def test_queries_whose_answer_nobody_proposed_teach_nothing():
+    assert usable(hand_made()).tolist() == [True] * 4 + [False] * 2
+    none = hand_made(in_pool=np.zeros(6, dtype=np.bool_))
+    with pytest.raises(ValueError, match="No label query"):
+        fit_ranker(none, ("one",), PARAMS)
+
+
+def test_written_rows_are_read(tmp_path):
+    rows = made_rows(0, 20)
+    write_rows(rows, NAMES, tmp_path / "deep" / "rows.parquet")
+    found, names = read_rows(tmp_path / "deep" / "rows.parquet")
+    assert names == NAMES
+    for name in ("features", "query", "answer", "in_pool", "outcome", "ts"):
+        got, expected = getattr(found, name), getattr(rows, name)
+        assert got.dtype == expected.dtype
+        np.testing.assert_array_equal(got, expected)
+
+
+def test_joined_rows_number_their_queries_on():
+    one, two = hand_made(), hand_made(ts=hand_made().ts + 9)
+    rows, names = concatenate([(one, ("x",)), (two, ("x",)), (one, ("x",))])
+    assert names == ("x",)
+    assert rows.query.tolist() == [n for n in range(9) for _ in range(2)]
+    assert rows.ts.astype(int).tolist() == [1, 1, 2, 2, 3, 3, 10, 10, 11, 11, 12, 12] + [
+        *(1, 1, 2, 2, 3, 3)
+    ]
+    np.testing.assert_array_equal(rows.features, np.tile(one.features, (3, 1)))
+    with pytest.raises(ValueError, match="different features"):
+        concatenate([(one, ("x",)), (two, ("y",))])
+
+
+def test_a_planted_order_is_learnt():
+    booster = fit_ranker(made_rows(1), NAMES, PARAMS)
+    unseen = made_rows(2)
+    assert booster.feature_name() == list(NAMES)
+    assert share_in_order(booster.predict(unseen.features), unseen) > 0.9
+    turned = replace(unseen, features=unseen.features * np.array([-1, 1, 1], dtype=np.float32))
+    assert share_in_order(booster.predict(turned.features), turned) < 0.2
+
+
+def test_a_fit_can_be_repeated():
+    rows = made_rows(3, 100)
+    first, second = (fit_ranker(rows, NAMES, PARAMS).model_to_string() for _ in range(2))
+    assert first == second
+
+
+def test_liked_answers_weigh_more_than_skipped_ones():
+    """Two kinds of songs, always against each other: the kind that gets liked comes first."""
+    rng = np.random.default_rng(0)
+    query = np.repeat(np.arange(200, dtype=np.int32), 2)
+    kind = np.tile([0.0, 1.0], 200).astype(np.float32)
+    # Each kind is the answer equally often.
+    answer = np.repeat(rng.permutation(np.arange(200) % 2), 2) == kind
+    liked_kind = np.repeat(kind[answer], 2)
+    rows = Rows(
+        features=kind[:, None],
+        query=query,
+        answer=answer,
+        in_pool=np.ones(400, dtype=np.bool_),
+        outcome=np.where(liked_kind == 1, 3, 0).astype(np.int8),
+        ts=np.zeros(400, dtype="datetime64[us]"),
+    )
+    low, high = fit_ranker(rows, ("kind",), PARAMS).predict(np.array([[0.0], [1.0]]))
+    assert high > low
+
+
+def test_probabilities_are_calibrated_on_songs_not_seen():
+    rng = np.random.default_rng(4)
+    features = rng.normal(size=(8000, 3)).astype(np.float32)
+    truth = 1 / (1 + np.exp(-1.5 * features[:, 0] + 1))
+    happened = rng.random(8000) < truth
+    fitted = fit_probability(features[:5000], happened[:5000], NAMES, PARAMS)
+    said = np.interp(fitted.booster.predict(features[5000:]), fitted.raw, fitted.share)
+    assert said.min() >= 0
+    assert said.max() <= 1
+    assert said.mean() == pytest.approx(truth[5000:].mean(), abs=0.02)
+    for part in np.array_split(np.argsort(said), 5):
+        assert said[part].mean() == pytest.approx(truth[5000:][part].mean(), abs=0.05)
+
+
+@pytest.mark.parametrize("often", [ranker.MIN_POSITIVES - 1, 300 - ranker.MIN_POSITIVES + 1])
+def test_what_never_or_always_happened_has_no_probability(often):
+    happened = np.arange(300) < often
+    assert fit_probability(np.zeros((300, 3), np.float32), happened, NAMES, PARAMS) is None
+
+
+def test_the_command_says_what_it_has_seen(tmp_path, monkeypatch):
+    for name, seed in (("labels", 5), ("test", 6)):
+        write_rows(made_rows(seed, 120), NAMES, tmp_path / f"{name}.parquet")
+    paths = [str(tmp_path / f"{name}.parquet") for name in ("labels", "test")]
+    out = tmp_path / "ranker"
+    monkeypatch.setattr("sys.argv", ["ranker", "--rows", *paths, "--out", str(out)])
+    ranker.main()
+    fit = json.loads((out / "ranker_fit.json").read_text())
+    # The last of 120 queries, a microsecond each, and the moment after it.
+    assert pd.Timestamp(fit["seen_until"]) == pd.Timestamp("2024-01-01T00:00:00.000121Z")
+    curves = json.loads((out / "calibration.json").read_text())
+    assert {f"{name}.txt" for name in ("ranker", *curves)} <= {path.name for path in out.iterdir()}
+
+
+def test_query_times_are_kept_in_utc():
+    berlin = timezone(timedelta(hours=2))
+    moment = datetime(2024, 6, 1, 12, 0, 0, 5, tzinfo=berlin)
+    assert utc(moment) == np.datetime64("2024-06-01T10:00:00.000005", "us")
