@@ -126,13 +126,13 @@ class Generators(_Section):
     blend: Plain
 
 
-class Gains(_Section):
-    """Graded relevance of the next song, as LightGBM label gains."""
+class OutcomeWeights(_Section):
+    """What a training query weighs, by what the listener did with the song that was played."""
 
-    skip: Annotated[int, Field(ge=0)]
-    neutral: Count
-    full: Count
-    liked: Count
+    skip: Annotated[float, Field(ge=0)]
+    neutral: Positive
+    full: Positive
+    liked: Positive
 
 
 class Ranker(_Section):
@@ -146,7 +146,7 @@ class Ranker(_Section):
     max_queries: Count
     starts_share: Annotated[float, Field(ge=0, le=1)]
     negatives: Count
-    gains: Gains
+    weights: OutcomeWeights
     seed: int
 
 

@@ -88,7 +88,14 @@ def _time(raw: pa.Array) -> pa.Array:
 
 
 def _iso_time(texts: pa.Array) -> pa.Array:
-    fast = pd.to_datetime(texts.to_pandas(), format="ISO8601", utc=True, errors="coerce")
+    # Pandas 2.3 gives a text without an offset that of the text before it: spell UTC out.
+    bare = pc.invert(pc.match_substring_regex(texts, r"Z$|:.*[+-]"))
+    spelt = pc.if_else(
+        pc.and_(bare, pc.match_substring(texts, ":")),
+        pc.binary_join_element_wise(texts, "Z", ""),
+        texts,
+    )
+    fast = pd.to_datetime(spelt.to_pandas(), format="ISO8601", utc=True, errors="coerce")
     moments = pa.array(fast).cast(TIME, safe=False)
     if moments.null_count == texts.null_count:
         return moments

@@ -12,6 +12,8 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import cache
+from itertools import repeat
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
@@ -29,7 +31,6 @@ from serving.recommender import Recommender, Slate
 
 COLUMNS: Final = ("query_id", "user_id", "ts", "session")
 BLOCK: Final = 256
-_loaded: list[Recommender] = []
 
 
 def check_queries(queries: pd.DataFrame) -> pd.DataFrame:
@@ -47,9 +48,11 @@ def check_queries(queries: pd.DataFrame) -> pd.DataFrame:
     unusable = ids.isna() | ids.duplicated()
     if unusable.any():
         raise ValueError(f"Row {int(unusable.argmax())}: query_id is missing or comes twice.")
-    times = pd.to_datetime(queries["ts"], utc=True, errors="coerce")
+    times = pd.to_datetime(queries["ts"], utc=True, errors="coerce", format="mixed")
     if times.isna().any():
-        raise ValueError(f"Row {int(times.isna().argmax())}: ts cannot be read as a time.")
+        raise ValueError(
+            f"Row {int(times.isna().argmax())}: ts cannot be read as a time; write ISO 8601."
+        )
     return queries.assign(ts=times)
 
 
@@ -78,19 +81,21 @@ def songs_of(session: object) -> Sequence[object]:
 
 def answer(bundle: Path, queries: Sequence[Query], k: int, workers: int) -> Iterator[Slate]:
     """Yield one slate per query, in order, from `workers` processes."""
-    blocks = [(queries[i : i + BLOCK], k) for i in range(0, len(queries), BLOCK)]
-    workers = min(workers, len(blocks))
-    with ProcessPoolExecutor(workers, get_context("fork"), _load, (bundle,)) as pool:
-        for slates in pool.map(_answer_block, blocks):
+    blocks = [queries[i : i + BLOCK] for i in range(0, len(queries), BLOCK)]
+    workers = max(1, min(workers, len(blocks)))
+    with ProcessPoolExecutor(workers, get_context("fork")) as pool:
+        for slates in pool.map(_answer_block, repeat(bundle), blocks, repeat(k)):
             yield from slates
 
 
-def _load(bundle: Path) -> None:
-    _loaded[:] = [Recommender.load(bundle)]
+def _answer_block(bundle: Path, queries: Sequence[Query], k: int) -> list[Slate]:
+    return _recommender(bundle).recommend_many(queries, k, threads=1)
 
 
-def _answer_block(block: tuple[Sequence[Query], int]) -> list[Slate]:
-    return _loaded[0].recommend_many(*block, threads=1)
+@cache
+def _recommender(bundle: Path) -> Recommender:
+    """Load once a process; with the first block, so that an error reaches the parent as it is."""
+    return Recommender.load(bundle)
 
 
 def answers_frame(ids: Sequence[str], slates: Sequence[Slate]) -> pd.DataFrame:

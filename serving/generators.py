@@ -133,7 +133,7 @@ class NearestSessions:
         longest = int(lengths.max())
         shared = np.minimum.reduceat(rank * longest + place, starts) % longest
         distance = place - np.repeat(shared, lengths)
-        decay = np.exp(-(np.abs(distance) - 1) / self.params.distance)
+        decay = np.exp(-np.maximum(np.abs(distance) - 1, 0) / self.params.distance)
         return np.where(distance > 0, decay, self.params.backward * decay).astype(np.float32)
 
 

@@ -12,7 +12,7 @@ from sklearn.isotonic import IsotonicRegression
 from tqdm import tqdm
 
 from features.catalogue import FloatArray
-from features.params import Gains, Ranker, load_params
+from features.params import OutcomeWeights, Ranker, load_params
 from training.files import write_json
 from training.rows import Rows, read_rows
 from training.sessions import OUTCOMES
@@ -31,10 +31,14 @@ class Probability:
     share: NDArray[np.float64]
 
 
-def relevance(rows: Rows, gains: Gains) -> NDArray[np.int32]:
-    """Return each row's grade: the gain of what became of the answer, 0 for negatives."""
-    by_outcome = np.array([getattr(gains, outcome) for outcome in OUTCOMES])
-    return np.where(rows.answer, by_outcome[rows.outcome], 0).astype(np.int32)
+def query_weights(rows: Rows, weights: OutcomeWeights) -> NDArray[np.float32]:
+    """Return each row's weight: that of what became of its query's answer.
+
+    A query has one relevant song, and lambdarank divides by the query's ideal DCG, so that a grade
+    of that song would cancel out. What an outcome is worth therefore weighs the whole query.
+    """
+    by_outcome = np.array([getattr(weights, outcome) for outcome in OUTCOMES], dtype=np.float32)
+    return by_outcome[rows.outcome]
 
 
 def usable(rows: Rows) -> NDArray[np.bool_]:
@@ -49,14 +53,16 @@ def fit_ranker(rows: Rows, names: tuple[str, ...], params: Ranker) -> lightgbm.B
     if not keep.any():
         raise ValueError("No label query has its answer in the pool; give the generators more.")
     sizes = np.unique(rows.query[keep], return_counts=True)[1]
-    grades = relevance(rows, params.gains)[keep]
     data = lightgbm.Dataset(
-        rows.features[keep], label=grades, group=sizes, feature_name=list(names), free_raw_data=True
+        rows.features[keep],
+        label=rows.answer[keep].astype(np.int32),
+        weight=query_weights(rows, params.weights)[keep],
+        group=sizes,
+        feature_name=list(names),
     )
     settings = settings_of(params) | {
         "objective": "lambdarank",
         "lambdarank_truncation_level": 20,
-        "label_gain": list(range(int(grades.max()) + 1)),
     }
     return train(settings, data, params.rounds, "ranker")
 

@@ -27,7 +27,7 @@ COLUMNS = (
 
 
 def read_sessions(lake: Path, phase: Phase) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return events and listenings of the sessions that lie wholly in a phase."""
+    """Return events and listenings of the sessions that begin in a phase, up to its end."""
     events = read_events(lake, phase.start, phase.end, COLUMNS)
     before = read_events(lake, None, phase.start, [Event.SESSION])[Event.SESSION].unique()
     inside = events[~events[Event.SESSION].isin(before)]

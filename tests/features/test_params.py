@@ -44,7 +44,7 @@ def test_likes_weigh_most_and_skips_count_against():
     [
         ("extra", 1),
         ("ranker.rouns", 5),
-        ("ranker.gains.loved", 9),
+        ("ranker.weights.loved", 9),
         ("signals.like.halflife", 3),
         ("signals.love", {}),
         ("generators.transitions.window", 4),

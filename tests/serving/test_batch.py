@@ -57,7 +57,7 @@ def test_a_garbled_time_is_refused(moment):
 
 
 def test_times_of_any_zone_become_utc():
-    frame = queries().head(2).assign(ts=["2024-03-01T05:30:00+05:30", "2024-03-01T00:00:00"])
+    frame = queries().head(2).assign(ts=["2024-03-01T05:30:00+05:30", "2024-03-01T00:00:00.000"])
     assert check_queries(frame)["ts"].tolist() == [pd.Timestamp("2024-03-01", tz="UTC")] * 2
 
 
@@ -150,6 +150,13 @@ def test_what_cannot_be_answered_ends_with_a_sentence(bundle, tmp_path, monkeypa
     with pytest.raises(SystemExit, match=r"q\.parquet: The queries lack the columns \['ts'\]"):
         run(monkeypatch, tmp_path, bundle, queries().drop(columns="ts"))
     assert not (tmp_path / "p.parquet").exists()
+
+
+def test_no_queries_have_no_answers(bundle, store_data, tmp_path, monkeypatch):
+    monkeypatch.setenv("SEGUE_DATA", str(store_data))
+    found = run(monkeypatch, tmp_path, bundle, queries().head(0))
+    assert found.empty
+    assert found.columns.tolist() == ["query_id", "rank", "song_id", "score"]
 
 
 def test_a_missing_bundle_ends_with_a_sentence(store_data, tmp_path, monkeypatch):

@@ -1,11 +1,13 @@
 import numpy as np
+import pandas as pd
 import pytest
 from implicit.cpu.als import AlternatingLeastSquares
 from scipy.sparse import csr_matrix
-from tests.training.conftest import random_scores
 from threadpoolctl import threadpool_limits
 
+from features.columns import Song, User
 from features.params import load_params
+from features.signals import VALUE
 from serving.fold_in import FactorModel, fold_in
 from training.factors import confidence_matrix, fit_factors
 
@@ -23,6 +25,19 @@ def observations(seed, count=5):
     random = np.random.default_rng(seed)
     songs = random.choice(SONGS, count, replace=False).astype(np.int32)
     return songs, random.uniform(0.1, 3, count).astype(np.float32)
+
+
+def random_scores(seed, users=30, songs=20, share=0.3):
+    """Return user_id, song_id, value > 0 of one signal, sorted."""
+    random = np.random.default_rng(seed)
+    pairs = np.argwhere(random.random((users, songs)) < share)
+    return pd.DataFrame(
+        {
+            User.ID: [f"u{user:02d}" for user, _ in pairs],
+            Song.ID: [f"s{song:02d}" for _, song in pairs],
+            VALUE: random.uniform(0.1, 3, len(pairs)),
+        }
+    )
 
 
 def naive(model, songs, values):
@@ -46,8 +61,10 @@ def test_agrees_with_the_naive_solution(seed):
 
 @pytest.mark.filterwarnings("ignore:Method expects CSR input")
 def test_agrees_with_implicits_own_recalculation_of_a_listener():
-    params = load_params().signals["listen"].model_copy(
-        update={"factors": 6, "iterations": 3, "regularization": 0.2, "alpha": 5.0}
+    params = (
+        load_params()
+        .signals["listen"]
+        .model_copy(update={"factors": 6, "iterations": 3, "regularization": 0.2, "alpha": 5.0})
     )
     scores = random_scores(seed=3)
     fitted = fit_factors(scores, params, threads=1)

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.params import Gains, load_params
+from features.params import OutcomeWeights, load_params
 from training import ranker
 from training.dataset import utc
-from training.ranker import concatenate, fit_probability, fit_ranker, relevance, usable
+from training.ranker import concatenate, fit_probability, fit_ranker, query_weights, usable
 from training.rows import Rows, read_rows, write_rows
 from training.sessions import OUTCOMES
 
@@ -59,10 +59,12 @@ def share_in_order(scores, rows):
     )
 
 
-def test_grades_are_the_gain_of_the_answer():
-    gains = Gains(skip=1, neutral=2, full=3, liked=6)
+def test_a_query_weighs_what_became_of_its_answer():
+    weights = OutcomeWeights(skip=0.5, neutral=1, full=2, liked=4)
     assert OUTCOMES == ("skip", "neutral", "full", "liked")
-    assert relevance(hand_made(), gains).tolist() == [0, 6, 1, 0, 3, 0]
+    rows = hand_made()
+    expected = [[0.5, 1, 2, 4][outcome] for outcome in rows.outcome]
+    assert query_weights(rows, weights).tolist() == expected
 
 
 def test_queries_whose_answer_nobody_proposed_teach_nothing():
@@ -100,35 +102,15 @@ def test_a_planted_order_is_learnt():
     booster = fit_ranker(made_rows(1), NAMES, PARAMS)
     unseen = made_rows(2)
     assert booster.feature_name() == list(NAMES)
-    assert share_in_order(booster.predict(unseen.features), unseen) > 0.9
+    assert share_in_order(booster.predict(unseen.features), unseen) > 0.85
     turned = replace(unseen, features=unseen.features * np.array([-1, 1, 1], dtype=np.float32))
-    assert share_in_order(booster.predict(turned.features), turned) < 0.2
+    assert share_in_order(booster.predict(turned.features), turned) < 0.3
 
 
 def test_a_fit_can_be_repeated():
     rows = made_rows(3, 100)
     first, second = (fit_ranker(rows, NAMES, PARAMS).model_to_string() for _ in range(2))
     assert first == second
-
-
-def test_liked_answers_weigh_more_than_skipped_ones():
-    """Two kinds of songs, always against each other: the kind that gets liked comes first."""
-    rng = np.random.default_rng(0)
-    query = np.repeat(np.arange(200, dtype=np.int32), 2)
-    kind = np.tile([0.0, 1.0], 200).astype(np.float32)
-    # Each kind is the answer equally often.
-    answer = np.repeat(rng.permutation(np.arange(200) % 2), 2) == kind
-    liked_kind = np.repeat(kind[answer], 2)
-    rows = Rows(
-        features=kind[:, None],
-        query=query,
-        answer=answer,
-        in_pool=np.ones(400, dtype=np.bool_),
-        outcome=np.where(liked_kind == 1, 3, 0).astype(np.int8),
-        ts=np.zeros(400, dtype="datetime64[us]"),
-    )
-    low, high = fit_ranker(rows, ("kind",), PARAMS).predict(np.array([[0.0], [1.0]]))
-    assert high > low
 
 
 def test_probabilities_are_calibrated_on_songs_not_seen():
@@ -169,3 +151,22 @@ def test_query_times_are_kept_in_utc():
     berlin = timezone(timedelta(hours=2))
     moment = datetime(2024, 6, 1, 12, 0, 0, 5, tzinfo=berlin)
     assert utc(moment) == np.datetime64("2024-06-01T10:00:00.000005", "us")
+
+
+def test_an_outcome_that_weighs_more_wins_where_two_songs_contradict_each_other():
+    # The same two songs in every query; which one was played is a coin toss, and the outcome
+    # tells which toss: the ranker must side with the outcome that weighs more.
+    queries = 400
+    features = np.tile(np.array([[0.0], [1.0]], dtype=np.float32), (queries, 1))
+    first = np.random.default_rng(3).random(queries) < 0.5
+    rows = Rows(
+        features=features,
+        query=np.repeat(np.arange(queries, dtype=np.int32), 2),
+        answer=np.column_stack([first, ~first]).ravel(),
+        in_pool=np.ones(2 * queries, dtype=np.bool_),
+        outcome=np.repeat(np.where(first, OUTCOMES.index("liked"), 0), 2).astype(np.int8),
+        ts=np.zeros(2 * queries, dtype="datetime64[us]"),
+    )
+    params = load_params().ranker.model_copy(update={"rounds": 20, "min_data_in_leaf": 5})
+    played_first, played_second = fit_ranker(rows, ("x",), params).predict(features[:2])
+    assert played_first > played_second

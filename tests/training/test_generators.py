@@ -68,8 +68,7 @@ def test_transitions_equal_a_loop(seed):
                 row = total[song]
                 row[follower] = row.get(follower, 0) + weight(later) * 0.5 ** (gap - 1)
     shares = [
-        {song: value / max(own[i], 1) for song, value in row.items()}
-        for i, row in enumerate(total)
+        {song: value / max(own[i], 1) for song, value in row.items()} for i, row in enumerate(total)
     ]
     found = transitions(tiny.plays(sessions), START, PARAMS, N)
     assert_rows(found, [strongest(row, 3) for row in shares])

@@ -1,4 +1,7 @@
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from features import store
@@ -10,7 +13,7 @@ from tests.training.tiny import DAY, MINUTE, START, TICK
 from training import dataset
 from training.phases import LeakError, Phase, Phases
 from training.queries import MAX_SESSION, Sessions, labelled_queries, sample_positions
-from training.sessions import read_sessions
+from training.sessions import PLACE, read_sessions
 
 SNAPSHOTS = [START + 10 * DAY, START + 11 * DAY]
 GAP = 30 * MINUTE
@@ -42,7 +45,7 @@ EVENING = [
 
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory):
-    """A lake whose features are served by the real store."""
+    """Return a lake whose features are served by the real store."""
     folder = tmp_path_factory.mktemp("data")
     users = [tiny.user("u0"), tiny.user("new")]
     tiny.write_lake(folder / "lake", PAST + EVENING, users, [tiny.song(s) for s in "abcd"])
@@ -55,7 +58,7 @@ def lake(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def asked(lake):
-    """All labelled queries of the label phase, by their event id."""
+    """Return all labelled queries of the label phase, by their event id."""
     events, heard = read_sessions(lake, PHASES.labels)
     return {item.query_id: item for item in labelled_queries(events, heard, heard)}
 
@@ -121,12 +124,14 @@ def test_a_newcomer_has_no_plays(asked):
 
 
 def test_phase_queries_samples_and_refuses_what_leaks(lake):
-    found = dataset.phase_queries(lake, PHASES, "labels", max_queries=2, seed=1)
-    assert len(found) == 2
-    assert found == dataset.phase_queries(lake, PHASES, "labels", max_queries=2, seed=1)
-    overlapping = Phases(
-        PHASES.history, Phase(START, PHASES.test.start - GAP + TICK), PHASES.test, PHASES.as_of
+    one, two = (
+        [item.query_id for item in dataset.phase_queries(lake, PHASES, "labels", 2, 1)]
+        for _ in range(2)
     )
+    assert one == two
+    assert len(one) == 2
+    into_the_gap = Phase(PHASES.labels.start, PHASES.labels.end + TICK)
+    overlapping = replace(PHASES, labels=into_the_gap)
     with pytest.raises(LeakError, match="cut `test`"):
         dataset.phase_queries(lake, overlapping, "test", 5, 1)
     with pytest.raises(ValueError, match="No session lies wholly"):
@@ -134,9 +139,7 @@ def test_phase_queries_samples_and_refuses_what_leaks(lake):
 
 
 def test_a_sample_is_seeded_and_keeps_the_order():
-    heard = tiny.frame(
-        [tiny.event(n, START + n * MINUTE, "x", "a") for n in range(100)]
-    )
+    heard = pd.DataFrame({PLACE: [0, 1, 2, 3, 4] * 20})
     some = sample_positions(heard, 20, seed=5)
     assert len(some) == 20
     assert some.index.is_monotonic_increasing
@@ -144,6 +147,15 @@ def test_a_sample_is_seeded_and_keeps_the_order():
     assert some.index.tolist() == sample_positions(heard, 20, seed=5).index.tolist()
     assert some.index.tolist() != sample_positions(heard, 20, seed=6).index.tolist()
     assert sample_positions(heard, 100, seed=5) is heard
+
+
+@pytest.mark.parametrize(("size", "share", "least"), [(20, 0.5, 10), (40, 1.0, 20), (20, 0, 0)])
+def test_a_sample_holds_its_share_of_starts(size, share, least):
+    heard = pd.DataFrame({PLACE: [0, 1, 2, 3, 4] * 20})
+    for seed in range(5):
+        some = sample_positions(heard, size, seed, share)
+        assert len(some) == len(set(some.index)) == size
+        assert least <= (some[PLACE] == 0).sum() < max(least, 1) + 10
 
 
 def test_a_session_is_cut_to_its_latest_events():

@@ -9,7 +9,7 @@ from training import set_params
 
 @pytest.fixture
 def params(tmp_path):
-    """A copy of the real params.yaml."""
+    """Return a copy of the real params.yaml."""
     return shutil.copy(PROJECT / "params.yaml", tmp_path / "params.yaml")
 
 

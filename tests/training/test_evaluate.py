@@ -1,0 +1,101 @@
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from features.columns import SongRow
+from features.query import Query, SessionEvent
+from training.evaluate import (
+    TOP,
+    answer_ranks,
+    pad,
+    popularity_order,
+    prefix_bin,
+    repeat_kind,
+    slices,
+    song_age,
+)
+from training.queries import Labelled
+
+# A Saturday evening in UTC.
+EVENING = datetime(2024, 1, 6, 20, 30, tzinfo=UTC)
+
+
+def labelled(answer="a", *, place=0, session=(), **user):
+    query = Query(ts=EVENING, user=user, session=tuple(SessionEvent(song) for song in session))
+    return Labelled("q", "u", query, place, answer, "full", (answer,), ("full",))
+
+
+def test_ranks_count_from_one_and_misses_are_unknown():
+    answers = np.array([[5, 7, 9, -1], [5, 7, 9, -1], [5, 7, 9, -1], [7, 7, 5, -1]])
+    ranks = answer_ranks(answers, np.array([5, 9, 4, 7]))
+    np.testing.assert_array_equal(ranks, [1, 3, np.nan, 1])
+
+
+def test_an_uncatalogued_truth_matches_no_filling():
+    ranks = answer_ranks(np.array([[3, -1, -1]]), np.array([-1]))
+    np.testing.assert_array_equal(ranks, [np.nan])
+
+
+@pytest.mark.parametrize("count", [0, 3, TOP])
+def test_short_answers_are_filled_up(count):
+    filled = pad(np.arange(count, dtype=np.int32))
+    assert filled.tolist() == [*range(count), *[-1] * (TOP - count)]
+    assert filled.dtype == np.int32
+
+
+@pytest.mark.parametrize(
+    ("session", "history", "kind"),
+    [
+        (["b", "a"], ["a"], "in the session"),
+        (["b"], np.array(["x", "a"]), "known song"),
+        (["b"], ["x"], "first time"),
+        ([], [], "first time"),
+        ([], None, "first time"),
+    ],
+)
+def test_what_kind_of_repeat_an_answer_is(session, history, kind):
+    assert repeat_kind(labelled(session=session, history_songs=history)) == kind
+    assert repeat_kind(labelled()) == "first time"
+
+
+def test_prefixes_fall_into_their_bins():
+    bins = [prefix_bin(place) for place in (0, 1, 2, 4, 5, 9, 10, 300)]
+    assert bins == ["0 (start)", "1", "2-4", "2-4", "5-9", "5-9", "10+", "10+"]
+
+
+def test_songs_are_new_for_a_fortnight():
+    assert song_age(-1, 3.0) == "not in the catalogue"
+    assert song_age(0, 13.99) == "new (under 14 days)"
+    assert song_age(0, 14.0) == song_age(0, float("nan")) == "older"
+
+
+def catalogue():
+    """Return what `slices` and `popularity_order` read of a recommender."""
+    numbers = {
+        SongRow.AGE_DAYS: np.array([3.0, 99.0, 50.0]),
+        SongRow.POPULARITY: np.array([1.0, 7.0, np.nan]),
+    }
+    songs = SimpleNamespace(index_of={"a": 0, "b": 1, "c": 2}, numbers=numbers)
+    return SimpleNamespace(retrieval=SimpleNamespace(songs=songs))
+
+
+def test_slices_describe_each_query():
+    queries = [
+        labelled("a", plays=3, region="north", utc_offset_minutes=330),
+        labelled("b", place=3, plays=None, region=None, utc_offset_minutes=0),
+        labelled("elsewhere", place=12, session=["elsewhere"]),
+    ]
+    found = slices(catalogue(), queries)
+    assert found["listener"].tolist() == ["known", "new", "new"]
+    assert found["song"].tolist() == ["new (under 14 days)", "older", "not in the catalogue"]
+    assert found["repeat"].tolist() == ["first time", "first time", "in the session"]
+    assert found["prefix"].tolist() == ["0 (start)", "2-4", "10+"]
+    assert found["region"].tolist() == ["north", "unknown", "unknown"]
+    # 20:30 UTC on Saturday is 02:00 on Sunday at +05:30.
+    assert found["daypart"].tolist()[:2] == ["weekend 00-06", "weekend 18-24"]
+
+
+def test_popularity_puts_songs_nobody_plays_last():
+    assert popularity_order(catalogue()).tolist() == [1, 0, 2]

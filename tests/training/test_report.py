@@ -1,0 +1,142 @@
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from features.params import Evaluation
+from tests.training.test_evaluate import labelled
+from training.evaluate import SEGUE, Answers
+from training.report import (
+    Table,
+    coverage,
+    headline,
+    markdown,
+    mean_of_rows,
+    methods_table,
+    outcome_rate,
+    pool_recall,
+    session_recall,
+    slice_table,
+    summarise,
+)
+
+HOW = Evaluation(max_queries=100, bootstrap=200, seed=1)
+INDEX = {"a": 0, "b": 1, "c": 2}
+
+
+def query(rest, outcomes=None, place=0):
+    one = labelled(rest[0], place=place)
+    return replace(one, rest=tuple(rest), rest_outcomes=tuple(outcomes or ["full"] * len(rest)))
+
+
+def found(*rows):
+    return np.array([[*row, *[-1] * (20 - len(row))] for row in rows], dtype=np.int32)
+
+
+def test_session_recall_is_the_share_of_different_songs_found():
+    queries = [query("aab"), query("ab", place=1), query(["c", "elsewhere"]), query("abc")]
+    recall = session_recall(found([0, 2], [0, 1], [2], []), queries, INDEX)
+    np.testing.assert_array_equal(recall, [0.5, np.nan, 0.5, 0])
+
+
+def test_an_uncatalogued_song_is_not_found_in_the_filling():
+    recall = session_recall(found([0]), [query(["elsewhere"])], INDEX)
+    assert recall.tolist() == [0]
+
+
+def test_outcome_rates_count_what_was_played_of_the_first_five():
+    queries = [
+        query("abca", ["skip", "full", "skip", "full"]),
+        query("c", ["skip"]),
+        query("ab", ["skip", "skip"]),
+    ]
+    answers = found([0, 1], [0, 1], [5, 6, 7, 8, 0, 1])
+    # First: a (skip), b, a again; second: nothing of it was shown; third: a is fifth, b sixth.
+    skips = outcome_rate(answers, queries, INDEX, "skip")
+    np.testing.assert_allclose(skips, [1 / 3, np.nan, 1])
+    np.testing.assert_allclose(outcome_rate(answers, queries, INDEX, "liked"), [0, np.nan, 0])
+
+
+def test_coverage_counts_different_songs_of_the_first_ten():
+    answers = found([0, 1], [1, 2], list(range(3, 3 + 12)))
+    assert coverage(answers, 26) == pytest.approx(13 / 26)
+    assert coverage(found([], []), 26) == 0
+
+
+def test_means_leave_out_what_is_unknown():
+    values = np.array([[1.0, np.nan, 3.0], [np.nan] * 3, [0.0, 0.0, 6.0]])
+    np.testing.assert_array_equal(mean_of_rows(values), [2, np.nan, 2])
+
+
+def tables(**columns):
+    """Return one table a method from {method: values of ndcg_10}."""
+    return [
+        Table(method, pd.DataFrame({"ndcg_10": values, "extra": np.nan}), np.ones(len(values)))
+        for method, values in columns.items()
+    ]
+
+
+VALUES = np.random.default_rng(0).random(90)
+LISTENERS = np.array([f"u{number % 12}" for number in range(90)])
+EVERYONE = np.ones(90, dtype=np.bool_)
+
+
+def test_identical_methods_lead_each_other_by_nothing():
+    both = tables(segue=VALUES, twin=VALUES, worse=VALUES - 0.1)
+    summary = summarise(both, LISTENERS, EVERYONE, HOW).set_index("method")
+    assert summary.loc["twin", ["lead_low", "lead_high"]].tolist() == [0, 0]
+    assert summary.loc["worse", ["lead_low", "lead_high"]].tolist() == pytest.approx([0.1, 0.1])
+    row = summary.loc["segue"]
+    assert row["value"] == pytest.approx(VALUES.mean())
+    assert row["low"] < row["value"] < row["high"]
+    # A metric that applies to no query is not reported.
+    assert set(summary["metric"]) == {"ndcg_10"}
+
+
+def test_only_the_queries_kept_are_summarised():
+    keep = np.arange(90) < 30
+    values = np.where(np.arange(90) % 2, np.nan, VALUES)
+    row = summarise(tables(segue=values), LISTENERS, keep, HOW).iloc[0]
+    assert row["queries"] == 15
+    assert row["value"] == pytest.approx(VALUES[:30:2].mean())
+
+
+def test_slices_with_few_queries_are_left_out():
+    metrics = pd.DataFrame(dict.fromkeys(("hr_20", "mrr_20", "ndcg_10"), VALUES))
+    kinds = pd.DataFrame({"region": ["north"] * 50 + ["south"] * 30 + ["west"] * 10})
+    parts = slice_table([Table(SEGUE, metrics, VALUES)], LISTENERS, kinds, HOW)
+    assert sorted(set(parts["slice"])) == ["region: north", "region: south"]
+    south = parts[(parts["slice"] == "region: south") & (parts["metric"] == "mrr_20")].iloc[0]
+    assert south["value"] == pytest.approx(VALUES[50:80].mean())
+
+
+def part():
+    rows = [
+        ("popularity", "ndcg_10", 0.1, 0.05, 0.15),
+        (SEGUE, "ndcg_10", 0.3, 0.25, 0.35),
+        (SEGUE, "coverage_10", 0.5, np.nan, np.nan),
+        ("popularity", "coverage_10", 0.01, np.nan, np.nan),
+    ]
+    table = pd.DataFrame(rows, columns=["method", "metric", "value", "low", "high"])
+    return table.assign(task="next song", queries=1234)
+
+
+def test_the_methods_are_listed_best_first():
+    assert methods_table(part()).splitlines() == [
+        "| method | ndcg_10 | coverage_10 |",
+        "|---|---|---|",
+        "| segue | 0.3000 [0.2500, 0.3500] | 0.5000 |",
+        "| popularity | 0.1000 [0.0500, 0.1500] | 0.0100 |",
+    ]
+
+
+def test_the_report_tells_pool_and_queries_of_the_tasks_there_are():
+    answers = Answers({}, np.array([True, False, True]), np.array([10, 99, 20]))
+    pool = pool_recall(answers, np.array([True, False, True]))
+    assert pool == {"recall": 1.0, "size": 15.0}
+    text = markdown(part(), {"next song": pool}, "What was asked.")
+    assert "What was asked." in text
+    assert "1,234 queries; the pool holds 15 songs and the answer in 100.0% of them." in text
+    assert "Session start" not in text
+    assert headline(part(), "next song") == {"ndcg_10": 0.3, "coverage_10": 0.5}
