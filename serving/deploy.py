@@ -53,6 +53,7 @@ def point(link: Path, target: Path) -> None:
 def main() -> None:
     """Deploy a bundle, or point back to one that was deployed before."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("feast").setLevel(logging.WARNING)
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--bundle", type=Path, default=data_dir() / "bundles" / "serving")
     parser.add_argument("--version", help="serve this deployed version again")
