@@ -89,12 +89,7 @@ def _time(raw: pa.Array) -> pa.Array:
 
 def _iso_time(texts: pa.Array) -> pa.Array:
     # Pandas 2.3 gives a text without an offset that of the text before it: spell UTC out.
-    bare = pc.invert(pc.match_substring_regex(texts, r"Z$|:.*[+-]"))
-    spelt = pc.if_else(
-        pc.and_(bare, pc.match_substring(texts, ":")),
-        pc.binary_join_element_wise(texts, "Z", ""),
-        texts,
-    )
+    spelt = pc.replace_substring_regex(texts, r"^(\s*[\d-]+[T ][\d:.]+)\s*$", r"\1Z")
     fast = pd.to_datetime(spelt.to_pandas(), format="ISO8601", utc=True, errors="coerce")
     moments = pa.array(fast).cast(TIME, safe=False)
     if moments.null_count == texts.null_count:

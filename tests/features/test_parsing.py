@@ -1,0 +1,30 @@
+"""Times in texts: what one row says is no concern of the next."""
+
+from datetime import UTC, datetime
+
+import pyarrow as pa
+import pytest
+
+from features.parsing import _time
+
+MOMENTS = {
+    "2024-03-01T05:30:00+05:30": datetime(2024, 3, 1, tzinfo=UTC),
+    "2024-03-01T00:00:00": datetime(2024, 3, 1, tzinfo=UTC),
+    "2024-03-01 00:00:00.5": datetime(2024, 3, 1, microsecond=500_000, tzinfo=UTC),
+    "2024-02-29T19:00:00-0500": datetime(2024, 3, 1, tzinfo=UTC),
+    "2024-03-01T10": datetime(2024, 3, 1, 10, tzinfo=UTC),
+    "2024-03-01": datetime(2024, 3, 1, tzinfo=UTC),
+    "20240301T000000": datetime(2024, 3, 1, tzinfo=UTC),
+    " 2024-03-01 01:00 ": datetime(2024, 3, 1, 1, tzinfo=UTC),
+    "2024-03-01T00:00:00Z": datetime(2024, 3, 1, tzinfo=UTC),
+    "2500-01-01T00:00:00": datetime(2500, 1, 1, tzinfo=UTC),
+}
+
+
+@pytest.mark.parametrize("dtype", [pa.string(), pa.large_string()])
+@pytest.mark.parametrize("before", [*MOMENTS, None, "yesterdayish"])
+def test_a_time_means_the_same_after_any_other(dtype, before):
+    texts = [text for other in MOMENTS for text in (before, other)]
+    found = _time(pa.array(texts, dtype)).to_pylist()
+    assert found[1::2] == list(MOMENTS.values())
+    assert found[::2] == [MOMENTS.get(before)] * len(MOMENTS)
