@@ -111,7 +111,9 @@ def run(*command: str, cwd: Path) -> str:
     """Run a command and return what it printed; a failure shows all of it."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     # The checkout's own packages come first, not those installed in the environment.
-    env = {**os.environ, "PATH": path, "PYTHONPATH": str(cwd), "PYTHONWARNINGS": "ignore"}
+    # What other tests, or the caller's shell, say of places must not lead out of the checkout.
+    env = {name: value for name, value in os.environ.items() if not name.startswith("SEGUE_")}
+    env |= {"PATH": path, "PYTHONPATH": str(cwd), "PYTHONWARNINGS": "ignore"}
     done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{command} failed:\n{(done.stdout + done.stderr)[-5000:]}"
     return done.stdout
