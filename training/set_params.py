@@ -5,6 +5,7 @@ Example: `python -m training.set_params source.name=30music source.path=plays.cs
 
 import argparse
 import io
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,18 @@ def set_key(document: dict[str, Any], key: str, value: object) -> None:
     section[leaf] = value
 
 
+def parsed(text: str) -> object:
+    """Return what YAML makes of a value; a moment stays text, which is all that DVC can hash.
+
+    Examples
+    --------
+    >>> parsed("0.5"), parsed("2014-11-27T10:00:00Z")
+    (0.5, '2014-11-27T10:00:00Z')
+    """
+    value = yaml.safe_load(text)
+    return text if isinstance(value, date) else value
+
+
 def main() -> None:
     """Change the keys, check the whole file, and write it only where something changed."""
     parser = argparse.ArgumentParser(description=main.__doc__)
@@ -48,7 +61,7 @@ def main() -> None:
         key, equals, value = assignment.partition("=")
         if not equals:
             parser.error(f"{assignment!r} is not KEY=VALUE")
-        set_key(document, key, yaml.safe_load(value))
+        set_key(document, key, parsed(value))
     buffer = io.StringIO()
     round_trip.dump(document, buffer)
     if buffer.getvalue() == before:

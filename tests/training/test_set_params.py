@@ -1,6 +1,7 @@
 import shutil
 
 import pytest
+import yaml
 
 from features.params import load_params
 from features.paths import PROJECT
@@ -67,6 +68,11 @@ def test_an_invalid_value_leaves_the_file_alone(params, assign, assignment):
         assign("simulation.seed=9", assignment)
     assert params.read_bytes() == before
     assert list(params.parent.iterdir()) == [params]
+
+
+def test_a_moment_stays_text_that_dvc_can_hash(params, assign):
+    assign("phases.as_of=2024-01-01T12:00:00Z")
+    assert yaml.safe_load(params.read_text())["phases"]["as_of"] == "2024-01-01T12:00:00Z"
 
 
 def test_what_changes_nothing_is_not_written(params, assign):
