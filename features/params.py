@@ -72,24 +72,61 @@ class Signal(_Section):
     candidates: Annotated[int, Field(ge=0)]
 
 
-class Seeds(_Section):
+class Generator(_Section):
+    """How many songs a generator proposes, 0 if it only scores; one not `enabled` does neither."""
+
+    enabled: bool = True
+    candidates: Annotated[int, Field(ge=0)]
+
+
+class Seeds(Generator):
     """How many of the session's last songs ask, each one back worth `seed_decay`."""
 
     seeds: Count
     seed_decay: Annotated[float, Field(gt=0, le=1)]
     half_life_days: Positive
+
+
+class Links(Seeds):
+    """Fitted links from song to song; each song keeps the strongest `neighbours`."""
+
     neighbours: Count
-    candidates: Annotated[int, Field(ge=0)]
 
 
-class Transitions(Seeds):
+class Transitions(Links):
     """Directed neighbours: which song came up to `max_gap` places later."""
 
     max_gap: Count
     gap_decay: Annotated[float, Field(gt=0, le=1)]
 
 
-class Sessions(Seeds):
+class Loops(Generator):
+    """What followed the current song earlier in the session, up to `max_gap` places behind it.
+
+    Each place further counts `gap_decay`, each time longer ago `age_decay`.
+    """
+
+    max_gap: Count
+    gap_decay: Annotated[float, Field(gt=0, le=1)]
+    age_decay: Annotated[float, Field(gt=0, le=1)]
+
+
+class Ease(Links):
+    """Closed-form item-item weights over the `max_songs` heard most."""
+
+    regularization: Positive
+    max_songs: Count
+
+
+class Vectors(Seeds):
+    """Song vectors of co-occurrence up to `max_gap` places apart, decaying with distance."""
+
+    factors: Count
+    max_gap: Count
+    gap_decay: Annotated[float, Field(gt=0, le=1)]
+
+
+class Sessions(Links):
     """Nearest past sessions; each song keeps its `per_song` latest.
 
     A neighbour's song `d` places after the shared one counts exp(-(d - 1) / distance), and one
@@ -101,29 +138,27 @@ class Sessions(Seeds):
     backward: Annotated[float, Field(ge=0, le=1)]
 
 
-class Recent(_Section):
+class Recent(Generator):
     """A generator of what was heard lately."""
 
     half_life_days: Positive
-    candidates: Annotated[int, Field(ge=0)]
-
-
-class Plain(_Section):
-    """A generator with nothing to tune but its share of the pool."""
-
-    candidates: Annotated[int, Field(ge=0)]
 
 
 class Generators(_Section):
     """One section a generator; the factors' sections are under `signals`."""
 
     transitions: Transitions
-    together: Seeds
+    rules: Transitions
+    together: Links
+    listeners: Links
+    ease: Ease
+    vectors: Vectors
+    loops: Loops
     sessions: Sessions
     repeats: Recent
-    artists: Plain
+    artists: Generator
     trending: Recent
-    blend: Plain
+    blend: Generator
 
 
 class OutcomeWeights(_Section):
@@ -146,7 +181,9 @@ class Ranker(_Section):
     max_queries: Count
     starts_share: Annotated[float, Field(ge=0, le=1)]
     negatives: Count
+    later_gain: Annotated[float, Field(ge=0, lt=1)]
     weights: OutcomeWeights
+    slate_value: Annotated[float, Field(ge=0, le=1)]
     seed: int
 
 

@@ -2,7 +2,7 @@
 
 songs.parquet          the catalogue, one row a song (columns of `Song` and `SongRow`)
 factors_<signal>.npz   item factors over the catalogue
-transitions.npz, together.npz, sessions.npz, trending.npz   the other generators
+<generator>.npz        the other generators that are enabled
 settings.json          the generators' parameters
 ranker.txt             LightGBM, orders the pool (absent in a bundle that only retrieves)
 p_like.txt, p_skip.txt, calibration.json   LightGBM probabilities, where the source has them
@@ -34,11 +34,14 @@ from serving.generators import (
     SignalFactors,
     Trending,
 )
+from serving.links import Links
 from serving.ranker import Calibration, Ranker
 from serving.retrieval import BLEND, Retrieval
+from serving.sequences import SessionLoops, SongVectors
 
 FORMAT: Final = 1
 MANIFEST: Final = "manifest.json"
+LINKS: Final = ("transitions", "rules", "together", "listeners", "ease")
 
 
 class BundleError(ValueError):
@@ -60,22 +63,39 @@ def load_retrieval(folder: Path) -> Retrieval:
         for signal in SIGNALS
         if (folder / factors_file(signal)).exists()
     }
-    others: dict[str, Generator] = {
-        "transitions": Neighbours(load_npz(folder / "transitions.npz"), params.transitions),
-        "together": Neighbours(load_npz(folder / "together.npz"), params.together),
-        "sessions": _load_sessions(folder / "sessions.npz", params),
-        "repeats": Repeats(params.repeats),
-        "artists": SameArtist(artist_songs(songs), songs),
-        "trending": _load_trending(folder / "trending.npz", songs),
-    }
+    others = _generators(folder, params, songs)
+    links = {name: part.links for name, part in others.items() if isinstance(part, Neighbours)}
+    vectors = others.get("vectors")
     signals = settings["signals"]
     quota = {name: getattr(params, name).candidates for name in (*others, BLEND)}
     return Retrieval(
         songs=songs,
         generators={**{str(name): part for name, part in factors.items()}, **others},
         blend=blend(factors, {name: signals[name]["weight"] for name in factors}, len(songs)),
+        links=Links(links, vectors.vectors if isinstance(vectors, SongVectors) else None),
         quota=quota | {name: signals[name]["candidates"] for name in factors},
     )
+
+
+def _generators(folder: Path, params: Generators, songs: Catalogue) -> dict[str, Generator]:
+    """Return the enabled generators, but factors and blend, in a fixed order."""
+    found: dict[str, Generator] = {
+        name: Neighbours(load_npz(folder / f"{name}.npz"), getattr(params, name))
+        for name in LINKS
+        if getattr(params, name).enabled
+    }
+    if params.vectors.enabled:
+        found["vectors"] = _load_vectors(folder / "vectors.npz", params)
+    if params.sessions.enabled:
+        found["sessions"] = _load_sessions(folder / "sessions.npz", params)
+    if params.loops.enabled:
+        found["loops"] = SessionLoops(params.loops)
+    if params.repeats.enabled:
+        found["repeats"] = Repeats(params.repeats)
+    if params.artists.enabled:
+        found["artists"] = SameArtist(artist_songs(songs), songs)
+    # Always there: the one generator that has something for everybody.
+    return found | {"trending": _load_trending(folder / "trending.npz", songs)}
 
 
 def load_factors(path: Path) -> FactorModel:
@@ -112,6 +132,11 @@ def artist_songs(songs: Catalogue) -> csr_matrix:
     popularity = np.nan_to_num(songs.numbers[SongRow.POPULARITY_PERCENTILE][rows]) + 1e-3
     shape = (len(codes.vocabulary), len(songs))
     return csr_matrix((popularity.astype(np.float32), (codes.codes[rows], rows)), shape=shape)
+
+
+def _load_vectors(path: Path, params: Generators) -> SongVectors:
+    with np.load(path) as stored:
+        return SongVectors(stored["vectors"], stored["known"], params.vectors)
 
 
 def _load_sessions(path: Path, params: Generators) -> NearestSessions:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 
 import numpy as np
@@ -9,8 +10,10 @@ from numpy.typing import NDArray
 
 from features.catalogue import Catalogue, FloatArray, IntArray
 from features.pairs import Pairs, pair_features, pair_names
-from features.state import State
+from features.query import Query
+from features.state import State, resolve
 from serving.generators import Blend, Generator
+from serving.links import Links
 from serving.scores import Scores
 
 BLEND = "blend"
@@ -37,6 +40,7 @@ class Retrieval:
     generators: Mapping[str, Generator]
     blend: Blend
     quota: Mapping[str, int]
+    links: Links
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -74,7 +78,11 @@ class Retrieval:
         """Return the ranker's input, shape (candidates, features), columns as `feature_names`."""
         _, pairs = pair_features(Pairs(state, self.songs, pool.songs))
         proposed = np.isfinite(pool.ranks).sum(axis=1, keepdims=True)
-        parts = [pool.scores, pool.ranks, proposed, pairs]
+        links = self.links.features(state, pool.songs)
+        matrix = np.empty((len(pool.songs), len(links)), dtype=np.float32)
+        for i, values in enumerate(links.values()):
+            matrix[:, i] = values
+        parts = [pool.scores, pool.ranks, proposed, pairs, matrix]
         return np.hstack(parts).astype(np.float32)
 
     @cached_property
@@ -85,7 +93,13 @@ class Retrieval:
             *(f"{name}_rank" for name in self.names),
             "proposed_by",
             *pair_names(self.songs),
+            *self._link_names,
         )
+
+    @cached_property
+    def _link_names(self) -> tuple[str, ...]:
+        nobody = resolve(Query(ts=datetime.fromtimestamp(0, UTC)), self.songs)
+        return tuple(self.links.features(nobody, np.empty(0, dtype=np.int32)))
 
     def _barred(self, state: State) -> IntArray:
         excluded = self.songs.indices(sorted(state.query.exclude))

@@ -1,7 +1,12 @@
 """Rows for the ranker: the real pool of each labelled query, its answer, and pool negatives."""
 
 import argparse
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
+from itertools import repeat
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -16,43 +21,87 @@ from serving.retrieval import Retrieval
 from training.phases import Cut, Phases, read_phases, refuse_leak, refuse_stale
 from training.queries import Labelled, labelled_queries, sample_positions
 from training.rows import Rows, write_rows
-from training.sessions import OUTCOMES, read_sessions
+from training.sessions import OUTCOMES, SKIP, read_sessions
+
+BLOCK = 100
+
+
+@dataclass(frozen=True)
+class Part:
+    """The rows of one query: features (rows, features), and three marks of shape (rows,)."""
+
+    features: FloatArray
+    answer: NDArray[np.bool_]
+    later: NDArray[np.bool_]
+    in_pool: NDArray[np.bool_]
 
 
 def query_rows(
     retrieval: Retrieval, labelled: Labelled, negatives: int, random: np.random.Generator
-) -> tuple[FloatArray, NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return features, answer mark and pool mark of one query's answer and sampled negatives."""
+) -> Part:
+    """Return one query's answer, the pool's songs heard later, and sampled negatives."""
     answer = retrieval.songs.indices([labelled.answer])
     answer = answer[answer >= 0]
     state = resolve(labelled.query, retrieval.songs)
     pool = retrieval.pool(state, also=answer)
     is_answer: NDArray[np.bool_] = np.isin(pool.songs, answer)
-    others = np.flatnonzero(~is_answer)
+    is_later = np.isin(pool.songs, retrieval.songs.indices(heard_later(labelled))) & ~is_answer
+    others = np.flatnonzero(~is_answer & ~is_later)
     if len(others) > negatives:
         others = random.choice(others, negatives, replace=False)
-    rows = np.sort(np.concatenate([np.flatnonzero(is_answer), others]))
+    rows = np.sort(np.concatenate([np.flatnonzero(is_answer | is_later), others]))
     in_pool = np.asarray(np.isfinite(pool.ranks).any(axis=1), dtype=np.bool_)
-    return retrieval.features(state, pool)[rows], is_answer[rows], in_pool[rows]
+    features = retrieval.features(state, pool)[rows]
+    return Part(features, is_answer[rows], is_later[rows], in_pool[rows])
 
 
-def build_rows(retrieval: Retrieval, queries: list[Labelled], params: Ranker) -> Rows:
-    """Return the rows of all queries, in the order of the queries."""
-    random = np.random.default_rng(params.seed)
-    parts = [
-        query_rows(retrieval, labelled, params.negatives, random)
-        for labelled in tqdm(queries, desc="ranker rows", unit="query", mininterval=1)
-    ]
-    sizes = [len(part[0]) for part in parts]
+def heard_later(labelled: Labelled) -> list[str]:
+    """Return the songs of the session's rest after the answer that were not skipped."""
+    rest = zip(labelled.rest[1:], labelled.rest_outcomes[1:], strict=True)
+    return [song for song, outcome in rest if outcome != SKIP]
+
+
+def build_rows(folder: Path, queries: list[Labelled], params: Ranker, workers: int) -> Rows:
+    """Return the rows of all queries, in their order, from the retrieval in `folder`.
+
+    Each query draws its negatives from a seed of its own, so that `workers` change nothing.
+    """
+    numbered = list(enumerate(queries))
+    blocks = [numbered[i : i + BLOCK] for i in range(0, len(numbered), BLOCK)]
+    parts: list[Part] = []
+    with ProcessPoolExecutor(workers, get_context("fork")) as pool:
+        found = pool.map(_block_rows, repeat(folder), blocks, repeat(params))
+        for block in tqdm(
+            found, total=len(blocks), desc="ranker rows", unit="block", mininterval=1
+        ):
+            parts += block
+    sizes = [len(part.answer) for part in parts]
     outcomes = [OUTCOMES.index(labelled.outcome) for labelled in queries]
     return Rows(
-        features=np.concatenate([part[0] for part in parts]),
+        features=np.concatenate([part.features for part in parts]),
         query=np.repeat(np.arange(len(parts), dtype=np.int32), sizes),
-        answer=np.concatenate([part[1] for part in parts]),
-        in_pool=np.concatenate([part[2] for part in parts]),
+        answer=np.concatenate([part.answer for part in parts]),
+        later=np.concatenate([part.later for part in parts]),
+        in_pool=np.concatenate([part.in_pool for part in parts]),
         outcome=np.repeat(np.array(outcomes, dtype=np.int8), sizes),
         ts=np.repeat(np.array([utc(labelled.query.ts) for labelled in queries]), sizes),
     )
+
+
+def _block_rows(folder: Path, block: list[tuple[int, Labelled]], params: Ranker) -> list[Part]:
+    retrieval = _retrieval(folder)
+    return [
+        query_rows(
+            retrieval, labelled, params.negatives, np.random.default_rng([params.seed, number])
+        )
+        for number, labelled in block
+    ]
+
+
+@cache
+def _retrieval(folder: Path) -> Retrieval:
+    """Load once a process."""
+    return load_retrieval(folder)
 
 
 def utc(moment: datetime) -> np.datetime64:
@@ -87,6 +136,7 @@ def main() -> None:
     parser.add_argument("--phases", type=Path, default=Path("data/phases.json"))
     parser.add_argument("--generators", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     params = load_params().ranker
     phases = read_phases(arguments.phases)
@@ -99,9 +149,8 @@ def main() -> None:
         params.seed,
         params.starts_share,
     )
-    retrieval = load_retrieval(arguments.generators)
-    rows = build_rows(retrieval, queries, params)
-    write_rows(rows, retrieval.feature_names, arguments.out)
+    rows = build_rows(arguments.generators, queries, params, arguments.workers)
+    write_rows(rows, load_retrieval(arguments.generators).feature_names, arguments.out)
 
 
 if __name__ == "__main__":

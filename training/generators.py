@@ -2,89 +2,27 @@
 
 import argparse
 import shutil
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix, csr_matrix, diags, save_npz
+from scipy.sparse import csr_matrix, save_npz
 
 from features.catalogue import FloatArray
-from features.columns import Action, Event, Song, SongRow
-from features.lake import read_events, read_songs
-from features.params import SIGNALS, Params, Seeds, Transitions, load_params
+from features.columns import Event, Song, SongRow
+from features.lake import read_songs
+from features.params import SIGNALS, Params, Sessions, load_params
 from features.store import historical_song_rows
 from serving.bundle import factors_file
-from serving.scores import best
 from training.files import write_json
+from training.item_links import ease, listeners, together, transitions
 from training.phases import CUTS, Cut, LeakError, Phases, read_phases
-
-DAY_SECONDS = 86_400
-
-
-def recency(ts: pd.Series, until: datetime, half_life_days: float) -> FloatArray:
-    """Return 0.5^(age / half-life) of each moment, 1 at `until`."""
-    age = (pd.Timestamp(until) - ts).dt.total_seconds().to_numpy() / DAY_SECONDS
-    return np.asarray(0.5 ** (age / half_life_days), dtype=np.float32)
-
-
-def transitions(plays: pd.DataFrame, until: datetime, params: Transitions, n: int) -> csr_matrix:
-    """Return recency-weighted follower shares, rows from song, columns to song.
-
-    A follower `g` places later counts gap_decay^(g - 1); each row is divided by the row song's own
-    weight, so that an entry reads as "how often followed".
-    """
-    songs = plays[Song.ID].to_numpy()
-    session = plays[Event.SESSION].to_numpy()
-    weight = recency(plays[Event.TS], until, params.half_life_days)
-    total = csr_matrix((n, n), dtype=np.float32)
-    for gap in range(1, min(params.max_gap, len(plays) - 1) + 1):
-        same = session[gap:] == session[:-gap]
-        values = weight[gap:][same] * params.gap_decay ** (gap - 1)
-        total = (
-            total
-            + coo_matrix((values, (songs[:-gap][same], songs[gap:][same])), shape=(n, n)).tocsr()
-        )
-    own = np.bincount(songs, weights=weight, minlength=n)
-    return keep_best(diags(1 / np.maximum(own, 1)) @ total, params.neighbours)
-
-
-def together(plays: pd.DataFrame, until: datetime, params: Seeds, n: int) -> csr_matrix:
-    """Return the recency-weighted cosine between songs' sessions, no diagonal."""
-    matrix = session_songs(plays, n)
-    weight = recency(plays.groupby(Event.SESSION)[Event.TS].max(), until, params.half_life_days)
-    # Long sessions make many pairs that say little each.
-    length = np.asarray(matrix.sum(axis=1)).ravel()
-    scaled = diags(np.sqrt(weight / np.maximum(length, 1))) @ matrix
-    common = (scaled.T @ scaled).tocsr()
-    norm = np.sqrt(np.maximum(common.diagonal(), 1e-9))
-    cosine = (diags(1 / norm) @ common @ diags(1 / norm)).tocsr()
-    cosine.setdiag(0)
-    cosine.eliminate_zeros()
-    return keep_best(cosine, params.neighbours)
-
-
-def session_songs(plays: pd.DataFrame, n: int) -> csr_matrix:
-    """Return 1 where a session holds a song; sessions in order of their code."""
-    sessions = plays[Event.SESSION].to_numpy()
-    shape = (int(sessions.max(initial=-1)) + 1, n)
-    ones = np.ones(len(plays), dtype=np.float32)
-    matrix = csr_matrix((ones, (sessions, plays[Song.ID].to_numpy())), shape=shape)
-    matrix.sum_duplicates()
-    matrix.data[:] = 1
-    return matrix
-
-
-def keep_best(matrix: csr_matrix, per_row: int) -> csr_matrix:
-    """Keep the `per_row` largest entries of each row."""
-    matrix = matrix.tocsr().astype(np.float32)
-    matrix.sort_indices()
-    keep = np.zeros(matrix.nnz, dtype=np.bool_)
-    for start, end in zip(matrix.indptr[:-1], matrix.indptr[1:], strict=True):
-        keep[start + best(matrix.data[start:end], per_row)] = True
-    kept = np.concatenate([[0], np.cumsum(keep)])[matrix.indptr]
-    return csr_matrix((matrix.data[keep], matrix.indices[keep], kept), shape=matrix.shape)
+from training.plays import read_plays, recency, session_recency, session_songs
+from training.song_vectors import song_vectors
 
 
 def trending(plays: pd.DataFrame, until: datetime, half_life_days: float, n: int) -> FloatArray:
@@ -92,22 +30,6 @@ def trending(plays: pd.DataFrame, until: datetime, half_life_days: float, n: int
     weight = recency(plays[Event.TS], until, half_life_days)
     counts = np.bincount(plays[Song.ID].to_numpy(), weights=weight, minlength=n)
     return (counts / max(counts.sum(), 1e-9)).astype(np.float32)
-
-
-def read_plays(lake: Path, until: datetime, song_ids: NDArray[np.str_]) -> pd.DataFrame:
-    """Return plays that were not skipped: ts, session code, song index; by session, then time.
-
-    Session codes ascend with the sessions' last plays.
-    """
-    columns = [Event.TS, Event.SESSION, Event.SONG, Event.ACTION]
-    events = read_events(lake, until=until, columns=columns)
-    plays = events[events[Event.ACTION] == Action.PLAY].drop(columns=Event.ACTION)
-    index = pd.Index(song_ids).get_indexer(pd.Index(plays[Event.SONG]))
-    plays = plays.assign(**{Song.ID: index})[index >= 0]
-    ends = plays.groupby(Event.SESSION)[Event.TS].max().sort_values(kind="stable")
-    codes = pd.Series(np.arange(len(ends)), index=ends.index)
-    plays = plays.assign(**{Event.SESSION: plays[Event.SESSION].map(codes).to_numpy()})
-    return plays.sort_values([Event.SESSION, Event.TS], kind="stable", ignore_index=True)
 
 
 def write_factors(source: Path, target: Path, song_ids: NDArray[np.str_], until: datetime) -> None:
@@ -133,27 +55,48 @@ def write_factors(source: Path, target: Path, song_ids: NDArray[np.str_], until:
     np.savez(target, item_factors=factors, known=known, **scalars)
 
 
+LINKS: Final[Mapping[str, Callable[..., csr_matrix]]] = {
+    "transitions": transitions,
+    "rules": transitions,
+    "together": together,
+    "listeners": listeners,
+    "ease": ease,
+}
+
+
 def write_generators(
     plays: pd.DataFrame, until: datetime, params: Params, n: int, out: Path
 ) -> None:
-    """Fit and write transitions, together, sessions and trending."""
+    """Fit and write every generator that is enabled and needs fitting."""
     generators = params.generators
-    save_npz(out / "transitions.npz", transitions(plays, until, generators.transitions, n), False)
-    save_npz(out / "together.npz", together(plays, until, generators.together, n), False)
+    for name, fit in LINKS.items():
+        section = getattr(generators, name)
+        if section.enabled:
+            save_npz(out / f"{name}.npz", fit(plays, until, section, n), False)
+    if generators.vectors.enabled:
+        vectors = song_vectors(plays, until, generators.vectors, n)
+        np.savez(out / "vectors.npz", vectors=vectors, known=vectors.any(axis=1))
+    if generators.sessions.enabled:
+        write_sessions(plays, until, generators.sessions, n, out)
+    share = trending(plays, until, generators.trending.half_life_days, n)
+    np.savez(out / "trending.npz", overall=share)
+
+
+def write_sessions(
+    plays: pd.DataFrame, until: datetime, params: Sessions, n: int, out: Path
+) -> None:
+    """Write past sessions in the order of play, with the weights that find the nearest."""
     matrix = session_songs(plays, n)
     lengths = np.bincount(plays[Event.SESSION].to_numpy(), minlength=matrix.shape[0])
-    ends = plays.groupby(Event.SESSION)[Event.TS].max()
     sessions_of_song = np.bincount(matrix.indices, minlength=n)
     np.savez(
         out / "sessions.npz",
         indices=plays[Song.ID].to_numpy(dtype=np.int32),
         indptr=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32),
         shape=np.array(matrix.shape),
-        recency=recency(ends, until, generators.sessions.half_life_days),
+        recency=session_recency(plays, until, params.half_life_days),
         song_weight=np.log1p(matrix.shape[0] / np.maximum(sessions_of_song, 1)).astype("f4"),
     )
-    share = trending(plays, until, generators.trending.half_life_days, n)
-    np.savez(out / "trending.npz", overall=share)
 
 
 def write_retrieval(

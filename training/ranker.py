@@ -31,14 +31,19 @@ class Probability:
     share: NDArray[np.float64]
 
 
-def query_weights(rows: Rows, weights: OutcomeWeights) -> NDArray[np.float32]:
-    """Return each row's weight: that of what became of its query's answer.
+def query_weights(rows: Rows, weights: OutcomeWeights, value: float) -> NDArray[np.float32]:
+    """Return each row's weight: that of what became of its query's answer, to the power `value`.
 
-    A query has one relevant song, and lambdarank divides by the query's ideal DCG, so that a grade
-    of that song would cancel out. What an outcome is worth therefore weighs the whole query.
+    Lambdarank divides by the query's ideal DCG, so that a grade of the next song would cancel out.
+    What an outcome is worth therefore weighs the whole query.
     """
     by_outcome = np.array([getattr(weights, outcome) for outcome in OUTCOMES], dtype=np.float32)
-    return by_outcome[rows.outcome]
+    return (by_outcome**value)[rows.outcome]
+
+
+def grades(rows: Rows) -> NDArray[np.int32]:
+    """Return 2 for the next song, 1 for songs heard later in the session, 0 for the others."""
+    return np.where(rows.answer, 2, rows.later).astype(np.int32)
 
 
 def usable(rows: Rows) -> NDArray[np.bool_]:
@@ -55,14 +60,15 @@ def fit_ranker(rows: Rows, names: tuple[str, ...], params: Ranker) -> lightgbm.B
     sizes = np.unique(rows.query[keep], return_counts=True)[1]
     data = lightgbm.Dataset(
         rows.features[keep],
-        label=rows.answer[keep].astype(np.int32),
-        weight=query_weights(rows, params.weights)[keep],
+        label=grades(rows)[keep],
+        weight=query_weights(rows, params.weights, params.slate_value)[keep],
         group=sizes,
         feature_name=list(names),
     )
     settings = settings_of(params) | {
         "objective": "lambdarank",
         "lambdarank_truncation_level": 20,
+        "label_gain": [0, params.later_gain, 1],
     }
     return train(settings, data, params.rounds, "ranker")
 
@@ -156,6 +162,7 @@ def concatenate(parts: list[tuple[Rows, tuple[str, ...]]]) -> tuple[Rows, tuple[
         features=np.concatenate([rows.features for rows, _ in parts]),
         query=np.concatenate([rows.query + o for (rows, _), o in zip(parts, offsets, strict=True)]),
         answer=np.concatenate([rows.answer for rows, _ in parts]),
+        later=np.concatenate([rows.later for rows, _ in parts]),
         in_pool=np.concatenate([rows.in_pool for rows, _ in parts]),
         outcome=np.concatenate([rows.outcome for rows, _ in parts]),
         ts=np.concatenate([rows.ts for rows, _ in parts]),

@@ -15,19 +15,21 @@ class Rows:
     """Ranker rows, contiguous by query.
 
     `features` is (rows, features); `query` (rows,) ascending; `ts` the query's time;
-    `answer` marks the song that was played, `in_pool` whether some generator proposed it,
+    `answer` marks the song that was played, `later` those heard, not skipped, in the session's rest
+    after it, `in_pool` whether some generator proposed it,
     `outcome` indexes `OUTCOMES` (the query's, on every row of it).
     """
 
     features: FloatArray
     query: IntArray
     answer: NDArray[np.bool_]
+    later: NDArray[np.bool_]
     in_pool: NDArray[np.bool_]
     outcome: NDArray[np.int8]
     ts: NDArray[np.datetime64]
 
 
-MARKS = ("query", "answer", "in_pool", "outcome", "ts")
+MARKS = ("query", "answer", "later", "in_pool", "outcome", "ts")
 
 
 def write_rows(rows: Rows, names: tuple[str, ...], path: Path) -> None:

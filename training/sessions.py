@@ -12,7 +12,8 @@ from training.phases import Phase
 PLACE = "place"
 OUTCOME = "outcome"
 LIKED = "liked"
-OUTCOMES = ("skip", "neutral", "full", "liked")
+SKIP = "skip"
+OUTCOMES = (SKIP, "neutral", "full", LIKED)
 FULL_SHARE = 0.9
 COLUMNS = (
     Event.ID,

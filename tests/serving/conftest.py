@@ -20,7 +20,7 @@ from features.params import SIGNALS, load_params
 from features.query import Query, SessionEvent
 from features.snapshots import write_snapshots
 from features.state import resolve
-from serving.bundle import FORMAT, MANIFEST, checksums, factors_file, load_retrieval
+from serving.bundle import FORMAT, LINKS, MANIFEST, checksums, factors_file, load_retrieval
 
 SONGS, CLUSTERS, FACTORS = 200, 10, 8
 AS_OF = datetime(2024, 3, 1, tzinfo=UTC)
@@ -100,8 +100,11 @@ def write_generators(folder: Path, random: np.random.Generator) -> None:
     same = np.equal.outer(np.arange(SONGS) % CLUSTERS, np.arange(SONGS) % CLUSTERS)
     np.fill_diagonal(same, False)
     links = csr_matrix(same * random.uniform(0.1, 1.0, size=same.shape).astype(np.float32))
-    save_npz(folder / "transitions.npz", links)
-    save_npz(folder / "together.npz", links)
+    for name in LINKS:
+        save_npz(folder / f"{name}.npz", links)
+    vectors = centres[np.arange(SONGS) % CLUSTERS].astype(np.float32) * known[:, None]
+    lengths = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+    np.savez(folder / "vectors.npz", vectors=vectors / lengths, known=known)
     sessions = np.concatenate(
         [random.choice(np.arange(c, SONGS, CLUSTERS), 5, False) for c in np.arange(100) % CLUSTERS]
     )

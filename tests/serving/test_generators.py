@@ -77,7 +77,7 @@ def test_gather_agrees_with_a_loop(seed):
 def test_neighbours_sum_the_latest_seeds_rows_with_decay(seed):
     random = np.random.default_rng(seed)
     links = random_links(random)
-    params = Seeds(seeds=3, seed_decay=0.5, half_life_days=1, neighbours=1, candidates=1)
+    params = Seeds(seeds=3, seed_decay=0.5, half_life_days=1, candidates=1)
     session = random.integers(0, SONGS, 5).tolist()
     expected = {}
     for back, seed_song in enumerate(session[::-1][:3]):

@@ -9,7 +9,14 @@ import pytest
 from features.params import OutcomeWeights, load_params
 from training import ranker
 from training.dataset import utc
-from training.ranker import concatenate, fit_probability, fit_ranker, query_weights, usable
+from training.ranker import (
+    concatenate,
+    fit_probability,
+    fit_ranker,
+    grades,
+    query_weights,
+    usable,
+)
 from training.rows import Rows, read_rows, write_rows
 from training.sessions import OUTCOMES
 
@@ -30,6 +37,7 @@ def made_rows(seed, queries=300):
         features=features,
         query=query,
         answer=answer,
+        later=np.zeros(len(query), dtype=np.bool_),
         in_pool=np.ones(len(query), dtype=np.bool_),
         outcome=np.repeat(rng.integers(0, 4, queries).astype(np.int8), sizes),
         ts=np.repeat(np.datetime64("2024-01-01T00:00:00.000001", "us") + np.arange(queries), sizes),
@@ -42,6 +50,7 @@ def hand_made(**changed):
         features=np.arange(6, dtype=np.float32).reshape(6, 1),
         query=np.array([0, 0, 1, 1, 2, 2], dtype=np.int32),
         answer=np.array([False, True, True, False, True, False]),
+        later=np.array([True, False, False, False, False, False]),
         in_pool=np.array([True, True, True, True, False, True]),
         outcome=np.repeat(np.array([3, 0, 2], dtype=np.int8), 2),
         ts=np.repeat(np.array([1, 2, 3], dtype="datetime64[us]"), 2),
@@ -64,7 +73,27 @@ def test_a_query_weighs_what_became_of_its_answer():
     assert OUTCOMES == ("skip", "neutral", "full", "liked")
     rows = hand_made()
     expected = [[0.5, 1, 2, 4][outcome] for outcome in rows.outcome]
-    assert query_weights(rows, weights).tolist() == expected
+    assert query_weights(rows, weights, 1.0).tolist() == expected
+    assert query_weights(rows, weights, 0.0).tolist() == [1] * 6
+    np.testing.assert_allclose(query_weights(rows, weights, 0.5), np.sqrt(expected))
+
+
+def test_later_songs_are_graded_below_the_next_one():
+    assert grades(hand_made()).tolist() == [1, 2, 2, 0, 2, 0]
+
+
+def test_songs_heard_later_count_where_the_next_one_says_nothing():
+    # The next song is the same whatever the second feature; the songs heard later have it high.
+    rows = made_rows(7)
+    rng = np.random.default_rng(8)
+    second = rng.random(len(rows.query)).astype(np.float32)
+    rows.features[:, 1] = second
+    rows = replace(rows, later=(second > 0.7) & ~rows.answer)
+    probe = np.zeros((2, 3), dtype=np.float32)
+    probe[:, 1] = [0.9, 0.1]
+    taught = fit_ranker(rows, NAMES, PARAMS).predict(probe)
+    alone = fit_ranker(rows, NAMES, PARAMS.model_copy(update={"later_gain": 0.0})).predict(probe)
+    assert taught[0] - taught[1] > alone[0] - alone[1] + 0.1
 
 
 def test_queries_whose_answer_nobody_proposed_teach_nothing():
@@ -79,7 +108,7 @@ def test_written_rows_are_read(tmp_path):
     write_rows(rows, NAMES, tmp_path / "deep" / "rows.parquet")
     found, names = read_rows(tmp_path / "deep" / "rows.parquet")
     assert names == NAMES
-    for name in ("features", "query", "answer", "in_pool", "outcome", "ts"):
+    for name in ("features", "query", "answer", "later", "in_pool", "outcome", "ts"):
         got, expected = getattr(found, name), getattr(rows, name)
         assert got.dtype == expected.dtype
         np.testing.assert_array_equal(got, expected)
@@ -163,6 +192,7 @@ def test_an_outcome_that_weighs_more_wins_where_two_songs_contradict_each_other(
         features=features,
         query=np.repeat(np.arange(queries, dtype=np.int32), 2),
         answer=np.column_stack([first, ~first]).ravel(),
+        later=np.zeros(2 * queries, dtype=np.bool_),
         in_pool=np.ones(2 * queries, dtype=np.bool_),
         outcome=np.repeat(np.where(first, OUTCOMES.index("liked"), 0), 2).astype(np.int8),
         ts=np.zeros(2 * queries, dtype="datetime64[us]"),

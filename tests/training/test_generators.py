@@ -4,21 +4,14 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from features.params import Transitions, load_params
+from features.params import Ease, Links, Transitions, Vectors, load_params
 from tests.training import tiny
 from tests.training.tiny import DAY, MINUTE, START, TICK
-from training.generators import (
-    keep_best,
-    read_plays,
-    recency,
-    session_songs,
-    together,
-    transitions,
-    trending,
-    write_factors,
-    write_generators,
-)
+from training.generators import trending, write_factors, write_generators
+from training.item_links import ease, keep_best, listeners, together, transitions
 from training.phases import LeakError
+from training.plays import read_plays, recency, session_songs
+from training.song_vectors import positive_pmi, song_vectors
 
 N = 9
 LIMITS = {"half_life_days": 10.0, "neighbours": 3, "seeds": 1, "seed_decay": 1.0, "candidates": 1}
@@ -97,6 +90,73 @@ def test_together_equals_a_loop(seed):
 
 
 @pytest.mark.parametrize("seed", range(4))
+def test_listeners_equals_a_loop(seed):
+    sessions = random_sessions(seed)
+    heard = np.zeros((2, N))
+    for code, session in enumerate(sessions):
+        for age, song in session:
+            heard[code % 2, song] += weight(age)
+    heard = np.minimum(heard, 1)
+    scaled = heard / np.sqrt(heard.sum(axis=1, keepdims=True))
+    common = scaled.T @ scaled
+    norm = np.sqrt(np.maximum(common.diagonal(), 1e-9))
+    between = common / np.outer(norm, norm) * (1 - np.eye(N))
+    found = listeners(tiny.plays(sessions), START, Links(**LIMITS), N)
+    assert_rows(found, [strongest(dict(enumerate(row)), 3) for row in between])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_ease_solves_its_least_squares_problem(seed):
+    # Column j of B minimises ||x_j - X b||^2 + reg ||b||^2 with b_j = 0 (Steck, 2019, eq. 2).
+    sessions = random_sessions(seed)
+    weights = [math.sqrt(weight(min(age for age, _ in session))) for session in sessions]
+    x = np.zeros((len(sessions), N))
+    for row, session in enumerate(sessions):
+        x[row, [song for _, song in session]] = weights[row]
+    expected = np.zeros((N, N))
+    for j in range(N):
+        others = [i for i in range(N) if i != j]
+        part = x[:, others]
+        expected[others, j] = np.linalg.solve(part.T @ part + 2.0 * np.eye(N - 1), part.T @ x[:, j])
+    params = Ease(**LIMITS | {"neighbours": N}, regularization=2.0, max_songs=N)
+    found = ease(tiny.plays(sessions), START, params, N).toarray()
+    np.testing.assert_allclose(found, np.where(expected > 1e-4, expected, 0), atol=2e-4)
+
+
+def test_ease_leaves_rare_songs_out():
+    plays = tiny.plays([[(0, 0), (0, 1)], [(0, 0), (0, 1)], [(0, 0), (0, 2)]])
+    params = Ease(**LIMITS, regularization=1.0, max_songs=2)
+    assert set(zip(*ease(plays, START, params, 4).nonzero(), strict=True)) == {(0, 1), (1, 0)}
+
+
+VECTORS = {"half_life_days": 10.0, "seeds": 1, "seed_decay": 1.0, "candidates": 1}
+
+
+def test_song_vectors_bring_songs_with_like_neighbours_together():
+    # 0 and 1 never meet, but both are heard with 2 and 3; 4 to 7 are another world.
+    sessions = [[(0, 0), (0, 2), (0, 3)], [(0, 1), (0, 2), (0, 3)]] * 3
+    sessions += [[(0, 4), (0, 5), (0, 6)], [(0, 7), (0, 5), (0, 6)]] * 3
+    params = Vectors(**VECTORS, factors=4, max_gap=2, gap_decay=1.0)
+    vectors = song_vectors(tiny.plays(sessions), START, params, N)
+    nearness = vectors @ vectors.T
+    assert nearness[0, 1] > 0.9
+    assert nearness[4, 7] > 0.9
+    assert abs(nearness[:4, 4:8]).max() < 0.1
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), [1] * 8 + [0], atol=1e-5)
+    np.testing.assert_array_equal(vectors, song_vectors(tiny.plays(sessions), START, params, N))
+
+
+def test_positive_pmi_equals_its_formula():
+    counts = np.array([[0, 6, 1], [6, 0, 1], [1, 1, 0]], dtype=np.float64)
+    own, context = counts.sum(axis=1), counts.sum(axis=0) ** 0.75
+    with np.errstate(divide="ignore"):
+        value = np.log(counts / np.outer(own, context / context.sum()))
+    np.testing.assert_allclose(
+        positive_pmi(csr_matrix(counts)).toarray(), np.maximum(value, 0), rtol=1e-9
+    )
+
+
+@pytest.mark.parametrize("seed", range(4))
 def test_trending_equals_a_loop(seed):
     sessions = random_sessions(seed)
     counts = [0.0] * N
@@ -125,6 +185,10 @@ def test_a_source_without_plays_has_empty_generators():
     none = tiny.plays([])
     assert transitions(none, START, PARAMS, N).nnz == 0
     assert together(none, START, PARAMS, N).nnz == 0
+    assert listeners(none, START, Links(**LIMITS), N).nnz == 0
+    assert ease(none, START, Ease(**LIMITS, regularization=1.0, max_songs=N), N).nnz == 0
+    vectors = Vectors(**VECTORS, factors=4, max_gap=2, gap_decay=1.0)
+    assert not song_vectors(none, START, vectors, N).any()
     assert session_songs(none, N).shape == (0, N)
     assert trending(none, START, 4.0, N).tolist() == [0] * N
 

@@ -57,11 +57,14 @@ def frame(events):
 
 
 def plays(sessions):
-    """Return the frame of `read_plays` from [[(age in days, song index), ...], ...]."""
+    """Return the frame of `read_plays` from [[(age in days, song index), ...], ...].
+
+    Two listeners take turns at the sessions.
+    """
     rows = [
-        (START - age * DAY, code, song_index)
+        (START - age * DAY, code, f"u{code % 2}", song_index)
         for code, session in enumerate(sessions)
         for age, song_index in session
     ]
-    table = pd.DataFrame(rows, columns=[Event.TS, Event.SESSION, Song.ID])
+    table = pd.DataFrame(rows, columns=[Event.TS, Event.SESSION, Event.USER, Song.ID])
     return table.astype({Event.TS: "datetime64[us, UTC]", Event.SESSION: int, Song.ID: int})

@@ -1,0 +1,111 @@
+"""Features that tie each candidate to single songs of the session, through the fitted links.
+
+A generator sums over the session's songs; these say which of them speaks for a candidate.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from features.catalogue import FloatArray, IntArray
+from features.pairs import Group, find
+from features.state import State
+from serving.scores import SparseScores
+
+TRANSITIONS = "transitions"
+LAST = 3
+NEAR = 5
+MINUTE_US = 60_000_000
+TOGETHER_US = 60 * MINUTE_US
+
+
+@dataclass(frozen=True)
+class Links:
+    """Fitted matrices (from song, to song) by name, and song vectors with rows of length 1."""
+
+    matrices: Mapping[str, csr_matrix]
+    vectors: FloatArray | None
+
+    def features(self, state: State, songs: IntArray) -> Group:
+        """Return one column a feature, aligned with `songs`; NaN where nothing links."""
+        return {
+            **self._from_last(state, songs),
+            **self._nearness(state, songs),
+            **self._loops(state, songs),
+            **self._own_order(state, songs),
+        }
+
+    def _from_last(self, state: State, songs: IntArray) -> Group:
+        """Links from each of the last songs, and back to the last one."""
+        group: Group = {}
+        seeds = state.session[::-1][:LAST]
+        for name, matrix in self.matrices.items():
+            for place in range(LAST if name == TRANSITIONS else 1):
+                key = f"{name}_from_{place + 1}"
+                group[key] = (
+                    row(matrix, int(seeds[place])).of(songs) if place < len(seeds) else np.nan
+                )
+        if TRANSITIONS in self.matrices:
+            back = self.matrices[TRANSITIONS]
+            group["transitions_back"] = (
+                column_of(back, songs, int(seeds[0])) if len(seeds) else np.nan
+            )
+        return group
+
+    def _nearness(self, state: State, songs: IntArray) -> Group:
+        if self.vectors is None:
+            return {}
+        near = self.vectors[state.session[::-1][:NEAR]]
+        if not len(near):
+            return {"near_last": np.nan, "near_most": np.nan, "near_mean": np.nan}
+        cosine = self.vectors[songs] @ near.T
+        return {
+            "near_last": cosine[:, 0],
+            "near_most": cosine.max(axis=1),
+            "near_mean": cosine.mean(axis=1),
+        }
+
+    def _loops(self, state: State, songs: IntArray) -> Group:
+        """How often the song followed the current one in this session, and how lately."""
+        session = state.session
+        before = np.flatnonzero(session[:-1] == session[-1]) if len(session) else session
+        followers = session[before + 1]
+        latest, counts = find(followers[::-1], songs)
+        return {
+            "loop_count": counts,
+            "loop_latest": np.where(counts > 0, latest, np.nan),
+            "current_plays": len(before),
+        }
+
+    def _own_order(self, state: State, songs: IntArray) -> Group:
+        """Minutes from the listener's last play of the current song to that of the candidate."""
+        if not len(state.session) or not len(state.history):
+            return {"own_minutes_after": np.nan}
+        place, times = find(state.history, state.session[-1:])
+        if not times[0]:
+            return {"own_minutes_after": np.nan}
+        theirs, seen = find(state.history, songs)
+        gap = state.history_last_us[theirs] - state.history_last_us[place[0]]
+        near = (seen > 0) & (np.abs(gap) <= TOGETHER_US)
+        return {"own_minutes_after": np.where(near, gap / MINUTE_US, np.nan)}
+
+
+def row(matrix: csr_matrix, song: int) -> SparseScores:
+    """Return one row of a matrix with sorted columns."""
+    part = slice(matrix.indptr[song], matrix.indptr[song + 1])
+    return SparseScores(matrix.indices[part], matrix.data[part])
+
+
+def column_of(matrix: csr_matrix, rows: IntArray, song: int) -> FloatArray:
+    """Return the entries of one column in some rows, NaN where there is none."""
+    starts, ends = matrix.indptr[rows], matrix.indptr[rows + 1]
+    lengths = ends - starts
+    places = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    places += np.repeat(starts, lengths)
+    hit = np.flatnonzero(matrix.indices[places] == song)
+    owner = np.repeat(np.arange(len(rows)), lengths)[hit]
+    values = np.full(len(rows), np.nan, dtype=np.float32)
+    values[owner] = matrix.data[places[hit]]
+    return values
