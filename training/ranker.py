@@ -47,8 +47,8 @@ def grades(rows: Rows) -> NDArray[np.int32]:
 
 
 def usable(rows: Rows) -> NDArray[np.bool_]:
-    """Mark rows of queries whose answer some generator proposed; the rest teach no order."""
-    found = np.bincount(rows.query, weights=rows.answer & rows.in_pool) > 0
+    """Mark rows of queries of which some song heard was proposed; the rest teach no order."""
+    found = np.bincount(rows.query, weights=(rows.answer | rows.later) & rows.in_pool) > 0
     return found[rows.query]
 
 
@@ -56,7 +56,7 @@ def fit_ranker(rows: Rows, names: tuple[str, ...], params: Ranker) -> lightgbm.B
     """Fit lambdarank on the rows of queries whose answer is in the pool."""
     keep = usable(rows)
     if not keep.any():
-        raise ValueError("No label query has its answer in the pool; give the generators more.")
+        raise ValueError("No label query has a song that was heard in its pool; give the generators more.")
     sizes = np.unique(rows.query[keep], return_counts=True)[1]
     data = lightgbm.Dataset(
         rows.features[keep],

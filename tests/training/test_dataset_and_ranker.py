@@ -96,9 +96,12 @@ def test_songs_heard_later_count_where_the_next_one_says_nothing():
     assert taught[0] - taught[1] > alone[0] - alone[1] + 0.1
 
 
-def test_queries_whose_answer_nobody_proposed_teach_nothing():
-    assert usable(hand_made()).tolist() == [True] * 4 + [False] * 2
-    none = hand_made(in_pool=np.zeros(6, dtype=np.bool_))
+def test_queries_of_which_nobody_proposed_a_song_heard_teach_nothing():
+    rows = hand_made(later=np.zeros(6, dtype=np.bool_))
+    assert usable(rows).tolist() == [True] * 4 + [False] * 2
+    heard = hand_made(later=np.array([False] * 5 + [True]))
+    assert usable(heard).tolist() == [True] * 6
+    none = hand_made(later=rows.later, in_pool=np.zeros(6, dtype=np.bool_))
     with pytest.raises(ValueError, match="No label query"):
         fit_ranker(none, ("one",), PARAMS)
 
