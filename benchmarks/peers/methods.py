@@ -9,9 +9,11 @@ import numpy as np
 
 from benchmarks.peers.counting import Peer
 
+# Days; JSON knows no infinity.
+FOREVER: Final = 1e6
 FILL: Final = (0, 1, 2, 3, 5, 10, 20)
 DECAY: Final = (0.3, 0.5, 0.7, 0.8, 0.9, 1.0)
-HALF_LIFE: Final = (15.0, 30.0, 60.0, 120.0, 240.0, float("inf"))
+HALF_LIFE: Final = (15.0, 30.0, 60.0, 120.0, 240.0, FOREVER)
 UNIT: Final = ("sessions", "listeners")
 NORM: Final = (0.0, 0.3, 0.5, 0.7, 1.0)
 SHAPES: Final = ("same", "div", "linear", "quadratic", "log")
@@ -48,7 +50,7 @@ CONTEXT: Final = {"fill": FILL, "last": (1, 2, 3, 5, 10, 20), "decay": DECAY}
 NEAR: Final = {"fill": FILL, "sample": (200, 500, 1000, 5000), "k": (50, 100, 200, 500, 1000)}
 LAMBDA: Final = {
     "lambda_place": (0.5, 1.0, 2.0, 4.0, 8.0),
-    "lambda_days": (20.0, 50.0, 100.0, 200.0, 500.0, float("inf")),
+    "lambda_days": (20.0, 50.0, 100.0, 200.0, 500.0, FOREVER),
     "lambda_distance": (0.5, 1.0, 2.0, 4.0, 8.0),
 }
 IDF: Final = (0.0, 0.5, 1.0, 5.0, 10.0)
@@ -56,12 +58,12 @@ IDF: Final = (0.0, 0.5, 1.0, 5.0, 10.0)
 METHODS: Final[dict[str, Method]] = {
     "popularity": Method(
         "counting:Popularity",
-        {"half_life_days": (0.5, 1.0, 2.0, 4.0, 7.0, 10.0, 20.0, 30.0, 60.0, 120.0, float("inf"))},
+        {"half_life_days": (0.5, 1.0, 2.0, 4.0, 7.0, 10.0, 20.0, 30.0, 60.0, 120.0, FOREVER)},
     ),
     "own repeats": Method(
         "counting:OwnRepeats",
         {
-            "half_life_days": (3.0, 7.0, 14.0, 30.0, 60.0, 120.0, float("inf")),
+            "half_life_days": (3.0, 7.0, 14.0, 30.0, 60.0, 120.0, FOREVER),
             "power": (0.0, 0.5, 1.0),
             "session_weight": (0.0, 0.1, 1.0, 10.0),
         },
@@ -150,12 +152,12 @@ METHODS: Final[dict[str, Method]] = {
         {
             "fill": FILL,
             "unit": UNIT,
-            "factors": (32, 64, 96),
+            "factors": (32, 64),
             "blocks": (1, 2),
-            "dropout": (0.1, 0.3, 0.5),
-            "length": (10, 20),
-            "learning_rate": (0.001, 0.003),
-            "epochs": (10, 20),
+            "dropout": (0.1, 0.3),
+            "length": (10, 15),
+            "learning_rate": (0.003, 0.006),
+            "epochs": (8, 12),
         },
     ),
 }

@@ -136,7 +136,7 @@ def best_of_slices(scored: Scored, how: Evaluation) -> pd.DataFrame:
             Table(t.method, t.values[keep].reset_index(drop=True), t.ranks) for t in scored.tables
         ]
         kinds = scored.kinds[keep].reset_index(drop=True)
-        kinds = kinds.drop(columns=["prefix", "met"] if task == START else [])
+        kinds = kinds.drop(columns=["prefix", "met"] if task == START else [], errors="ignore")
         parts.append(slice_table(tables, listeners[keep], kinds, how).assign(task=task))
     rows = pd.concat(parts, ignore_index=True)
     return best_peers(rows)
