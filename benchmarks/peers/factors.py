@@ -12,6 +12,7 @@ import numpy as np
 from implicit.cpu.als import AlternatingLeastSquares
 from implicit.cpu.bpr import BayesianPersonalizedRanking
 from scipy.sparse import csr_matrix
+from threadpoolctl import threadpool_limits
 
 from benchmarks.peers.counting import binary, context_weights
 from benchmarks.peers.data import FloatArray, Plays, Query
@@ -61,16 +62,18 @@ class Als(Factors):
     def fit(self, plays: Plays) -> "Als":
         """Factorise sessions or listeners × songs."""
         self.popularity_ = percentiles(popularity(plays))
-        self.model_ = AlternatingLeastSquares(
-            factors=self.factors,
-            regularization=self.regularization,
-            alpha=self.alpha,
-            iterations=self.iterations,
-            num_threads=1,
-            random_state=self.seed,
-        )
         matrix = plays.matrix(self.unit, self.half_life_days).astype(np.float32)
-        self.model_.fit(matrix, show_progress=False)
+        # The library works in parallel itself; it complains when BLAS would too.
+        with threadpool_limits(1, "blas"):
+            self.model_ = AlternatingLeastSquares(
+                factors=self.factors,
+                regularization=self.regularization,
+                alpha=self.alpha,
+                iterations=self.iterations,
+                num_threads=1,
+                random_state=self.seed,
+            )
+            self.model_.fit(matrix, show_progress=False)
         self.songs_ = np.asarray(self.model_.item_factors)
         return self
 

@@ -155,9 +155,9 @@ METHODS: Final[dict[str, Method]] = {
             "factors": (32, 64),
             "blocks": (1, 2),
             "dropout": (0.1, 0.3),
-            "length": (10, 15),
+            "length": (6, 10),
             "learning_rate": (0.003, 0.006),
-            "epochs": (8, 12),
+            "epochs": (5, 8),
         },
     ),
 }

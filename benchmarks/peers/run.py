@@ -31,7 +31,8 @@ PHASES = ("labels", "test")
 def run_single(name: str, tasks: Mapping[str, Mapping[str, Any]], cut: Cut) -> Run:
     """Fit a method anew for each phase, with each task's settings, and ask that task's queries.
 
-    The seconds are those of the test phase: of one fit on average, and of all its queries.
+    The seconds are the processor's (others may use the machine), those of the test phase: of one
+    fit on average, and of all its queries.
     """
     found = {phase: blank(len(cut.queries(phase))) for phase in PHASES}
     fits, predict = [], 0.0
@@ -39,13 +40,13 @@ def run_single(name: str, tasks: Mapping[str, Mapping[str, Any]], cut: Cut) -> R
         fitted: dict[str, Peer] = {}
         for task, tuned in tasks.items():
             key = json.dumps(tuned["settings"], sort_keys=True)
-            begun = time.perf_counter()
+            begun = time.process_time()
             if key not in fitted:
                 fitted[key] = METHODS[name].make(tuned["settings"]).fit(cut.plays(phase))
-                fits += [time.perf_counter() - begun] if phase == "test" else []
-            begun = time.perf_counter()
+                fits += [time.process_time() - begun] if phase == "test" else []
+            begun = time.process_time()
             put(found[phase], fitted[key], cut, phase, task)
-            predict += time.perf_counter() - begun if phase == "test" else 0.0
+            predict += time.process_time() - begun if phase == "test" else 0.0
     return Run(found, float(np.mean(fits)), predict)
 
 

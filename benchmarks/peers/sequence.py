@@ -49,7 +49,7 @@ class SasRec:
     dropout: float = 0.1
     length: int = 10
     learning_rate: float = 0.005
-    epochs: int = 10
+    epochs: int = 8
     loss: str = "sampled_softmax"
     negatives: int = 32
     seed: int = 7
