@@ -93,10 +93,11 @@ bench-peers: cut-peers ## other methods beside Segue: DATA=path CUT=moment (ISO 
 	@$(IN_CUT) benchmarks.peers.score --cut $(CUT_FOLDER) --name $(CUT_NAME)
 
 tune-peers: CUT := $(VALIDATION)
-tune-peers: cut-peers ## tune the peers anew on the validation cut: DATA=path
+tune-peers: cut-peers ## tune the peers on the validation cut, from where tuned.json stops: DATA=path
 	@$(PEERS)/bin/python -m benchmarks.peers.tune --cut $(CUT_FOLDER)
 	@$(PEERS)/bin/python -m benchmarks.peers.run --cut $(CUT_FOLDER)
-	@$(PEERS)/bin/python -m benchmarks.peers.tune --cut $(CUT_FOLDER) --methods "RRF of three" two-stage
+	@$(PEERS)/bin/python -m benchmarks.peers.tune --cut $(CUT_FOLDER) --again \
+		--methods "RRF of three" two-stage
 
 cut-peers: setup peers-setup
 	@test -n "$(DATA)" -a -n "$(CUT)" || { echo "Say which data and cut: make $(or $(MAKECMDGOALS),bench-peers) DATA=path CUT=$(VALIDATION)"; exit 2; }

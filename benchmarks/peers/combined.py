@@ -93,7 +93,10 @@ def fused(lists: Sequence[IntArray], weights: Sequence[float], constant: float, 
         Each of shape (queries, DEPTH), -1 = none.
     """
     pairs, features = pool(lists, [None] * len(lists), DEPTH, songs)
-    scores = np.nansum(np.asarray(weights) / (constant + features[:, : len(lists)]), axis=1)
+    # Of a kind there may be fewer than three.
+    scores = np.nansum(
+        np.asarray(weights[: len(lists)]) / (constant + features[:, : len(lists)]), axis=1
+    )
     return by_query(pairs, scores, len(lists[0]), songs)
 
 

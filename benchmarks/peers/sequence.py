@@ -48,8 +48,8 @@ class SasRec:
     blocks: int = 1
     dropout: float = 0.1
     length: int = 10
-    learning_rate: float = 0.005
-    epochs: int = 8
+    learning_rate: float = 0.003
+    epochs: int = 20
     loss: str = "sampled_softmax"
     negatives: int = 32
     seed: int = 7

@@ -76,55 +76,102 @@ class Judge:
         return found
 
 
+@dataclass
+class Search:
+    """The best settings and policy of each task so far, with all values and the time it took."""
+
+    best: dict[str, Any]
+    seconds: float = 0.0
+
+    def add(
+        self,
+        settings: Mapping[str, Mapping[str, Any]],
+        found: Mapping[str, tuple[float, Mapping[str, Any]]],
+        seconds: float,
+    ) -> None:
+        """Take one trial in: each task's settings, and its value and policy."""
+        self.seconds += seconds
+        for task, (value, policy) in found.items():
+            known = self.best.setdefault(task, {"value": -1.0, "trials": []})
+            known["trials"].append(round(value, 5))
+            if value > known["value"]:
+                known |= {"value": round(value, 5), "settings": dict(settings[task])}
+                known["policy"] = dict(policy)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what goes into tuned.json."""
+        return {"cpu_seconds": round(self.seconds, 1), "tasks": self.best}
+
+    @property
+    def done(self) -> int:
+        """The number of trials taken in."""
+        return max((len(task["trials"]) for task in self.best.values()), default=0)
+
+
 def search(
     judge: Judge,
     trials: Iterable[Mapping[str, Any]],
     answer_with: Callable[[Mapping[str, Any]], Tops],
     name: str,
-) -> dict[str, Any]:
-    """Return the best settings and policy of each task, with the values and the time it took."""
-    begun = time.perf_counter()
-    best: dict[str, Any] = {}
-    values: dict[str, list[float]] = {task: [] for task in TASKS}
-    for settings in tqdm(list(trials), desc=name, unit="trial"):
-        for task, (value, policy) in judge.best_policies(answer_with(settings)).items():
-            values[task].append(round(value, 5))
-            if task not in best or value > best[task]["value"]:
-                best[task] = {"value": value, "settings": dict(settings), "policy": policy}
-    for task in TASKS:
-        best[task] |= {"value": round(best[task]["value"], 5), "trials": values[task]}
-    return {"seconds": round(time.perf_counter() - begun, 1), "tasks": best}
+    out: Path,
+    complete: Callable[[Mapping[str, Any], str], Mapping[str, Any]] = lambda drawn, task: drawn,
+) -> None:
+    """Try settings one after the other, from where the file stops, and keep each trial in it.
+
+    `complete` says what a task's settings are, of those drawn.
+    """
+    known = known_search(name, out)
+    for settings in tqdm(list(trials)[known.done :], desc=name, unit="trial"):
+        begun = time.process_time()
+        found = judge.best_policies(answer_with(settings))
+        each = {task: complete(settings, task) for task in TASKS}
+        known.add(each, found, time.process_time() - begun)
+        record(name, known.facts(), out)
 
 
-def tune_single(
-    name: str, trials: int, folder: Folder, judge: Judge, known: Path
-) -> dict[str, Any]:
+def known_search(name: str, path: Path) -> Search:
+    """Return what the file holds of a method's trials."""
+    facts = read_tuned(path).get(name, {})
+    return Search(facts.get("tasks", {}), facts.get("cpu_seconds", 0.0))
+
+
+def read_tuned(path: Path) -> dict[str, Any]:
+    """Return all methods' settings, nothing where there is no file yet."""
+    known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return known
+
+
+def tune_single(name: str, trials: int, judge: Judge, out: Path) -> None:
     """Search a single method's settings."""
     method, cut = METHODS[name], judge.cut
-    tried = draws(method.space, trials, SEED)
-    return search(judge, tried, lambda s: method.make(s).fit(cut.all).tops(cut.test), name)
-
-
-def tune_combined(
-    name: str, trials: int, folder: Folder, judge: Judge, known: Path
-) -> dict[str, Any]:
-    """Search the settings of a method that is made of others, which `run` has run before."""
-    tuned = json.loads(known.read_text(encoding="utf-8"))
 
     def answer_with(settings: Mapping[str, Any]) -> Tops:
-        each = {task: completed(name, settings, tuned, task) for task in TASKS}
+        return method.make(settings).fit(cut.all).tops(cut.test)
+
+    search(judge, draws(method.space, trials, SEED), answer_with, name, out)
+
+
+def tune_combined(name: str, trials: int, folder: Folder, judge: Judge, out: Path) -> None:
+    """Search the settings of a method that is made of others, which `run` has run before.
+
+    The members are chosen by their values in the same file: tune those first.
+    """
+    tuned = read_tuned(out)
+
+    def complete(drawn: Mapping[str, Any], task: str) -> dict[str, Any]:
+        return completed(name, drawn, tuned, task)
+
+    def answer_with(settings: Mapping[str, Any]) -> Tops:
+        each = {task: complete(settings, task) for task in TASKS}
         return answer_tasks(name, folder, judge.cut, each)
 
-    found = search(judge, draws(SPACES[name], trials, SEED), answer_with, name)
-    for task, best in found["tasks"].items():
-        best["settings"] = completed(name, best["settings"], tuned, task)
-    return found
+    tried = draws(SPACES[name], trials, SEED)
+    search(judge, tried, answer_with, name, out, complete)
 
 
 def record(name: str, found: Mapping[str, Any], path: Path) -> None:
     """Add one method's settings to the file of all."""
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    known[name] = found
+    known = {**read_tuned(path), name: found}
     ordered = {key: known[key] for key in sorted(known)}
     path.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
 
@@ -148,17 +195,20 @@ def main() -> None:
     )
     parser.add_argument("--trials", type=int, default=TRIALS)
     parser.add_argument("--out", type=Path, default=TUNED)
+    parser.add_argument("--again", action="store_true", help="forget the trials that are there")
     arguments = parser.parse_args()
     folder = Folder(arguments.cut)
     refuse_other_cuts(folder)
     cut = read_cut(folder)
     judge = Judge.of(folder, cut)
     for name in arguments.methods:
-        tune = tune_combined if name in COMBINED else tune_single
-        found = tune(name, arguments.trials, folder, judge, arguments.out)
-        record(name, found, arguments.out)
-        sys.stdout.write(f"{name}: {json.dumps(found)}\n")
-        sys.stdout.flush()
+        if arguments.again:
+            record(name, {}, arguments.out)
+        if name in COMBINED:
+            tune_combined(name, arguments.trials, folder, judge, arguments.out)
+        else:
+            tune_single(name, arguments.trials, judge, arguments.out)
+    sys.stdout.write(f"wrote {', '.join(arguments.methods)} to {arguments.out}\n")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,17 @@
 """Small worlds of plays and questions for the peers' tests."""
 
+import json
+from datetime import UTC, datetime, timedelta
+
 import numpy as np
+import pandas as pd
 
 from benchmarks.peers.data import DAY, Plays, Query
+from benchmarks.peers.export import questions, truth
+from features import query as asked
+from training.queries import Labelled
+
+T0 = datetime(2014, 5, 1, tzinfo=UTC)
 
 
 def plays(sessions, songs, users=None):
@@ -38,3 +47,42 @@ def listed(tops, row=0):
     """Return the songs of one query."""
     songs = tops.songs[row]
     return songs[songs >= 0].tolist()
+
+
+def labelled(number, session, answer, rest, user=None):
+    return Labelled(
+        query_id=f"q{number}",
+        user_id="u0",
+        query=asked.Query(T0, user or {}, tuple(asked.SessionEvent(song) for song in session)),
+        place=len(session),
+        answer=answer,
+        outcome="neutral",
+        rest=rest,
+        rest_outcomes=("neutral",) * len(rest),
+    )
+
+
+def heard(*sessions):
+    rows = [
+        (f"u{code}", song, f"x{code}", T0 + timedelta(days=code, minutes=place), 100.0)
+        for code, session in enumerate(sessions)
+        for place, song in enumerate(session)
+    ]
+    columns = ["user_id", "song_id", "session_id", "ts", "seconds"]
+    return pd.DataFrame(rows, columns=columns).astype({"ts": "datetime64[us, UTC]"})
+
+
+def write_cut(folder):
+    """Write an exported cut of a few sessions and return its folder."""
+    for phase in ("labels", "test"):
+        folder.truth(phase).parent.mkdir(parents=True, exist_ok=True)
+    frame = heard(["a", "b"], ["a", "b"], ["c", "d"])
+    queries = [labelled(0, ["a"], "b", ("b",)), labelled(1, [], "c", ("c", "d"))]
+    for phase, fit in (("labels", "history"), ("test", "all")):
+        frame.to_parquet(folder.plays(fit))
+        known = questions(queries)
+        known["ts"] = pd.to_datetime(known["ts"]).astype("datetime64[us, UTC]")
+        known.to_parquet(folder.queries(phase))
+        truth(queries, frame).to_parquet(folder.truth(phase))
+    folder.manifest.write_text(json.dumps({"as_of": "2014-12-31T00:00:00+00:00"}))
+    return folder

@@ -1,7 +1,6 @@
 """What methods may see of a cut, and that the answers are not among it."""
 
 import json
-from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pandas as pd
@@ -13,34 +12,8 @@ from benchmarks.peers.files import NEXT, START, Folder
 from benchmarks.peers.run import final_answers, is_done, run_single, stamp, write_answers
 from benchmarks.peers.segue import settings
 from benchmarks.peers.tune import refuse_other_cuts
-from features.query import Query, SessionEvent
+from tests.benchmarks.peers_world import T0, heard, labelled, write_cut
 from tests.training import tiny
-from training.queries import Labelled
-
-T0 = datetime(2014, 5, 1, tzinfo=UTC)
-
-
-def labelled(number, session, answer, rest, user=None):
-    return Labelled(
-        query_id=f"q{number}",
-        user_id="u0",
-        query=Query(T0, user or {}, tuple(SessionEvent(song) for song in session)),
-        place=len(session),
-        answer=answer,
-        outcome="neutral",
-        rest=rest,
-        rest_outcomes=("neutral",) * len(rest),
-    )
-
-
-def heard(*sessions):
-    rows = [
-        (f"u{code}", song, f"x{code}", T0 + timedelta(days=code, minutes=place), 100.0)
-        for code, session in enumerate(sessions)
-        for place, song in enumerate(session)
-    ]
-    columns = ["user_id", "song_id", "session_id", "ts", "seconds"]
-    return pd.DataFrame(rows, columns=columns).astype({"ts": "datetime64[us, UTC]"})
 
 
 def test_fits_see_listenings_before_their_moment_only(tmp_path):
@@ -102,20 +75,7 @@ def test_unknown_songs_and_listeners_are_left_out_of_questions():
 
 @pytest.fixture
 def folder(tmp_path):
-    """Return an exported cut of a few sessions."""
-    folder = Folder(tmp_path)
-    for phase in ("labels", "test"):
-        folder.truth(phase).parent.mkdir(parents=True, exist_ok=True)
-    frame = heard(["a", "b"], ["a", "b"], ["c", "d"])
-    queries = [labelled(0, ["a"], "b", ("b",)), labelled(1, [], "c", ("c", "d"))]
-    for phase, fit in (("labels", "history"), ("test", "all")):
-        frame.to_parquet(folder.plays(fit))
-        asked = questions(queries)
-        asked["ts"] = pd.to_datetime(asked["ts"]).astype("datetime64[us, UTC]")
-        asked.to_parquet(folder.queries(phase))
-        truth(queries, frame).to_parquet(folder.truth(phase))
-    folder.manifest.write_text(json.dumps({"as_of": "2014-12-31T00:00:00+00:00"}))
-    return folder
+    return write_cut(Folder(tmp_path))
 
 
 def test_methods_read_nothing_hidden_and_keep_what_they_have_answered(folder):
