@@ -6,10 +6,12 @@ import pytest
 
 from benchmarks.peers.combined import COMBINED
 from benchmarks.peers.data import read_cut
-from benchmarks.peers.files import NEXT, START, TASKS, Folder
+from benchmarks.peers.files import NEXT, START, TASKS, TUNED, Folder
 from benchmarks.peers.lists import write_tops
+from benchmarks.peers.methods import METHODS
+from benchmarks.peers.ranking import POLICIES, Policy
 from benchmarks.peers.run import run_combined, run_single, write_answers
-from benchmarks.peers.tune import Judge, Search, tune_combined, tune_single
+from benchmarks.peers.tune import TRIALS, Judge, Search, read_tuned, tune_combined, tune_single
 from tests.benchmarks.peers_world import write_cut
 
 
@@ -57,3 +59,16 @@ def test_methods_are_tuned_run_and_then_combined(judge, tmp_path):
     assert run.fit_seconds >= 3.0
     assert run.predict_seconds == pytest.approx(3 * 0.5 * 2 / 1000)
     assert set(COMBINED) == {"RRF of three", "two-stage"}
+
+
+def test_what_is_recorded_can_be_run():
+    """Every single method's settings come from its space, and none had more trials than others."""
+    for name, facts in read_tuned(TUNED).items():
+        for task in TASKS:
+            tuned = facts["tasks"][task]
+            assert len(tuned["trials"]) <= TRIALS
+            assert tuned["value"] == max(tuned["trials"])
+            assert Policy(**tuned["policy"]) in POLICIES
+            if name in METHODS:
+                space = METHODS[name].space
+                assert all(value in space[key] for key, value in tuned["settings"].items()), name
