@@ -115,11 +115,12 @@ def main() -> None:
     cut = read_cut(folder)
     stamps: dict[str, str] = {}
     for name in tqdm([*METHODS, *COMBINED], desc="methods", unit="method"):
-        if name not in tuned or (arguments.methods and name not in arguments.methods):
+        if name not in tuned:
             continue
         tasks = {task: tuned[name]["tasks"][task] for task in TASKS}
-        key = stamp(folder, tasks, stamps if name in COMBINED else {})
-        stamps[name] = key
+        stamps[name] = key = stamp(folder, tasks, stamps if name in COMBINED else {})
+        if arguments.methods and name not in arguments.methods:
+            continue
         if is_done(folder, name, key) and not arguments.again:
             continue
         if name in COMBINED:

@@ -10,7 +10,6 @@ from benchmarks.peers.data import encode, encode_queries, read_cut, seconds
 from benchmarks.peers.export import plays, questions, truth
 from benchmarks.peers.files import NEXT, START, Folder
 from benchmarks.peers.run import final_answers, is_done, run_single, stamp, write_answers
-from benchmarks.peers.segue import settings
 from benchmarks.peers.tune import refuse_other_cuts
 from tests.benchmarks.peers_world import T0, heard, labelled, write_cut
 from tests.training import tiny
@@ -101,9 +100,3 @@ def test_tuning_is_refused_on_any_cut_but_the_validation(folder):
         refuse_other_cuts(folder)
     folder.manifest.write_text(json.dumps({"as_of": "2014-11-27T10:29:45+00:00"}))
     refuse_other_cuts(folder)
-
-
-def test_a_cut_is_a_moment_or_the_end(tmp_path):
-    assert settings("30music", tmp_path, "end")[-1] == "phases.as_of=null"
-    moment = "2014-11-27T10:29:45Z"
-    assert settings("30music", tmp_path, moment)[-1] == f"phases.as_of='{moment}'"
