@@ -12,7 +12,8 @@ export BENTOML_DO_NOT_TRACK := True
 export UV_SYSTEM_CERTS := true
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help setup run pipeline deploy serve airflow test lint format requirements bench clean
+.PHONY: help setup run pipeline deploy serve airflow test lint format requirements bench clean \
+	peers-setup peers-requirements bench-peers tune-peers cut-peers
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | column -t -s $$'\t'
@@ -67,6 +68,47 @@ bench: setup ## measure: factors, batch, service, and the simulator's truth; wri
 	@python -m benchmarks.batch
 	@python -m benchmarks.serving
 	@python -m benchmarks.simulated_truth
+
+PEERS := .venv-peers
+# The moment that ends the validation cut: the start of the test phase of 30Music's whole span.
+VALIDATION := 2014-11-27T10:29:45Z
+CUT_NAME = $(firstword $(subst T, ,$(CUT)))
+CUT_FOLDER = data/peers/$(CUT_NAME)
+IN_CUT = SEGUE_DATA=$(CUT_FOLDER)/segue/data python -m
+
+peers-setup: $(PEERS)/.ready ## make the peers' environment in .venv-peers
+
+# PyTorch is not in the compiled file: `torch` as such would bring CUDA (docs/peers.md).
+$(PEERS)/.ready: benchmarks/peers/requirements.txt
+	@echo "== environment: the peers' packages into $(PEERS)"
+	@test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps torch==2.13.0
+	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
+		-r benchmarks/peers/requirements.txt
+	@$(PEERS)/bin/python -m pip check
+	@touch $@
+
+bench-peers: cut-peers ## other methods beside Segue: DATA=path CUT=moment (ISO 8601, UTC) or CUT=end
+	@$(PEERS)/bin/python -m benchmarks.peers.run --cut $(CUT_FOLDER)
+	@$(IN_CUT) benchmarks.peers.score --cut $(CUT_FOLDER) --name $(CUT_NAME)
+
+tune-peers: CUT := $(VALIDATION)
+tune-peers: cut-peers ## tune the peers on the validation cut, from where tuned.json stops: DATA=path
+	@$(PEERS)/bin/python -m benchmarks.peers.tune --cut $(CUT_FOLDER)
+	@$(PEERS)/bin/python -m benchmarks.peers.run --cut $(CUT_FOLDER)
+	@$(PEERS)/bin/python -m benchmarks.peers.tune --cut $(CUT_FOLDER) --again \
+		--methods "RRF of three" two-stage
+
+cut-peers: setup peers-setup
+	@test -n "$(DATA)" -a -n "$(CUT)" || { echo "Say which data and cut: make $(or $(MAKECMDGOALS),bench-peers) DATA=path CUT=$(VALIDATION)"; exit 2; }
+	@echo "== Segue on the cut $(CUT)"
+	@python -m benchmarks.peers.segue --data $(DATA) --cut $(CUT) --out $(CUT_FOLDER)/segue
+	@$(IN_CUT) benchmarks.peers.export --params $(CUT_FOLDER)/segue/params.yaml --out $(CUT_FOLDER)
+
+peers-requirements: setup ## compile the peers' requirements.txt
+	@uv pip compile benchmarks/peers/requirements.in --generate-hashes --no-emit-index-url --no-annotate \
+		--no-header --python-version 3.11 --no-emit-package torch \
+		$(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS)) --output-file benchmarks/peers/requirements.txt
 
 requirements: setup ## compile requirements.txt from pyproject.toml
 	@uv pip compile pyproject.toml --extra dev --generate-hashes --no-emit-index-url --no-annotate \

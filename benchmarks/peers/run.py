@@ -1,0 +1,143 @@
+"""Answer a cut's test queries with every method, as tuned, and write songs, time and settings.
+
+Runs in the peers' environment and reads only what a method may see. What is there already for
+the same data and settings is kept.
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from benchmarks.peers.combined import COMBINED, run_combined
+from benchmarks.peers.counting import Peer
+from benchmarks.peers.data import Cut, read_cut
+from benchmarks.peers.files import TASKS, TUNED, Folder
+from benchmarks.peers.lists import Run, blank, write_tops
+from benchmarks.peers.methods import METHODS
+from benchmarks.peers.ranking import Policy, Tops, answer, popularity
+
+PHASES = ("labels", "test")
+
+
+def run_single(name: str, tasks: Mapping[str, Mapping[str, Any]], cut: Cut) -> Run:
+    """Fit a method anew for each phase, with each task's settings, and ask that task's queries.
+
+    The seconds are the processor's (others may use the machine), those of the test phase: of one
+    fit on average, and of all its queries.
+    """
+    found = {phase: blank(len(cut.queries(phase))) for phase in PHASES}
+    fits, predict = [], 0.0
+    for phase in PHASES:
+        fitted: dict[str, Peer] = {}
+        for task, tuned in tasks.items():
+            key = json.dumps(tuned["settings"], sort_keys=True)
+            begun = time.process_time()
+            if key not in fitted:
+                fitted[key] = METHODS[name].make(tuned["settings"]).fit(cut.plays(phase))
+                fits += [time.process_time() - begun] if phase == "test" else []
+            begun = time.process_time()
+            put(found[phase], fitted[key], cut, phase, task)
+            predict += time.process_time() - begun if phase == "test" else 0.0
+    return Run(found, float(np.mean(fits)), predict)
+
+
+def put(into: Tops, peer: Peer, cut: Cut, phase: str, task: str) -> None:
+    """Ask a method one task's queries of a phase and put its songs where they belong."""
+    rows = np.flatnonzero(cut.tasks[phase] == task)
+    queries = cut.queries(phase)
+    if len(rows):
+        tops = peer.tops([queries[row] for row in rows])
+        into.songs[rows], into.scores[rows] = tops.songs, tops.scores
+
+
+def final_answers(tops: Tops, tasks: Mapping[str, Mapping[str, Any]], cut: Cut) -> Any:
+    """Return the first songs of each test query under its task's policy."""
+    popular = np.argsort(-popularity(cut.all), kind="stable")
+    found = np.full((len(cut.test), 20), -1, dtype=np.int64)
+    for task, tuned in tasks.items():
+        rows = np.flatnonzero(cut.tasks["test"] == task)
+        if len(rows):
+            mine = Tops(tops.songs[rows], tops.scores[rows])
+            queries = [cut.test[row] for row in rows]
+            found[rows] = answer(mine, queries, popular, Policy(**tuned["policy"]))
+    return found
+
+
+def write_answers(
+    folder: Folder, name: str, found: Any, cut: Cut, facts: Mapping[str, Any]
+) -> None:
+    """Write songs by query and rank, and the facts beside them."""
+    ids = np.asarray(cut.query_ids["test"], dtype=object)
+    row, rank = np.nonzero(found >= 0)
+    frame = pd.DataFrame(
+        {"query_id": ids[row], "rank": rank + 1, "song_id": cut.song_ids[found[row, rank]]}
+    )
+    folder.answers(name).parent.mkdir(parents=True, exist_ok=True)
+    frame.to_parquet(folder.answers(name), index=False)
+    folder.facts(name).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+def stamp(folder: Folder, tuned: Mapping[str, Any], on: Mapping[str, str]) -> str:
+    """Return a digest of the data, the settings, and the methods that it builds on."""
+    text = hashlib.sha256(json.dumps([tuned, dict(on)], sort_keys=True).encode())
+    paths = [folder.plays(fit) for fit in ("history", "all")]
+    paths += [folder.queries(phase) for phase in PHASES] + [folder.truth("labels")]
+    for path in paths:
+        text.update(path.read_bytes())
+    return text.hexdigest()
+
+
+def is_done(folder: Folder, name: str, key: str) -> bool:
+    """Tell whether a method's answers are there for the same data and settings."""
+    path = folder.facts(name)
+    return path.exists() and json.loads(path.read_text(encoding="utf-8"))["stamp"] == key
+
+
+def main() -> None:
+    """Run the methods on a cut."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--cut", type=Path, required=True, help="the cut's folder")
+    parser.add_argument("--tuned", type=Path, default=TUNED)
+    parser.add_argument("--methods", nargs="+", help="default: all that are tuned")
+    parser.add_argument("--again", action="store_true", help="run also what is there already")
+    arguments = parser.parse_args()
+    folder = Folder(arguments.cut)
+    tuned = json.loads(arguments.tuned.read_text(encoding="utf-8"))
+    cut = read_cut(folder)
+    stamps: dict[str, str] = {}
+    for name in tqdm([*METHODS, *COMBINED], desc="methods", unit="method"):
+        if name not in tuned:
+            continue
+        tasks = {task: tuned[name]["tasks"][task] for task in TASKS}
+        stamps[name] = key = stamp(folder, tasks, stamps if name in COMBINED else {})
+        if arguments.methods and name not in arguments.methods:
+            continue
+        if is_done(folder, name, key) and not arguments.again:
+            continue
+        if name in COMBINED:
+            run = run_combined(name, folder, cut, tasks)
+        else:
+            run = run_single(name, tasks, cut)
+            write_tops(folder, name, run)
+        facts = {
+            "stamp": key,
+            "fit_plays": len(cut.all.song),
+            "fit_seconds": round(run.fit_seconds, 3),
+            "predict_ms": round(1000 * run.predict_seconds / len(cut.test), 4),
+            "tasks": tasks,
+        }
+        write_answers(folder, name, final_answers(run.tops["test"], tasks, cut), cut, facts)
+        sys.stdout.write(f"{name}: fit {run.fit_seconds:.2f} s, {facts['predict_ms']} ms a query\n")
+
+
+if __name__ == "__main__":
+    main()

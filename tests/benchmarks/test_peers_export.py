@@ -1,0 +1,102 @@
+"""What methods may see of a cut, and that the answers are not among it."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks.peers.data import encode, encode_queries, read_cut, seconds
+from benchmarks.peers.export import plays, questions, truth
+from benchmarks.peers.files import NEXT, START, Folder
+from benchmarks.peers.run import final_answers, is_done, run_single, stamp, write_answers
+from benchmarks.peers.tune import refuse_other_cuts
+from tests.benchmarks.peers_world import T0, heard, labelled, write_cut
+from tests.training import tiny
+
+
+def test_fits_see_listenings_before_their_moment_only(tmp_path):
+    events = [
+        tiny.event(1, tiny.START, "x1", "a", played_ms=2000),
+        tiny.event(2, tiny.START + tiny.MINUTE, "x1", "b", "skip", played_ms=1000),
+        tiny.event(3, tiny.START + tiny.MINUTE, "x1", "b", "like"),
+        tiny.event(4, tiny.START + tiny.DAY, "x2", "c"),
+    ]
+    tiny.write_lake(tmp_path, events, [tiny.user("u0")], [tiny.song(s) for s in "abc"])
+    seen = plays(tmp_path, tiny.START + tiny.DAY)
+    assert seen["song_id"].tolist() == ["a", "b"]
+    assert seen["seconds"].tolist() == [2.0, 1.0]
+
+
+def test_questions_hold_no_answer_and_truth_tells_how_it_was_met():
+    user = {"history_songs": ["z"], "history_last_ts": [5], "history_plays": [2]}
+    queries = [
+        labelled(0, [], "b", ("b", "a", "b"), user),
+        labelled(1, ["a"], "b", ("b",)),
+        labelled(2, ["b"], "a", ("a",)),
+        labelled(3, ["a"], "d", ("d",)),
+    ]
+    asked = questions(queries)
+    assert set(asked) == {
+        *("query_id", "user_id", "ts", "session"),
+        *("history_songs", "history_last_ts", "history_plays"),
+    }
+    assert asked["history_songs"].tolist() == [["z"], [], [], []]
+    known = truth(queries, heard(["a", "b"], ["b", "c", "d"]))
+    assert known["task"].tolist() == [START, NEXT, NEXT, NEXT]
+    assert known["rest"].iloc[0] == ["b", "a"]
+    assert known["met"].tolist() == [
+        "start",
+        "followed it before",
+        "shared a session",
+        "never met it",
+    ]
+
+
+def test_plays_become_sessions_in_the_order_of_their_end():
+    frame = heard(["a", "b"], ["c"]).iloc[::-1].sort_values("session_id", ascending=False)
+    frame = frame.sort_values(["session_id", "ts"], ascending=[False, True], ignore_index=True)
+    seen = encode(frame, pd.Index(["a", "b", "c"]), pd.Index(["u0", "u1"]))
+    assert seen.song.tolist() == [0, 1, 2]
+    assert seen.session.tolist() == [0, 0, 1]
+    assert seen.user.tolist() == [0, 0, 1]
+    assert (np.diff(seen.ts) > 0).all()
+
+
+def test_unknown_songs_and_listeners_are_left_out_of_questions():
+    asked = questions([labelled(0, ["a", "nobody", "b"], "b", ("b",))])
+    asked["ts"] = pd.to_datetime(asked["ts"]).astype("datetime64[us, UTC]")
+    (one,) = encode_queries(asked, pd.Index(["a", "b"]), pd.Index(["u9"]))
+    assert one.session.tolist() == [0, 1]
+    assert one.user == -1
+    assert one.ts == T0.timestamp() == seconds(asked["ts"])[0]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_cut(Folder(tmp_path))
+
+
+def test_methods_read_nothing_hidden_and_keep_what_they_have_answered(folder):
+    folder.truth("test").unlink()
+    cut = read_cut(folder)
+    policy = {"session": False, "own": 0.0}
+    tasks = {task: {"settings": {"fill": 0}, "policy": policy} for task in (NEXT, START)}
+    run = run_single("transitions", tasks, cut)
+    found = final_answers(run.tops["test"], tasks, cut)
+    key = stamp(folder, tasks, {})
+    write_answers(folder, "transitions", found, cut, {"stamp": key})
+    answers = pd.read_parquet(folder.answers("transitions"))
+    first = answers[answers["rank"] == 1].set_index("query_id")["song_id"]
+    assert first["q0"] == "b"
+    assert "a" not in set(answers[answers["query_id"] == "q0"]["song_id"])
+    assert is_done(folder, "transitions", key)
+    assert not is_done(folder, "transitions", stamp(folder, {}, {}))
+    assert not is_done(folder, "STAN", key)
+
+
+def test_tuning_is_refused_on_any_cut_but_the_validation(folder):
+    with pytest.raises(ValueError, match="validation cut"):
+        refuse_other_cuts(folder)
+    folder.manifest.write_text(json.dumps({"as_of": "2014-11-27T10:29:45+00:00"}))
+    refuse_other_cuts(folder)
