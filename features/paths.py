@@ -14,3 +14,17 @@ def data_dir() -> Path:
 def served_bundle() -> Path:
     """Return the deployed bundle (`SEGUE_BUNDLE`, default `data/served/current`)."""
     return PROJECT / os.environ.get("SEGUE_BUNDLE", data_dir() / "served" / "current")
+
+
+def events_url() -> str:
+    """Return the event log's database (`SEGUE_EVENTS_URL`, default SQLite below the data folder).
+
+    `sqlite:///path/events.db` or `postgresql://user@host/database`.
+    """
+    default = f"sqlite:///{data_dir() / 'events' / 'events.db'}"
+    return os.environ.get("SEGUE_EVENTS_URL") or default
+
+
+def deadline_seconds() -> float:
+    """Return how long an answer may take (`SEGUE_DEADLINE_MS`, default 250)."""
+    return float(os.environ.get("SEGUE_DEADLINE_MS") or 250) / 1000

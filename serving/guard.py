@@ -1,9 +1,12 @@
 """Refuses bodies that are too large or not JSON before anything reads them."""
 
+import time
 from typing import Final
 
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serving.deadline import arrived
 
 MAX_BYTES: Final = 4 * 1024 * 1024
 JSON: Final = "application/json"
@@ -18,6 +21,7 @@ class BodyGuard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a refused body, pass everything else on."""
+        arrived.set(time.monotonic())
         if scope["type"] != "http" or scope["method"] != "POST":
             await self.app(scope, receive, send)
             return
