@@ -24,7 +24,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from scipy.sparse import csr_matrix, save_npz
 
 from features import store
-from features.columns import FEATURE_SERVICE, Action, Event, Song, SongRow, User
+from features.columns import FEATURE_SERVICE, Action, Event, Song, SongRow, User, UserRow
 from features.params import SIGNALS, load_params
 from features.query import Query, SessionEvent
 from features.snapshots import write_snapshots
@@ -134,10 +134,11 @@ def training_rows(
     for turn in range(100):
         first = int(random.integers(CLUSTERS))
         played = random.choice(np.arange(first, SONGS, CLUSTERS), 3, replace=False)
-        # So that the ranker learns from plays, likes, additions and what newcomers say.
+        # So that the ranker learns from likes, additions and the usual artists too.
         action = (Action.PLAY, Action.PLAY, Action.LIKE, Action.PLAYLIST_ADD, None)[turn % 5]
         session = tuple(SessionEvent(song_id(i), action) for i in played) if action else ()
-        user = {User.FAVOURITE_ARTISTS: [] if action else [f"Artist {first}"]}
+        usual = {UserRow.ARTIST_KEYS: [f"Artist {first}"], UserRow.ARTIST_SHARES: [0.9]}
+        user = {} if action else usual
         state = resolve(Query(ts=AS_OF, session=session, user=user), retrieval.songs)
         pool = retrieval.pool(state)
         features.append(retrieval.features(state, pool))
