@@ -28,3 +28,16 @@ def events_url() -> str:
 def deadline_seconds() -> float:
     """Return how long an answer may take (`SEGUE_DEADLINE_MS`, default 250)."""
     return float(os.environ.get("SEGUE_DEADLINE_MS") or 250) / 1000
+
+
+def exposures_url() -> str | None:
+    """Return where exposures go (`SEGUE_EXPOSURES_URL`; `off` is None).
+
+    By default beside the event log: `exposures.db`, or the same PostgreSQL database.
+    """
+    named = os.environ.get("SEGUE_EXPOSURES_URL")
+    if named:
+        return None if named == "off" else named
+    url = events_url()
+    folder, slash, _ = url.rpartition("/")
+    return f"{folder}{slash}exposures.db" if url.startswith("sqlite") else url

@@ -9,12 +9,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
+import numpy as np
+
 from features.catalogue import Catalogue
 from features.columns import User
 from features.query import Query, SessionEvent
 from serving.api import Context, Profile, RecommendedSong, RecommendRequest, RecommendResponse
 from serving.deadline import Bounded, Deadline, OutOfService
 from serving.event_log import Logged, microseconds
+from serving.exploration import Explore
+from serving.exposures import Exposure
 from serving.fallback import Outcome, Reached, best_effort, when_late
 from serving.feedback import merged, newer, overlay, refused_songs, running_session
 from serving.live import Loaded
@@ -44,9 +48,11 @@ class Sources:
         self,
         read_row: Callable[[str], Row],
         read_events: Callable[[str | None, str | None], Sequence[Logged]] = no_events,
+        expose: Callable[[Exposure], None] = lambda _: None,
     ) -> None:
         self.rows = Bounded(read_row, FEATURES)
         self.events = Bounded(read_events, EVENTS)
+        self.expose = expose
         # Late rankings come with load; to stop ranking for a while would not be better.
         self.ranking = Bounded(best_effort, "ranking", trusted=math.inf)
 
@@ -67,16 +73,57 @@ def answer(
 
     `degraded` of the answer names what could not.
     """
+    request_id = uuid.uuid4().hex
     known = listener(request, sources, deadline)
     query = query_of(request, known, loaded.recommender.retrieval.songs)
-    outcome = ranked(loaded, query, request, sources, deadline)
+    temperature = request.temperature
+    if temperature is None:
+        temperature = loaded.recommender.exploration.temperature
+    explore = Explore.of(request_id, temperature)
+    outcome = ranked(loaded, query, request, explore, sources, deadline)
+    degraded = (*known.degraded, *outcome.degraded)
+    sources.expose(exposure_of(loaded, request, query, outcome, request_id, explore, degraded))
     return RecommendResponse(
-        request_id=uuid.uuid4().hex,
+        request_id=request_id,
         model_version=loaded.recommender.version,
         variant=outcome.variant,
-        degraded=[*known.degraded, *outcome.degraded],
+        degraded=list(degraded),
         unknown_songs=list(dict.fromkeys(outcome.slate.unknown_songs)),
-        songs=[_song(loaded, song) for song in outcome.slate.songs],
+        songs=[_song(loaded, song, place) for place, song in enumerate(outcome.slate.songs, 1)],
+    )
+
+
+def exposure_of(
+    loaded: Loaded,
+    request: RecommendRequest,
+    query: Query,
+    outcome: Outcome,
+    request_id: str,
+    explore: Explore,
+    degraded: tuple[str, ...],
+) -> Exposure:
+    """Return what the answer leaves for training; without a pool, the slate is all there was."""
+    slate, prepared = outcome.slate, outcome.prepared
+    retrieval = loaded.recommender.retrieval
+    sampled = prepared is not None and outcome.variant == "ranker"
+    ids: Any = [song.song_id for song in slate.songs]
+    if prepared is not None and len(slate.scores):
+        ids = retrieval.songs.ids[prepared.pool.songs]
+    return Exposure(
+        request_id=request_id,
+        ts=query.ts,
+        user_id=request.user_id,
+        variant=outcome.variant,
+        model_version=loaded.recommender.version,
+        temperature=explore.temperature if sampled else 0.0,
+        degraded=degraded,
+        request=request.model_dump_json(exclude_defaults=True),
+        songs=ids,
+        scores=slate.scores if len(slate.scores) else np.array([s.score for s in slate.songs]),
+        shown=slate.places if len(slate.scores) else np.arange(len(slate.songs)),
+        propensities=np.array([song.propensity for song in slate.songs]),
+        features=prepared.features if prepared and len(slate.scores) else np.empty((0, 0), "f4"),
+        feature_names=retrieval.feature_names,
     )
 
 
@@ -119,13 +166,18 @@ def ended(
 
 
 def ranked(
-    loaded: Loaded, query: Query, request: RecommendRequest, sources: Sources, deadline: Deadline
+    loaded: Loaded,
+    query: Query,
+    request: RecommendRequest,
+    explore: Explore,
+    sources: Sources,
+    deadline: Deadline,
 ) -> Outcome:
     """Return the songs: ranked if that ends in time, else from what was reached."""
     reached = Reached()
     asked = (loaded.recommender, loaded.popular, query, request.k)
     try:
-        call = sources.ranking.start(*asked, request.explain, reached)
+        call = sources.ranking.start(*asked, request.explain, explore, reached)
         return sources.ranking.result(call, deadline.left(RANK_SHARE))
     except Exception as error:  # noqa: BLE001 - whatever ails the ranking, answer without it
         log.warning("No ranking for this answer: %s: %s", type(error).__name__, error)
@@ -178,12 +230,14 @@ def query_of(request: RecommendRequest, known: Known, songs: Catalogue) -> Query
     )
 
 
-def _song(loaded: Loaded, song: RankedSong) -> RecommendedSong:
+def _song(loaded: Loaded, song: RankedSong, position: int) -> RecommendedSong:
     place = loaded.recommender.retrieval.songs.index_of[song.song_id]
     return RecommendedSong(
         song_id=song.song_id,
         title=loaded.lookup.title(place),
         artists=loaded.lookup.artist_names(place),
+        position=position,
+        propensity=song.propensity,
         score=song.score,
         p_like=song.p_like,
         sources=list(song.sources),

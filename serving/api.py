@@ -37,6 +37,8 @@ ANSWER: Final[dict[str, Any]] = {
             "song_id": "s0000078",
             "title": "Paper Lanterns",
             "artists": ["The Night Ferry"],
+            "position": 1,
+            "propensity": 1.0,
             "score": 1.87,
             "p_like": 0.12,
             "sources": ["transitions", "listen"],
@@ -98,6 +100,7 @@ class RecommendRequest(StrictModel):
     k: Annotated[int, Field(ge=1, le=MAX_SONGS)] = 10
     explain: bool = False
     allow_repeats: bool = False
+    temperature: Annotated[float, Field(ge=0, le=100)] | None = None
 
 
 class SongName(BaseModel):
@@ -109,8 +112,13 @@ class SongName(BaseModel):
 
 
 class RecommendedSong(SongName):
-    """One song of an answer; `sources` and `reasons` are filled on `explain`."""
+    """One song of an answer; `sources` and `reasons` are filled on `explain`.
 
+    `propensity` is the probability of this song at this position, given those before it.
+    """
+
+    position: int
+    propensity: float
     score: float
     p_like: float | None
     sources: list[str]

@@ -11,6 +11,7 @@ from features.catalogue import Catalogue, IntArray
 from features.columns import SongRow
 from features.query import Query
 from features.state import State, resolve
+from serving.exploration import Explore
 from serving.generators import Blend, Generator
 from serving.recommender import Prepared, RankedSong, Recommender, Slate
 from serving.retrieval import BLEND, Retrieval
@@ -60,6 +61,7 @@ def best_effort(
     query: Query,
     k: int,
     explain: bool,
+    explore: Explore,
     reached: Reached,
 ) -> Outcome:
     """Answer a query with all that works."""
@@ -70,7 +72,7 @@ def best_effort(
         slate = most_popular(recommender.retrieval.songs, popular, query, k)
         return Outcome(slate, "popularity", (RETRIEVAL,))
     try:
-        slate = recommender.answer(reached.prepared, k, explain)
+        slate = recommender.answer(reached.prepared, k, explain, explore)
         return Outcome(slate, "ranker", reached.degraded, reached.prepared)
     except Exception:
         log.exception("The ranker failed; the answer is in retrieval's order")
@@ -118,7 +120,13 @@ def proposed(recommender: Recommender, reached: Reached, k: int, why: str) -> Ou
     pool = reached.prepared.pool
     ranks = np.where(np.isfinite(pool.ranks), pool.ranks, np.inf)
     scores = (1.0 / (1.0 + ranks)).sum(axis=1)
-    slate = _slate(recommender.retrieval.songs, pool.songs, scores, k, reached.prepared.state)
+    places = best(scores, k)
+    ids = recommender.retrieval.songs.ids[pool.songs[places]]
+    found = tuple(
+        RankedSong(str(song), float(score), None, (), ())
+        for song, score in zip(ids, scores[places], strict=True)
+    )
+    slate = Slate(found, reached.prepared.state.unknown_songs, scores, places)
     return Outcome(slate, "retrieval", (*reached.degraded, why), reached.prepared)
 
 
@@ -140,14 +148,6 @@ def most_popular(songs: Catalogue, popular: IntArray, query: Query, k: int) -> S
     )
     unknown = (e.song_id for e in query.session if e.song_id not in songs.index_of)
     return Slate(found, tuple(unknown))
-
-
-def _slate(songs: Catalogue, pool: IntArray, scores: np.ndarray, k: int, state: State) -> Slate:
-    chosen = best(scores, k)
-    found = tuple(
-        RankedSong(str(songs.ids[pool[row]]), float(scores[row]), None, (), ()) for row in chosen
-    )
-    return Slate(found, state.unknown_songs)
 
 
 def _broken(retrieval: Retrieval, state: State) -> Iterator[str]:

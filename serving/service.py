@@ -16,13 +16,14 @@ from bentoml.exceptions import BentoMLException
 from prometheus_client import Counter, Histogram
 from pydantic import ValidationError
 
-from features.paths import deadline_seconds, served_bundle
+from features.paths import deadline_seconds, exposures_url, served_bundle
 from serving.answers import Sources, answer
 from serving.api import RecommendRequest, RecommendResponse, faults
 from serving.bundle import BundleError
 from serving.deadline import Deadline
 from serving.event_log import EventLog
 from serving.events import EventDesk
+from serving.exposures import ExposureLog
 from serving.guard import BodyGuard
 from serving.live import Live, Loaded, load
 from serving.routes import routes
@@ -77,7 +78,10 @@ class Segue:
         self.live = Live.open(bundle_folder())
         events = EventLog.open()
         self.desk = EventDesk(events)
-        self.sources = Sources(online_user_row, events.recent)
+        url = exposures_url()
+        self.exposures = None if url is None else ExposureLog.open(url)
+        expose = self.exposures.put if self.exposures else lambda _: None
+        self.sources = Sources(online_user_row, events.recent, expose)
         self.seconds = deadline_seconds()
         # Opens the store, so that the first listener need not wait for it.
         warm_up = RecommendRequest(user_id="nobody")
@@ -100,6 +104,8 @@ class Segue:
         """Stop looking for newer bundles, and write down what waits."""
         self.stopped.set()
         self.desk.close()
+        if self.exposures:
+            self.exposures.close()
 
     @bentoml.api(route="/recommend")
     def recommend(self, request: RecommendRequest, /) -> RecommendResponse:

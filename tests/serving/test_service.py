@@ -51,7 +51,8 @@ def test_an_answer_has_the_shape_of_the_design(client: Client) -> None:
     assert len(answered["songs"]) == 4
     for song in answered["songs"]:
         assert list(song) == [
-            "song_id", "title", "artists", "score", "p_like", "sources", "reasons",
+            "song_id", "title", "artists", "position", "propensity", "score", "p_like",
+            "sources", "reasons",
         ]  # fmt: skip
         # Songs of the session's cluster come first.
         assert song["artists"] == ["Artist 3"]
