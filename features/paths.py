@@ -41,3 +41,18 @@ def exposures_url() -> str | None:
     url = events_url()
     folder, slash, _ = url.rpartition("/")
     return f"{folder}{slash}exposures.db" if url.startswith("sqlite") else url
+
+
+def api_keys() -> str:
+    """Return the API keys' names, rights and digests (`SEGUE_API_KEYS`, see `serving.access`)."""
+    return os.environ.get("SEGUE_API_KEYS", "")
+
+
+def request_rate() -> tuple[float, float]:
+    """Return how many requests a second a client may make in each worker, and at once.
+
+    `SEGUE_RATE` and `SEGUE_BURST`; a rate of 0, the default, bounds nothing; the burst is twice
+    the rate if it is not given, and at least 1.
+    """
+    rate = float(os.environ.get("SEGUE_RATE") or 0)
+    return rate, max(float(os.environ.get("SEGUE_BURST") or 2 * rate), 1.0)

@@ -1,19 +1,28 @@
-"""Refuses bodies that are too large or not JSON before anything reads them."""
+"""Refuses bodies that are too large, too deep or not JSON before anything reads them."""
 
+import re
 import time
 from typing import Final
 
+import numpy as np
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.deadline import arrived
 
 MAX_BYTES: Final = 4 * 1024 * 1024
+MAX_DEPTH: Final = 32
 JSON: Final = "application/json"
+_STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+_OPENING: Final = np.frombuffer(b"[{", np.uint8)
+_CLOSING: Final = np.frombuffer(b"]}", np.uint8)
 
 
 class BodyGuard:
-    """ASGI middleware: POST bodies are JSON of at most `limit` bytes, else 415 or 413."""
+    """ASGI middleware: POST bodies are JSON of at most `limit` bytes and `MAX_DEPTH` levels.
+
+    Else 415, 413 or 400.
+    """
 
     def __init__(self, app: ASGIApp, limit: int = MAX_BYTES) -> None:
         self.app = app
@@ -35,10 +44,13 @@ class BodyGuard:
         else:
             # Read whole here: a body of no stated length shows its size only by arriving.
             messages = await read(receive, self.limit)
-            if messages is not None:
+            if messages is None:
+                refusal = self._too_large()
+            elif depth(b"".join(m.get("body", b"") for m in messages)) > MAX_DEPTH:
+                refusal = refused(400, f"The body nests deeper than {MAX_DEPTH} lists and objects.")
+            else:
                 await self.app(scope, replayed(messages, receive), send)
                 return
-            refusal = self._too_large()
         await refusal(scope, receive, send)
 
     def _too_large(self) -> JSONResponse:
@@ -57,6 +69,19 @@ async def read(receive: Receive, limit: int) -> list[Message] | None:
             return None
         if not message.get("more_body", False):
             return messages
+
+
+def depth(body: bytes) -> int:
+    """Return how deep the lists and objects of a JSON text nest at most; an upper bound if short.
+
+    What stands in strings does not count.
+    """
+    count = body.count(b"[") + body.count(b"{")
+    if count <= MAX_DEPTH:
+        return count
+    marks = np.frombuffer(_STRING.sub(b"", body), np.uint8)
+    steps = np.isin(marks, _OPENING).astype(np.int32) - np.isin(marks, _CLOSING)
+    return int(np.cumsum(steps).max(initial=0))
 
 
 def replayed(messages: list[Message], receive: Receive) -> Receive:

@@ -17,6 +17,7 @@ from prometheus_client import Counter, Histogram
 from pydantic import ValidationError
 
 from features.paths import deadline_seconds, exposures_url, served_bundle
+from serving.access import AccessGuard
 from serving.answers import Sources, answer
 from serving.api import RecommendRequest, RecommendResponse, faults
 from serving.bundle import BundleError
@@ -50,14 +51,19 @@ answer_seconds = Histogram(
 )
 
 
+def running() -> "Segue":
+    """Return the service of this process, once it has started."""
+    return bentoml.get_current_service()
+
+
 def current() -> Loaded:
     """Return the bundle in use by the running service."""
-    return bentoml.get_current_service().live.current
+    return running().live.current
 
 
 def desk() -> EventDesk:
     """Return what takes the running service's events."""
-    return bentoml.get_current_service().desk
+    return running().desk
 
 
 @bentoml.asgi_app(routes(current, desk), path="/")
@@ -125,6 +131,7 @@ def service() -> Any:
 
 
 service().add_asgi_middleware(BodyGuard)
+service().add_asgi_middleware(AccessGuard)
 
 
 def bundle_folder() -> Path:

@@ -147,7 +147,7 @@ def test_a_body_that_is_no_request_is_refused(client: Client, content: bytes) ->
     kind = {"content-type": "application/json"}
     refused = client.post("/recommend", content=content, headers=kind)
     assert refused.status_code == 400
-    assert refused.json()["detail"][0]["msg"]
+    assert refused.json()["error"]
 
 
 def test_odd_but_valid_requests_are_answered(client: Client) -> None:
