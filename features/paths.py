@@ -56,3 +56,8 @@ def request_rate() -> tuple[float, float]:
     """
     rate = float(os.environ.get("SEGUE_RATE") or 0)
     return rate, max(float(os.environ.get("SEGUE_BURST") or 2 * rate), 1.0)
+
+
+def worker_count() -> int:
+    """Return how many processes answer (`SEGUE_WORKERS`, default 1)."""
+    return int(os.environ.get("SEGUE_WORKERS") or 1)

@@ -102,7 +102,7 @@ class Buckets:
 
 
 class AccessGuard:
-    """ASGI middleware: 401 without a known key, 403 without its right, 429 where asked too often."""
+    """ASGI middleware: 401 without a known key, 403 without its right, 429 if asked too often."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

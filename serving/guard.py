@@ -21,12 +21,13 @@ _CLOSING: Final = np.frombuffer(b"]}", np.uint8)
 class BodyGuard:
     """ASGI middleware: POST bodies are JSON of at most `limit` bytes and `MAX_DEPTH` levels.
 
-    Else 415, 413 or 400.
+    Else 415, 413 or 400. Their answers name the worker in the header `x-worker`.
     """
 
-    def __init__(self, app: ASGIApp, limit: int = MAX_BYTES) -> None:
+    def __init__(self, app: ASGIApp, limit: int = MAX_BYTES, worker: str = "") -> None:
         self.app = app
         self.limit = limit
+        self.worker = worker.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a refused body, pass everything else on."""
@@ -49,9 +50,19 @@ class BodyGuard:
             elif depth(b"".join(m.get("body", b"") for m in messages)) > MAX_DEPTH:
                 refusal = refused(400, f"The body nests deeper than {MAX_DEPTH} lists and objects.")
             else:
-                await self.app(scope, replayed(messages, receive), send)
+                await self.app(scope, replayed(messages, receive), self._named(send))
                 return
         await refusal(scope, receive, send)
+
+    def _named(self, send: Send) -> Send:
+        """Return a `send` that says in a header which worker answers."""
+
+        async def named(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"x-worker", self.worker)]
+            await send(message)
+
+        return named
 
     def _too_large(self) -> JSONResponse:
         return refused(413, f"The body is larger than {self.limit} bytes; send a shorter one.")

@@ -16,7 +16,7 @@ from bentoml.exceptions import BentoMLException
 from prometheus_client import Counter, Histogram
 from pydantic import ValidationError
 
-from features.paths import deadline_seconds, exposures_url, served_bundle
+from features.paths import deadline_seconds, exposures_url, served_bundle, worker_count
 from serving.access import AccessGuard
 from serving.answers import Sources, answer
 from serving.api import RecommendRequest, RecommendResponse, faults
@@ -73,6 +73,7 @@ def desk() -> EventDesk:
     labels={"bundle": served_bundle().resolve().name},
     envs=[*ONE_THREAD, {"name": "BENTOML_DO_NOT_TRACK", "value": "True"}],
     traffic={"timeout": 10},
+    workers=worker_count(),
 )
 class Segue:
     """Recommends the next few songs to a listener."""
@@ -130,7 +131,7 @@ def service() -> Any:
     return Segue
 
 
-service().add_asgi_middleware(BodyGuard)
+service().add_asgi_middleware(BodyGuard, worker=str(os.getpid()))
 service().add_asgi_middleware(AccessGuard)
 
 
