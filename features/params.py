@@ -187,6 +187,24 @@ class Ranker(_Section):
     seed: int
 
 
+class Exploration(_Section):
+    """How slates are sampled (`serving.exploration`); temperature 0 gives the best songs."""
+
+    temperature: Annotated[float, Field(ge=0)] = 0.0
+
+
+class Feedback(_Section):
+    """What a session's skips cost songs like the skipped (`serving.skips.skip_cost`).
+
+    Each weight is in standard deviations of the pool's scores.
+    """
+
+    artist: Annotated[float, Field(ge=0)] = 0.5
+    mood: Annotated[float, Field(ge=0)] = 0.25
+    tempo: Annotated[float, Field(ge=0)] = 0.25
+    decay: Annotated[float, Field(gt=0, le=1)] = 0.8
+
+
 class Evaluation(_Section):
     """How much is measured, and with which seed."""
 
@@ -206,6 +224,8 @@ class Params(_Section):
     signals: dict[SignalName, Signal]
     generators: Generators
     ranker: Ranker
+    exploration: Exploration = Exploration()
+    feedback: Feedback = Feedback()
     evaluation: Evaluation
 
 

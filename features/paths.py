@@ -14,3 +14,50 @@ def data_dir() -> Path:
 def served_bundle() -> Path:
     """Return the deployed bundle (`SEGUE_BUNDLE`, default `data/served/current`)."""
     return PROJECT / os.environ.get("SEGUE_BUNDLE", data_dir() / "served" / "current")
+
+
+def events_url() -> str:
+    """Return the event log's database (`SEGUE_EVENTS_URL`, default SQLite below the data folder).
+
+    `sqlite:///path/events.db` or `postgresql://user@host/database`.
+    """
+    default = f"sqlite:///{data_dir() / 'events' / 'events.db'}"
+    return os.environ.get("SEGUE_EVENTS_URL") or default
+
+
+def deadline_seconds() -> float:
+    """Return how long an answer may take (`SEGUE_DEADLINE_MS`, default 250)."""
+    return float(os.environ.get("SEGUE_DEADLINE_MS") or 250) / 1000
+
+
+def exposures_url() -> str | None:
+    """Return where exposures go (`SEGUE_EXPOSURES_URL`; `off` is None).
+
+    By default beside the event log: `exposures.db`, or the same PostgreSQL database.
+    """
+    named = os.environ.get("SEGUE_EXPOSURES_URL")
+    if named:
+        return None if named == "off" else named
+    url = events_url()
+    folder, slash, _ = url.rpartition("/")
+    return f"{folder}{slash}exposures.db" if url.startswith("sqlite") else url
+
+
+def api_keys() -> str:
+    """Return the API keys' names, rights and digests (`SEGUE_API_KEYS`, see `serving.access`)."""
+    return os.environ.get("SEGUE_API_KEYS", "")
+
+
+def request_rate() -> tuple[float, float]:
+    """Return how many requests a second a client may make in each worker, and at once.
+
+    `SEGUE_RATE` and `SEGUE_BURST`; a rate of 0, the default, bounds nothing; the burst is twice
+    the rate if it is not given, and at least 1.
+    """
+    rate = float(os.environ.get("SEGUE_RATE") or 0)
+    return rate, max(float(os.environ.get("SEGUE_BURST") or 2 * rate), 1.0)
+
+
+def worker_count() -> int:
+    """Return how many processes answer (`SEGUE_WORKERS`, default 1)."""
+    return int(os.environ.get("SEGUE_WORKERS") or 1)

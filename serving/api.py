@@ -37,6 +37,8 @@ ANSWER: Final[dict[str, Any]] = {
             "song_id": "s0000078",
             "title": "Paper Lanterns",
             "artists": ["The Night Ferry"],
+            "position": 1,
+            "propensity": 1.0,
             "score": 1.87,
             "p_like": 0.12,
             "sources": ["transitions", "listen"],
@@ -46,11 +48,13 @@ ANSWER: Final[dict[str, Any]] = {
 }
 
 
-class _Request(BaseModel):
+class StrictModel(BaseModel):
+    """What clients send: unknown fields and other types are refused."""
+
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class SessionAction(_Request):
+class SessionAction(StrictModel):
     """One action of the running session."""
 
     song_id: Id
@@ -58,7 +62,7 @@ class SessionAction(_Request):
     played_ms: Annotated[int, Field(ge=0, le=DAY_MS)] | None = None
 
 
-class Profile(_Request):
+class Profile(StrictModel):
     """What newcomers say of themselves; fills what is not known of the listener."""
 
     birth_year: Annotated[int, Field(ge=1900, le=2100)] | None = None
@@ -69,7 +73,7 @@ class Profile(_Request):
     favourite_artists: Annotated[list[Id], Field(max_length=100)] = []
 
 
-class Context(_Request):
+class Context(StrictModel):
     """The moment: what for, in which mood, when. `ts` is now where it is not given."""
 
     occasion: Word | None = None
@@ -82,19 +86,21 @@ class Context(_Request):
     ts: AwareDatetime | None = None
 
 
-class RecommendRequest(_Request):
+class RecommendRequest(StrictModel):
     """A listener, their session so far and the moment."""
 
     model_config = ConfigDict(json_schema_extra={"example": EXAMPLE})
 
     user_id: Id | None = None
     profile: Profile | None = None
+    session_id: Id | None = None
     session: Annotated[list[SessionAction], Field(max_length=MAX_SESSION)] = []
     context: Context | None = None
     exclude: Annotated[list[Id], Field(max_length=MAX_EXCLUDED)] = []
     k: Annotated[int, Field(ge=1, le=MAX_SONGS)] = 10
     explain: bool = False
     allow_repeats: bool = False
+    temperature: Annotated[float, Field(ge=0, le=100)] | None = None
 
 
 class SongName(BaseModel):
@@ -106,8 +112,13 @@ class SongName(BaseModel):
 
 
 class RecommendedSong(SongName):
-    """One song of an answer; `sources` and `reasons` are filled on `explain`."""
+    """One song of an answer; `sources` and `reasons` are filled on `explain`.
 
+    `propensity` is the probability of this song at this position, given those before it.
+    """
+
+    position: int
+    propensity: float
     score: float
     p_like: float | None
     sources: list[str]
@@ -123,7 +134,7 @@ class RecommendResponse(BaseModel):
 
     request_id: str
     model_version: str
-    variant: Literal["ranker"]
+    variant: Literal["ranker", "retrieval", "popularity"]
     degraded: list[str]
     unknown_songs: list[str]
     songs: list[RecommendedSong]

@@ -1,23 +1,37 @@
-"""Refuses bodies that are too large or not JSON before anything reads them."""
+"""Refuses bodies that are too large, too deep or not JSON before anything reads them."""
 
+import re
+import time
 from typing import Final
 
+import numpy as np
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.deadline import arrived
+
 MAX_BYTES: Final = 4 * 1024 * 1024
+MAX_DEPTH: Final = 32
 JSON: Final = "application/json"
+_STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+_OPENING: Final = np.frombuffer(b"[{", np.uint8)
+_CLOSING: Final = np.frombuffer(b"]}", np.uint8)
 
 
 class BodyGuard:
-    """ASGI middleware: POST bodies are JSON of at most `limit` bytes, else 415 or 413."""
+    """ASGI middleware: POST bodies are JSON of at most `limit` bytes and `MAX_DEPTH` levels.
 
-    def __init__(self, app: ASGIApp, limit: int = MAX_BYTES) -> None:
+    Else 415, 413 or 400. Their answers name the worker in the header `x-worker`.
+    """
+
+    def __init__(self, app: ASGIApp, limit: int = MAX_BYTES, worker: str = "") -> None:
         self.app = app
         self.limit = limit
+        self.worker = worker.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a refused body, pass everything else on."""
+        arrived.set(time.monotonic())
         if scope["type"] != "http" or scope["method"] != "POST":
             await self.app(scope, receive, send)
             return
@@ -31,11 +45,24 @@ class BodyGuard:
         else:
             # Read whole here: a body of no stated length shows its size only by arriving.
             messages = await read(receive, self.limit)
-            if messages is not None:
-                await self.app(scope, replayed(messages, receive), send)
+            if messages is None:
+                refusal = self._too_large()
+            elif depth(b"".join(m.get("body", b"") for m in messages)) > MAX_DEPTH:
+                refusal = refused(400, f"The body nests deeper than {MAX_DEPTH} lists and objects.")
+            else:
+                await self.app(scope, replayed(messages, receive), self._named(send))
                 return
-            refusal = self._too_large()
         await refusal(scope, receive, send)
+
+    def _named(self, send: Send) -> Send:
+        """Return a `send` that says in a header which worker answers."""
+
+        async def named(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"x-worker", self.worker)]
+            await send(message)
+
+        return named
 
     def _too_large(self) -> JSONResponse:
         return refused(413, f"The body is larger than {self.limit} bytes; send a shorter one.")
@@ -53,6 +80,19 @@ async def read(receive: Receive, limit: int) -> list[Message] | None:
             return None
         if not message.get("more_body", False):
             return messages
+
+
+def depth(body: bytes) -> int:
+    """Return how deep the lists and objects of a JSON text nest at most; an upper bound if short.
+
+    What stands in strings does not count.
+    """
+    count = body.count(b"[") + body.count(b"{")
+    if count <= MAX_DEPTH:
+        return count
+    marks = np.frombuffer(_STRING.sub(b"", body), np.uint8)
+    steps = np.isin(marks, _OPENING).astype(np.int32) - np.isin(marks, _CLOSING)
+    return int(np.cumsum(steps).max(initial=0))
 
 
 def replayed(messages: list[Message], receive: Receive) -> Receive:

@@ -9,9 +9,11 @@ from typing import Final
 
 from pydantic import ValidationError
 
+from features.catalogue import IntArray
 from features.query import Query, SessionEvent
 from serving.api import Listener, Listeners, faults
 from serving.bundle import BundleError
+from serving.fallback import popularity_order
 from serving.lookup import Lookup, lookup
 from serving.recommender import Recommender
 
@@ -29,6 +31,7 @@ class Loaded:
     recommender: Recommender
     lookup: Lookup
     listeners: tuple[Listener, ...]
+    popular: IntArray
 
 
 @dataclass
@@ -82,7 +85,13 @@ def load(folder: Path) -> Loaded:
     target = folder.resolve()
     try:
         recommender = Recommender.load(target)
-        loaded = Loaded(target, recommender, lookup(recommender.retrieval), _listeners(target))
+        loaded = Loaded(
+            folder=target,
+            recommender=recommender,
+            lookup=lookup(recommender.retrieval),
+            listeners=_listeners(target),
+            popular=popularity_order(recommender.retrieval.songs),
+        )
         _try_out(loaded)
     except BundleError:
         raise

@@ -4,20 +4,24 @@ Evaluation, batch and service all call `Recommender.recommend_many` or `recommen
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from features.catalogue import FloatArray
+from features.params import Exploration, Feedback
 from features.query import Query
 from features.state import State, resolve
 from serving.bundle import load_ranker, load_retrieval, read_manifest
+from serving.exploration import Explore, drawn, propensities
 from serving.ranker import Ranker
 from serving.reasons import reasons
 from serving.retrieval import Pool, Retrieval
 from serving.scores import best
+from serving.skips import skip_cost
 
 PREDICT_ROWS: Final = 20_000
 
@@ -31,14 +35,23 @@ class RankedSong:
     p_like: float | None
     sources: tuple[str, ...]
     reasons: tuple[str, ...]
+    propensity: float = 1.0
 
 
 @dataclass(frozen=True)
 class Slate:
-    """An answer, best song first, and the session's song ids that the catalogue lacks."""
+    """An answer, best song first, and the session's song ids that the catalogue lacks.
+
+    Where it was drawn (`Explore`), `scores` are those of all candidates as they were ordered and
+    `places` the answer's songs among them.
+    """
 
     songs: tuple[RankedSong, ...]
     unknown_songs: tuple[str, ...]
+    scores: NDArray[np.float64] = field(default_factory=lambda: np.empty(0), compare=False)
+    places: NDArray[np.intp] = field(
+        default_factory=lambda: np.empty(0, dtype=np.intp), compare=False
+    )
 
 
 @dataclass(frozen=True)
@@ -57,6 +70,8 @@ class Recommender:
     retrieval: Retrieval
     ranker: Ranker
     manifest: dict[str, Any]
+    exploration: Exploration = Exploration()
+    feedback: Feedback = Feedback()
 
     @classmethod
     def load(cls, folder: Path) -> "Recommender":
@@ -69,7 +84,15 @@ class Recommender:
         """
         manifest = read_manifest(folder)
         retrieval = load_retrieval(folder)
-        return cls(retrieval, load_ranker(folder, retrieval.feature_names), manifest)
+        params = manifest.get("params", {})
+        return cls(
+            retrieval,
+            load_ranker(folder, retrieval.feature_names),
+            manifest,
+            # Bundles from before these sections go by their defaults.
+            Exploration.model_validate(params.get("exploration", {})),
+            Feedback.model_validate(params.get("feedback", {})),
+        )
 
     @property
     def version(self) -> str:
@@ -80,9 +103,11 @@ class Recommender:
         """Answer one query with at most `k` songs."""
         return self.answer(self.prepare(query), k, explain)
 
-    def answer(self, prepared: Prepared, k: int, explain: bool = False) -> Slate:
-        """Order a prepared query's pool and return its first `k` songs."""
-        return self._slate(prepared, self.ranker.scores(prepared.features), k, explain)
+    def answer(
+        self, prepared: Prepared, k: int, explain: bool = False, explore: Explore | None = None
+    ) -> Slate:
+        """Order a prepared query's pool and return its first `k` songs, or draw as many."""
+        return self._slate(prepared, self.ranker.scores(prepared.features), k, explain, explore)
 
     def recommend_many(self, queries: Sequence[Query], k: int, threads: int = 2) -> list[Slate]:
         """Answer many queries; the ranker sees them in large blocks, the answers are the same."""
@@ -112,9 +137,17 @@ class Recommender:
         return [self._slate(w, part, k) for w, part in zip(waiting, parts, strict=True)]
 
     def _slate(
-        self, prepared: Prepared, scores: np.ndarray, k: int, explain: bool = False
+        self,
+        prepared: Prepared,
+        scores: np.ndarray,
+        k: int,
+        explain: bool = False,
+        explore: Explore | None = None,
     ) -> Slate:
-        chosen = best(scores, k)
+        songs_of = (prepared.state, self.retrieval.songs, prepared.pool.songs)
+        scores = scores - skip_cost(*songs_of, scores, self.feedback)
+        chosen = best(scores, k) if explore is None else drawn(scores, k, explore)
+        chance = propensities(scores, chosen, explore.temperature if explore else 0.0)
         p_like = self.ranker.probability("p_like", prepared.features[chosen]) if explain else None
         ids = self.retrieval.songs.ids[prepared.pool.songs[chosen]]
         songs = tuple(
@@ -126,10 +159,12 @@ class Recommender:
                 reasons=reasons(self.retrieval, prepared.state, prepared.pool, row)
                 if explain
                 else (),
+                propensity=float(chance[i]),
             )
             for i, (row, song_id) in enumerate(zip(chosen, ids, strict=True))
         )
-        return Slate(songs, prepared.state.unknown_songs)
+        slate = Slate(songs, prepared.state.unknown_songs)
+        return slate if explore is None else replace(slate, scores=scores, places=chosen)
 
     def _sources(self, pool: Pool, row: int) -> tuple[str, ...]:
         ranks = pool.ranks[row]

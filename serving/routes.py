@@ -18,6 +18,8 @@ from serving.api import (
     Status,
     Vocabulary,
 )
+from serving.event_routes import add_events
+from serving.events import EventDesk
 from serving.live import Loaded
 
 WEB: Final = Path(__file__).parent / "web"
@@ -34,13 +36,14 @@ DOCS_HEADERS: Final = {
 Count = Annotated[int, Query(ge=1, le=MAX_SONGS)]
 
 
-def routes(current: Callable[[], Loaded]) -> FastAPI:
-    """Return the app; `current` gives the bundle in use."""
+def routes(current: Callable[[], Loaded], desk: Callable[[], EventDesk]) -> FastAPI:
+    """Return the app; `current` gives the bundle in use, `desk` takes events."""
     app = FastAPI(title="segue", docs_url=None, redoc_url=None, openapi_url=None)
     app.mount("/web", StaticFiles(directory=WEB), name="web")
     _add_pages(app)
     _add_songs(app, current)
     _add_service(app, current)
+    add_events(app, desk)
     return app
 
 

@@ -16,10 +16,15 @@ from bentoml.exceptions import BentoMLException
 from prometheus_client import Counter, Histogram
 from pydantic import ValidationError
 
-from features.paths import served_bundle
-from serving.answers import answer
+from features.paths import deadline_seconds, exposures_url, served_bundle, worker_count
+from serving.access import AccessGuard
+from serving.answers import Sources, answer
 from serving.api import RecommendRequest, RecommendResponse, faults
 from serving.bundle import BundleError
+from serving.deadline import Deadline
+from serving.event_log import EventLog
+from serving.events import EventDesk
+from serving.exposures import ExposureLog
 from serving.guard import BodyGuard
 from serving.live import Live, Loaded, load
 from serving.routes import routes
@@ -32,6 +37,7 @@ ONE_THREAD: Final = [
     {"name": name, "value": "1"}
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 ]
+WARM_UP_SECONDS: Final = 60.0
 answers_total = Counter(
     "segue_answers_total",
     "Answers of /recommend, by bundle and by what was left out.",
@@ -45,18 +51,29 @@ answer_seconds = Histogram(
 )
 
 
+def running() -> "Segue":
+    """Return the service of this process, once it has started."""
+    return bentoml.get_current_service()
+
+
 def current() -> Loaded:
     """Return the bundle in use by the running service."""
-    return bentoml.get_current_service().live.current
+    return running().live.current
 
 
-@bentoml.asgi_app(routes(current), path="/")
+def desk() -> EventDesk:
+    """Return what takes the running service's events."""
+    return running().desk
+
+
+@bentoml.asgi_app(routes(current, desk), path="/")
 @bentoml.service(
     name="segue",
     description="Recommends the next few songs to a listener.",
     labels={"bundle": served_bundle().resolve().name},
     envs=[*ONE_THREAD, {"name": "BENTOML_DO_NOT_TRACK", "value": "True"}],
     traffic={"timeout": 10},
+    workers=worker_count(),
 )
 class Segue:
     """Recommends the next few songs to a listener."""
@@ -65,10 +82,17 @@ class Segue:
         # Feast takes seconds to import; the parent process, which only checks, does without.
         from features.store import online_user_row
 
-        self.read_row = online_user_row
         self.live = Live.open(bundle_folder())
+        events = EventLog.open()
+        self.desk = EventDesk(events)
+        url = exposures_url()
+        self.exposures = None if url is None else ExposureLog.open(url)
+        expose = self.exposures.put if self.exposures else lambda _: None
+        self.sources = Sources(online_user_row, events.recent, expose)
+        self.seconds = deadline_seconds()
         # Opens the store, so that the first listener need not wait for it.
-        answer(self.live.current, RecommendRequest(user_id="nobody"), self.read_row)
+        warm_up = RecommendRequest(user_id="nobody")
+        answer(self.live.current, warm_up, self.sources, Deadline.after(WARM_UP_SECONDS))
         self.stopped = threading.Event()
         threading.Thread(
             target=self.live.watch, args=(self.stopped,), name="bundle-watch", daemon=True
@@ -84,8 +108,11 @@ class Segue:
 
     @bentoml.on_shutdown
     def stop(self) -> None:
-        """Stop looking for newer bundles."""
+        """Stop looking for newer bundles, and write down what waits."""
         self.stopped.set()
+        self.desk.close()
+        if self.exposures:
+            self.exposures.close()
 
     @bentoml.api(route="/recommend")
     def recommend(self, request: RecommendRequest, /) -> RecommendResponse:
@@ -93,7 +120,8 @@ class Segue:
         loaded = self.live.current
         version = loaded.recommender.version
         with answer_seconds.labels(version).time():
-            response = answer(loaded, request, self.read_row)
+            deadline = Deadline.after(self.seconds)
+            response = answer(loaded, request, self.sources, deadline)
         answers_total.labels(version, "+".join(response.degraded) or "none").inc()
         return response
 
@@ -103,7 +131,8 @@ def service() -> Any:
     return Segue
 
 
-service().add_asgi_middleware(BodyGuard)
+service().add_asgi_middleware(BodyGuard, worker=str(os.getpid()))
+service().add_asgi_middleware(AccessGuard)
 
 
 def bundle_folder() -> Path:

@@ -1,21 +1,30 @@
 """A small but complete bundle: 200 songs in ten clusters that sessions stay within."""
 
 import json
+import os
 import shutil
+import socket
+import subprocess
+import tempfile
+import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 import lightgbm
 import numpy as np
 import pandas as pd
+import psycopg
 import pytest
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 from scipy.sparse import csr_matrix, save_npz
 
 from features import store
-from features.columns import FEATURE_SERVICE, Action, Event, Song, SongRow, User
+from features.columns import FEATURE_SERVICE, Action, Event, Song, SongRow, User, UserRow
 from features.params import SIGNALS, load_params
 from features.query import Query, SessionEvent
 from features.snapshots import write_snapshots
@@ -125,11 +134,15 @@ def training_rows(
     """Return features, labels (1 for songs of the session's cluster) and group sizes."""
     retrieval = load_retrieval(folder)
     features, labels, groups = [], [], []
-    for _ in range(40):
+    for turn in range(100):
         first = int(random.integers(CLUSTERS))
         played = random.choice(np.arange(first, SONGS, CLUSTERS), 3, replace=False)
-        session = tuple(SessionEvent(song_id(i)) for i in played)
-        state = resolve(Query(ts=AS_OF, session=session), retrieval.songs)
+        # So that the ranker learns from likes, additions and the usual artists too.
+        action = (Action.PLAY, Action.PLAY, Action.LIKE, Action.PLAYLIST_ADD, None)[turn % 5]
+        session = tuple(SessionEvent(song_id(i), action) for i in played) if action else ()
+        usual = {UserRow.ARTIST_KEYS: [f"Artist {first}"], UserRow.ARTIST_SHARES: [0.9]}
+        user = {} if action else usual
+        state = resolve(Query(ts=AS_OF, session=session, user=user), retrieval.songs)
         pool = retrieval.pool(state)
         features.append(retrieval.features(state, pool))
         labels.append(pool.songs % CLUSTERS == first)
@@ -274,6 +287,89 @@ def app(bundle: Path, store_data: Path, tmp_path_factory: pytest.TempPathFactory
         warnings.simplefilter("ignore", DeprecationWarning)
         patch.setenv("SEGUE_BUNDLE", str(link))
         patch.setenv("SEGUE_DATA", str(store_data))
+        # Tests ask for what is true, on machines however busy.
+        patch.setenv("SEGUE_DEADLINE_MS", "60000")
         from serving.service import service
 
         yield service().to_asgi()
+
+
+class Client:
+    """Calls the app in this process, from ordinary functions."""
+
+    def __init__(self, portal: BlockingPortal, http: httpx.AsyncClient) -> None:
+        self.portal = portal
+        self.http = http
+
+    def request(self, method: str, url: str, **more: Any) -> httpx.Response:
+        return self.portal.call(partial(self.http.request, method, url, **more))
+
+    def get(self, url: str, **more: Any) -> httpx.Response:
+        return self.request("GET", url, **more)
+
+    def post(self, url: str, **more: Any) -> httpx.Response:
+        return self.request("POST", url, **more)
+
+
+@pytest.fixture(scope="module")
+def client(app: Any) -> Iterator[Client]:
+    """Yield a client of the whole service, started."""
+    http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://segue")
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(app.router.lifespan_context(app)),
+        portal.wrap_async_context_manager(http),
+    ):
+        yield Client(portal, http)
+
+
+POSTGRESQL = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+
+
+def as_postgres(*words: object) -> None:
+    """Run one of PostgreSQL's programs; it refuses to run as root."""
+    prefix = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+    command = [*(prefix if os.geteuid() == 0 else []), *map(str, words)]
+    subprocess.run(command, check=True, cwd="/", stdout=subprocess.DEVNULL, timeout=120)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """Yield the address of a real PostgreSQL server of its own, in a temporary folder."""
+    if not POSTGRESQL:
+        pytest.skip("PostgreSQL is not installed (Debian's package `postgresql`).")
+    # pytest's own folders are closed to the user that the server runs as.
+    with tempfile.TemporaryDirectory(prefix="segue-pg-") as folder:
+        if os.geteuid() == 0:
+            shutil.chown(folder, "postgres", "postgres")
+        programs, data, port = POSTGRESQL[-1], Path(folder) / "data", free_port()
+        as_postgres(programs / "initdb", "-D", data, "-A", "trust", "-U", "postgres", "-E", "UTF8")
+        options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1"
+        log = Path(folder) / "log"
+        as_postgres(programs / "pg_ctl", "-D", data, "-l", log, "-o", options, "-w", "start")
+        try:
+            yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
+        finally:
+            as_postgres(programs / "pg_ctl", "-D", data, "-m", "immediate", "stop")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Yield the address of an empty database, one of each kind."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'events' / 'events.db'}"
+        return
+    url = request.getfixturevalue("postgresql")
+    name = f"test_{uuid.uuid4().hex}"
+    with psycopg.connect(url, autocommit=True) as server:
+        server.execute(f"CREATE DATABASE {name}")
+    yield f"{url.rsplit('/', 1)[0]}/{name}"
+    with psycopg.connect(url, autocommit=True) as server:
+        server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])

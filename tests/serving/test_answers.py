@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from features.columns import User
-from serving.answers import Row, answer, filled, query_of
+from serving.answers import Known, Row, Sources, answer, filled, query_of
 from serving.api import Profile, RecommendRequest, RecommendResponse
+from serving.deadline import Deadline
 from serving.live import Loaded, load
 
 EMPTY: dict[str, Any] = {User.BIRTH_YEAR: None, User.REGION: None, User.LANGUAGES: []}
@@ -20,7 +21,8 @@ def loaded(bundle: Path) -> Loaded:
 def asked(
     loaded: Loaded, read_row: Callable[[str], Row] = lambda _: EMPTY, **body: Any
 ) -> RecommendResponse:
-    return answer(loaded, RecommendRequest.model_validate(body), read_row)
+    request = RecommendRequest.model_validate(body)
+    return answer(loaded, request, Sources(read_row), Deadline.after(60))
 
 
 def test_the_row_is_read_once_and_only_for_someone(loaded: Loaded) -> None:
@@ -114,17 +116,17 @@ def test_explained_songs_say_why(loaded: Loaded) -> None:
     assert (plain.sources, plain.reasons, plain.p_like) == ([], [], None)
 
 
-def test_context_and_session_reach_the_query() -> None:
+def test_context_and_session_reach_the_query(loaded: Loaded) -> None:
     request = RecommendRequest.model_validate_json(
         '{"context": {"occasion": "party", "era": "1990", "ts": "2024-03-01T12:00:00+02:00"},'
         ' "session": [{"song_id": "a", "action": "skip", "played_ms": 5}], "exclude": ["b"]}'
     )
-    query = query_of(request, {})
+    query = query_of(request, Known({}, [], ()), loaded.recommender.retrieval.songs)
     assert query.ts.isoformat() == "2024-03-01T12:00:00+02:00"
     assert query.context == {"occasion": "party", "era": "1990"}
     event = query.session[0]
     assert (event.song_id, event.action, event.played_ms) == ("a", "skip", 5)
-    assert query.exclude == {"b"}
+    assert query.exclude == {"a", "b"}
 
 
 def test_an_occasion_is_told_among_the_reasons(loaded: Loaded) -> None:

@@ -13,48 +13,18 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from features.paths import PROJECT
 from serving.api import EXAMPLE
-from tests.serving.conftest import EVIL_TITLE
+from tests.serving.conftest import EVIL_TITLE, Client, free_port
 
 SECONDS = 180
 BENTOML = Path(sys.executable).with_name("bentoml")
-
-
-class Client:
-    """Calls the app in this process, from ordinary functions."""
-
-    def __init__(self, portal: BlockingPortal, http: httpx.AsyncClient) -> None:
-        self.portal = portal
-        self.http = http
-
-    def request(self, method: str, url: str, **more: Any) -> httpx.Response:
-        return self.portal.call(partial(self.http.request, method, url, **more))
-
-    def get(self, url: str, **more: Any) -> httpx.Response:
-        return self.request("GET", url, **more)
-
-    def post(self, url: str, **more: Any) -> httpx.Response:
-        return self.request("POST", url, **more)
-
-
-@pytest.fixture(scope="module")
-def client(app: Any) -> Iterator[Client]:
-    http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://segue")
-    with (
-        start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(app.router.lifespan_context(app)),
-        portal.wrap_async_context_manager(http),
-    ):
-        yield Client(portal, http)
 
 
 async def in_parts(body: bytes) -> AsyncIterator[bytes]:
@@ -81,7 +51,8 @@ def test_an_answer_has_the_shape_of_the_design(client: Client) -> None:
     assert len(answered["songs"]) == 4
     for song in answered["songs"]:
         assert list(song) == [
-            "song_id", "title", "artists", "score", "p_like", "sources", "reasons",
+            "song_id", "title", "artists", "position", "propensity", "score", "p_like",
+            "sources", "reasons",
         ]  # fmt: skip
         # Songs of the session's cluster come first.
         assert song["artists"] == ["Artist 3"]
@@ -176,7 +147,7 @@ def test_a_body_that_is_no_request_is_refused(client: Client, content: bytes) ->
     kind = {"content-type": "application/json"}
     refused = client.post("/recommend", content=content, headers=kind)
     assert refused.status_code == 400
-    assert refused.json()["detail"][0]["msg"]
+    assert refused.json()["error"]
 
 
 def test_odd_but_valid_requests_are_answered(client: Client) -> None:
@@ -325,12 +296,6 @@ def test_usage_is_not_reported(client: Client) -> None:
 
 
 # The same through real processes.
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 @contextmanager

@@ -1,0 +1,165 @@
+"""One database behind the logs: SQLite in WAL mode, or PostgreSQL, through SQLAlchemy."""
+
+import logging
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import BigInteger, Engine, Integer, MetaData, create_engine, event, make_url, text
+from sqlalchemy.engine import URL, Connection
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+log = logging.getLogger("serving.database")
+
+BUSY_MS: Final = 2000
+CREATE_SECONDS: Final = 30
+# Any number of ours: it keeps two workers from making the same tables at once.
+CREATE_LOCK: Final = 74_011
+# SQLite numbers rows by itself only where the key's type is INTEGER.
+IDENTITY: Final = BigInteger().with_variant(Integer(), "sqlite")
+RETRY_SECONDS: Final = {"locked": 1, "full": 30, "gone": 5}
+_FULL: Final = ("disk is full", "no space left", "disk full", "53100")
+_LOCKED: Final = ("locked", "busy", "lock timeout", "deadlock", "55p03", "40p01", "57014")
+
+
+class Unavailable(RuntimeError):
+    """The database does not take or give rows now.
+
+    Attributes
+    ----------
+    reason
+        `locked`, `full` or `gone`.
+    retry_seconds
+        When it makes sense to try again.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.retry_seconds = RETRY_SECONDS[reason]
+
+
+class Database:
+    """Connections for writing, durable at commit, and for reading.
+
+    Parameters
+    ----------
+    url
+        `sqlite:///path` or `postgresql://...`.
+    synchronous
+        SQLite only: `FULL` survives a power cut at every commit, `NORMAL` a killed process.
+    """
+
+    def __init__(self, url: str, synchronous: str = "FULL") -> None:
+        self.url = _with_driver(url)
+        self.is_postgresql = self.url.get_backend_name() == "postgresql"
+        if self.is_postgresql:
+            self.writer = create_engine(
+                self.url, pool_pre_ping=True, connect_args=_POSTGRESQL_ARGUMENTS
+            )
+            self.reader: Engine = self.writer.execution_options(isolation_level="AUTOCOMMIT")
+        else:
+            self.writer = _sqlite_engine(self.url, synchronous)
+            # As one reader waits for no writer in WAL mode, only the writer begins transactions.
+            self.reader = _sqlite_engine(self.url, synchronous)
+            event.listen(self.writer, "begin", _begin_immediate)
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """Yield a connection in one transaction: all of it is written, or nothing.
+
+        Raises
+        ------
+        Unavailable
+            If the database does not take it.
+        """
+        with explained(), self.writer.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Yield a connection whose every statement sees what was committed before it."""
+        with explained(), self.reader.connect() as connection:
+            yield connection
+
+    def create(self, metadata: MetaData) -> None:
+        """Make the tables that are not there; several processes may do so at once."""
+        if not self.is_postgresql:
+            Path(str(self.url.database)).parent.mkdir(parents=True, exist_ok=True)
+        deadline = time.monotonic() + CREATE_SECONDS
+        while True:
+            try:
+                return self._create(metadata)
+            except Unavailable as error:
+                # Turning to WAL mode is refused at once while another process does the same.
+                if error.reason != "locked" or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.writer.dispose()
+        self.reader.dispose()
+
+    def _create(self, metadata: MetaData) -> None:
+        with self.writing() as connection:
+            if self.is_postgresql:
+                connection.execute(text(f"SELECT pg_advisory_xact_lock({CREATE_LOCK})"))
+            metadata.create_all(connection)
+
+
+_POSTGRESQL_ARGUMENTS: Final[dict[str, Any]] = {
+    "connect_timeout": 2,
+    "options": f"-c statement_timeout={2 * BUSY_MS} -c lock_timeout={BUSY_MS}",
+}
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn what the database refuses into `Unavailable`, which says why."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        message = f"{type(cause).__name__}: {cause}".strip()
+        raise Unavailable(_reason(message), message) from error
+
+
+def _reason(message: str) -> str:
+    words = message.lower()
+    if any(word in words for word in _FULL):
+        return "full"
+    return "locked" if any(word in words for word in _LOCKED) else "gone"
+
+
+def _with_driver(url: str) -> URL:
+    parsed = make_url(url)
+    backend = parsed.get_backend_name()
+    if backend in ("postgresql", "postgres"):
+        return parsed.set(drivername="postgresql+psycopg")
+    if backend != "sqlite" or not parsed.database:
+        raise ValueError(
+            f"SEGUE_EVENTS_URL names {backend!r}; give sqlite:///a/file or postgresql://..."
+        )
+    return parsed
+
+
+def _sqlite_engine(url: URL, synchronous: str) -> Engine:
+    engine = create_engine(url, connect_args={"timeout": BUSY_MS / 1000})
+
+    def settle(connection: sqlite3.Connection, _: object) -> None:
+        # SQLAlchemy's listener begins transactions, not Python's module.
+        connection.isolation_level = None
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute(f"PRAGMA synchronous={synchronous}")
+
+    event.listen(engine, "connect", settle)
+    return engine
+
+
+def _begin_immediate(connection: Connection) -> None:
+    # To wait for the writer's lock here; upgrading a read later would fail without waiting.
+    connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -1,0 +1,140 @@
+"""Answer in time: how long is left, and calls that give up instead of hanging."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import Any, Final, Generic, ParamSpec, TypeVar
+
+log = logging.getLogger("serving.deadline")
+
+Asked = ParamSpec("Asked")
+Found = TypeVar("Found")
+# When the request under way arrived (`time.monotonic`); the guard sets it.
+arrived: ContextVar[float | None] = ContextVar("arrived", default=None)
+# Failures in a row after which a source is left alone, and for how long, doubling, at most.
+TRUSTED: Final = 3
+REST_SECONDS: Final = 1.0
+LONGEST_REST_SECONDS: Final = 30.0
+FAIR_SECONDS: Final = 0.02
+
+
+class OutOfService(RuntimeError):  # noqa: N818 - a state, told in `degraded`
+    """A source that failed lately, or all of whose threads hang; it is not even asked."""
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """A moment of `time.monotonic`, `seconds` after the request came."""
+
+    at: float
+    seconds: float
+
+    @classmethod
+    def after(cls, seconds: float) -> "Deadline":
+        """Return the deadline of the request under way; from now where none is."""
+        return cls((arrived.get() or time.monotonic()) + seconds, seconds)
+
+    def left(self, share: float = 1.0) -> float:
+        """Return the seconds until `share` of the whole time is over, at least 0."""
+        return max(self.at - (1 - share) * self.seconds - time.monotonic(), 0.0)
+
+
+@dataclass
+class Breaker:
+    """Counts failures in a row; after `trusted` of them lets one call through a rest."""
+
+    trusted: float = TRUSTED
+    now: Callable[[], float] = time.monotonic
+    failures: int = 0
+    closed_until: float = 0.0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def may_try(self) -> bool:
+        """Tell whether to call; during a rest, no, and at its end one call to try."""
+        with self._lock:
+            if self.failures < self.trusted:
+                return True
+            if self.now() < self.closed_until:
+                return False
+            self._rest()
+            return True
+
+    def report(self, good: bool) -> None:
+        """Take note of how a call went."""
+        with self._lock:
+            self.failures = 0 if good else self.failures + 1
+            if self.failures >= self.trusted:
+                self._rest()
+
+    def _rest(self) -> None:
+        doubled = REST_SECONDS * 2.0 ** min(self.failures - self.trusted, 10)
+        self.closed_until = self.now() + min(doubled, LONGEST_REST_SECONDS)
+
+
+class Bounded(Generic[Asked, Found]):
+    """Calls a function in threads of its own, so that the caller can stop waiting.
+
+    A call that hangs keeps its thread; with all threads gone nothing is called any more until one
+    comes back.
+    """
+
+    def __init__(
+        self,
+        call: Callable[Asked, Found],
+        name: str,
+        threads: int = 2,
+        trusted: float = TRUSTED,
+    ) -> None:
+        self.call = call
+        self.name = name
+        self.breaker = Breaker(trusted)
+        self._free = threading.Semaphore(threads)
+        self._jobs: SimpleQueue[tuple[Future[Found], Any, Any]] = SimpleQueue()
+        for number in range(threads):
+            threading.Thread(target=self._run, name=f"{name}-{number}", daemon=True).start()
+
+    def start(self, *args: Asked.args, **kwargs: Asked.kwargs) -> "Future[Found]":
+        """Begin a call.
+
+        Raises
+        ------
+        OutOfService
+            If it failed lately, or all threads hang.
+        """
+        if not self.breaker.may_try():
+            raise OutOfService(f"{self.name} failed {self.breaker.failures} times; it rests.")
+        if not self._free.acquire(blocking=False):
+            self.breaker.report(good=False)
+            raise OutOfService(f"All calls to {self.name} hang.")
+        future: Future[Found] = Future()
+        self._jobs.put((future, args, kwargs))
+        return future
+
+    def result(self, future: "Future[Found]", seconds: float) -> Found:
+        """Return what a begun call found, or raise its error, or `TimeoutError`."""
+        try:
+            found = future.result(seconds)
+        except BaseException:
+            # Where no time was left to wait, the source is not to blame.
+            if future.done() or seconds >= FAIR_SECONDS:
+                self.breaker.report(good=False)
+            raise
+        self.breaker.report(good=True)
+        return found
+
+    def _run(self) -> None:
+        while True:
+            future, args, kwargs = self._jobs.get()
+            try:
+                found = self.call(*args, **kwargs)
+            except BaseException as error:  # noqa: BLE001 - the caller is the one to know
+                self._free.release()
+                future.set_exception(error)
+            else:
+                self._free.release()
+                future.set_result(found)

@@ -1,0 +1,235 @@
+"""The event log: what clients report, kept once per event id, durable before it is acknowledged.
+
+SQLite in WAL mode by default, PostgreSQL by `SEGUE_EVENTS_URL`. From the command line:
+
+    python -m serving.event_log count
+    python -m serving.event_log export --out data/raw/mine [--form csv]
+
+`export` writes `events/log-*.parquet` in the data contract: beside `songs.*` and `users.*` it is
+what the source `files` of `features.ingest` reads.
+"""
+
+import argparse
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+from sqlalchemy import BigInteger, Column, Float, Index, MetaData, Table, Text, func, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Connection, Row
+from tqdm import tqdm
+
+from features.columns import Event
+from features.contract import TABLES
+from features.lake import EVENTS as NAME
+from features.paths import events_url
+from serving.database import IDENTITY, Database, Unavailable
+
+SEQ: Final = "seq"
+RECEIVED: Final = "received"
+EXPORT_ROWS: Final = 100_000
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+# What the answers need of an event; the rest is for training.
+RECENT: Final = (Event.SONG, Event.ACTION, Event.PLAYED_MS, Event.SESSION, Event.TS)
+
+_WHOLE = (Event.TS, Event.PLAYED_MS, Event.POSITION)
+_NEEDED = (Event.ID, Event.TS, Event.USER, Event.SONG, Event.SESSION, Event.ACTION)
+metadata = MetaData()
+
+
+def _column(name: str) -> "Column[Any]":
+    kind = BigInteger() if name in _WHOLE else Float(53) if name == Event.PROPENSITY else Text()
+    return Column(name, kind, nullable=name not in _NEEDED, unique=name == Event.ID)
+
+
+# Times are whole microseconds since 1970: exact, and the same in every database.
+events = Table(
+    "events",
+    metadata,
+    Column(SEQ, IDENTITY, primary_key=True, autoincrement=True),
+    Column(RECEIVED, BigInteger, nullable=False),
+    *(_column(name) for name in Event.ORDER),
+    Index("events_by_listener", Event.USER, Event.TS),
+    Index("events_by_session", Event.SESSION, Event.TS),
+)
+_recent = select(*(events.c[name] for name in RECENT)).order_by(
+    events.c[Event.TS].desc(), events.c[SEQ].desc()
+)
+
+
+@dataclass(frozen=True)
+class Logged:
+    """One event as the answers need it; `ts_us` is in microseconds."""
+
+    song_id: str
+    action: str
+    played_ms: int | None
+    session_id: str
+    ts_us: int
+
+
+class EventLog:
+    """Appends and reads events; safe for several threads and processes at once.
+
+    Parameters
+    ----------
+    database
+        Where the events are.
+
+    Raises
+    ------
+    Unavailable
+        From every method: the database is full, locked, gone or refuses; nothing was written.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    @classmethod
+    def open(cls, url: str | None = None) -> "EventLog":
+        """Open the log, and make its tables where there are none."""
+        log = cls(Database(url or events_url()))
+        log.database.create(metadata)
+        return log
+
+    def append(self, batches: Sequence[Sequence[Mapping[str, Any]]]) -> list[int]:
+        """Write batches in one transaction and return how many events of each are new.
+
+        Parameters
+        ----------
+        batches
+            Rows with `received` and the columns of `Event`; times in microseconds. An event
+            whose id is known, from an earlier batch or this one, is left as it was first written.
+        """
+        with self.database.writing() as connection:
+            return [self._insert(connection, batch) for batch in batches]
+
+    def recent(
+        self, user_id: str | None, session_id: str | None = None, limit: int = 256
+    ) -> list[Logged]:
+        """Return a listener's latest events, in order of time; of nobody, those of a session."""
+        if user_id is not None:
+            return self._read(events.c[Event.USER] == user_id, limit)
+        if session_id is not None:
+            return self._read(events.c[Event.SESSION] == session_id, limit)
+        return []
+
+    def count(self) -> int:
+        """Return how many events there are."""
+        with self.database.reading() as connection:
+            return int(connection.execute(select(func.count()).select_from(events)).scalar_one())
+
+    def blocks(self, rows: int = EXPORT_ROWS) -> Iterator[pa.Table]:
+        """Yield all events in the types of the data contract, in the order they were written."""
+        chosen = select(events.c[SEQ], *(events.c[name] for name in Event.ORDER))
+        ordered = chosen.order_by(events.c[SEQ]).limit(rows)
+        last = -1
+        while True:
+            with self.database.reading() as connection:
+                found = connection.execute(ordered.where(events.c[SEQ] > last)).all()
+            if not found:
+                return
+            last = found[-1][0]
+            yield _contract_table(found)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.database.close()
+
+    def _insert(self, connection: Connection, batch: Sequence[Mapping[str, Any]]) -> int:
+        if not batch:
+            return 0
+        dialect = postgresql if self.database.is_postgresql else sqlite
+        statement = dialect.insert(events).on_conflict_do_nothing(index_elements=[Event.ID])
+        # Only what is new comes back; PostgreSQL's driver counts no rows of many at once.
+        return len(connection.execute(statement.returning(events.c[SEQ]), list(batch)).all())
+
+    def _read(self, whose: Any, limit: int) -> list[Logged]:
+        with self.database.reading() as connection:
+            found = connection.execute(_recent.where(whose).limit(limit)).all()
+        return [Logged(*row) for row in reversed(found)]
+
+
+def microseconds(moment: datetime) -> int:
+    """Return the whole microseconds since 1970."""
+    return (moment - EPOCH) // timedelta(microseconds=1)
+
+
+def _contract_table(rows: Sequence[Row[Any]]) -> pa.Table:
+    schema = TABLES[NAME].schema
+    columns = zip(*(tuple(row)[1:] for row in rows), strict=True)
+    arrays = [
+        pa.array(values, pa.int64()).cast(field.type)
+        if field.name == Event.TS
+        else pa.array(values, field.type)
+        for values, field in zip(columns, schema, strict=True)
+    ]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def export(log: EventLog, out: Path, form: str = "parquet", progress: bool = False) -> int:
+    """Write the whole log below `out` as the source `files` reads it; return how many events.
+
+    The folder `out/events` is replaced as a whole at the end; other files in `out` stay.
+
+    Raises
+    ------
+    FileExistsError
+        If `out/events` holds something that no export wrote.
+    """
+    target, new, old = (out / name for name in (NAME, f".{NAME}-new", f".{NAME}-old"))
+    strange = [path for path in target.glob("*") if not path.name.startswith("log-")]
+    if strange:
+        raise FileExistsError(f"{target} holds {strange[0].name}, which is no export; move it.")
+    for folder in (new, old):
+        shutil.rmtree(folder, ignore_errors=True)
+    new.mkdir(parents=True)
+    written = 0
+    with tqdm(total=log.count(), unit="event", disable=not progress) as bar:
+        for number, block in enumerate(log.blocks()):
+            _WRITERS[form](block, new / f"log-{number:05}.{form}")
+            written += block.num_rows
+            bar.update(block.num_rows)
+    if target.exists():
+        target.rename(old)
+    new.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+    return written
+
+
+_WRITERS: Final = {"parquet": pyarrow.parquet.write_table, "csv": pyarrow.csv.write_csv}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Count or export the events, and return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m serving.event_log", description=main.__doc__)
+    parser.add_argument("--url", help="the database (default: SEGUE_EVENTS_URL)")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("count", help="print how many events there are")
+    write = commands.add_parser("export", help="write the log as the source `files` reads it")
+    write.add_argument("--out", type=Path, required=True, help="folder; events/ in it is replaced")
+    write.add_argument("--form", choices=sorted(_WRITERS), default="parquet")
+    options = parser.parse_args(arguments)
+    try:
+        with closing(EventLog.open(options.url)) as log:
+            if options.command == "count":
+                sys.stdout.write(f"{log.count():,} events\n")
+            else:
+                count = export(log, options.out, options.form, progress=True)
+                sys.stdout.write(f"wrote {count:,} events to {options.out / NAME}\n")
+    except (OSError, ValueError, Unavailable) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""The route of `POST /events`, and how its errors are told."""
+
+import json
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from pydantic import ValidationError
+
+from serving.api import faults
+from serving.database import Unavailable
+from serving.events import EventBatch, EventDesk, EventsAnswer
+
+log = logging.getLogger("serving.events")
+
+
+def _body() -> dict[str, Any]:
+    """Return the body's schema; OpenAPI knows no definitions of a schema's own."""
+    schema = EventBatch.model_json_schema()
+    schema["properties"]["events"]["items"] = schema.pop("$defs")["ClientEvent"]
+    return {"required": True, "content": {"application/json": {"schema": schema}}}
+
+
+ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
+    400: {"description": "The body is not as described; nothing was written."},
+    503: {"description": "The event log is full, locked or gone; nothing was written."},
+}
+
+
+def add_events(app: FastAPI, desk: Callable[[], EventDesk]) -> None:
+    """Add the route; `desk` gives what takes the events."""
+
+    @app.post("/events", responses=ANSWERS, openapi_extra={"requestBody": _body()})
+    async def events(request: Request) -> EventsAnswer:
+        """Write events down; answers once they are durable. Sending a batch again is safe.
+
+        An event whose `event_id` is known stays as it was first written. An event that breaks the
+        data contract by its time is refused by name; the rest of its batch is written.
+        """
+        return await desk().take(EventBatch.model_validate_json(await request.body()))
+
+    @app.exception_handler(ValidationError)
+    async def wrong(_: Request, error: ValidationError) -> JSONResponse:
+        detail = json.loads(error.json(include_url=False, include_input=False))
+        return JSONResponse({"error": faults(error), "detail": detail}, status_code=400)
+
+    @app.exception_handler(Unavailable)
+    async def unavailable(_: Request, error: Unavailable) -> JSONResponse:
+        log.warning("No event was written (%s): %s", error.reason, error)
+        return JSONResponse(
+            {"error": f"The event log is {error.reason}; nothing was written, send it again."},
+            status_code=503,
+            headers={"Retry-After": str(error.retry_seconds)},
+        )

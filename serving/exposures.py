@@ -1,0 +1,255 @@
+"""What was shown, to whom, out of what, and how likely it was: the next training set.
+
+Each answer of `/recommend` leaves one row: its candidates with the very features that the ranker
+saw, their scores, and the slate with its propensities. Rows are written behind the answers' back,
+in a thread; they lie beside the event log (`exposures.db`) or in the same PostgreSQL database.
+"""
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+from prometheus_client import Counter
+from sqlalchemy import BigInteger, Column, Float, Index, LargeBinary, MetaData, Table, Text, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from features.columns import Event, Song
+from serving.batching import Batcher, FullError
+from serving.database import Database
+from serving.event_log import EPOCH, microseconds
+
+log = logging.getLogger("serving.exposures")
+
+# At most so many answers wait (about 80 KB each), and so long.
+MOST: Final = 256
+LARGEST: Final = 64
+LINGER_SECONDS: Final = 0.2
+CODEC: Final = "zstd"
+CANDIDATES: Final = (Song.ID, "score", Event.POSITION, Event.PROPENSITY)
+
+metadata = MetaData()
+exposures = Table(
+    "exposures",
+    metadata,
+    Column(Event.REQUEST, Text, primary_key=True),
+    Column(Event.TS, BigInteger, nullable=False),
+    Column(Event.USER, Text),
+    Column(Event.VARIANT, Text, nullable=False),
+    Column(Event.MODEL_VERSION, Text, nullable=False),
+    Column("temperature", Float(53), nullable=False),
+    Column("degraded", Text, nullable=False),
+    Column("request", Text, nullable=False),
+    *(Column(name, LargeBinary, nullable=False) for name in ("songs", "scores", "shown")),
+    *(Column(name, LargeBinary, nullable=False) for name in ("propensities", "features")),
+    Index("exposures_by_time", Event.TS),
+)
+feature_names = Table(
+    "exposure_features",
+    metadata,
+    Column(Event.MODEL_VERSION, Text, primary_key=True),
+    Column("names", Text, nullable=False),
+)
+exposures_total = Counter(
+    "segue_exposures_total", "Answers logged as exposures, by outcome.", labelnames=["outcome"]
+)
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """One answer and what it was chosen from.
+
+    Attributes
+    ----------
+    request
+        The request as JSON.
+    songs, scores, features
+        The candidates: ids (n,), final scores (n,), the ranker's input (n, features); no features
+        where the answer was made without them.
+    shown, propensities
+        The slate: places among the candidates in order (k,), and the probability of each given
+        those before it (k,).
+    """
+
+    request_id: str
+    ts: datetime
+    user_id: str | None
+    variant: str
+    model_version: str
+    temperature: float
+    degraded: tuple[str, ...]
+    request: str
+    songs: Sequence[str]
+    scores: NDArray[np.float64]
+    shown: NDArray[np.intp]
+    propensities: NDArray[np.float64]
+    features: NDArray[np.float32]
+    feature_names: tuple[str, ...]
+
+
+class ExposureLog:
+    """Writes exposures in a thread of its own, and reads them."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self._named: set[str] = set()
+        self._batcher: Batcher[Exposure, None] = Batcher(
+            self.write, "exposures", MOST, LARGEST, LINGER_SECONDS
+        )
+
+    @classmethod
+    def open(cls, url: str) -> "ExposureLog":
+        """Open the log, and make its tables where there are none."""
+        # A killed process loses nothing that was committed, a power cut the last commits.
+        opened = cls(Database(url, synchronous="NORMAL"))
+        opened.database.create(metadata)
+        return opened
+
+    def put(self, exposure: Exposure) -> None:
+        """Hand an exposure in; where too many wait it is counted and dropped."""
+        try:
+            self._batcher.submit(exposure).add_done_callback(_count)
+        except FullError:
+            exposures_total.labels("dropped").inc()
+
+    def write(self, group: Sequence[Exposure]) -> list[None]:
+        """Write exposures in one transaction."""
+        dialect = postgresql if self.database.is_postgresql else sqlite
+        named = {one.model_version: one.feature_names for one in group if one.feature_names}
+        new = [
+            {Event.MODEL_VERSION: version, "names": json.dumps(names)}
+            for version, names in named.items()
+            if version not in self._named
+        ]
+        with self.database.writing() as connection:
+            if new:
+                connection.execute(dialect.insert(feature_names).on_conflict_do_nothing(), new)
+            connection.execute(exposures.insert(), [_packed(one) for one in group])
+        self._named.update(named)
+        return [None] * len(group)
+
+    def read(self, since: datetime, until: datetime) -> Iterator[Exposure]:
+        """Yield the exposures with since <= ts < until, in order of time."""
+        ts = exposures.c[Event.TS]
+        within = (ts >= microseconds(since)) & (ts < microseconds(until))
+        with self.database.reading() as connection:
+            found = connection.execute(select(feature_names)).all()
+            names = {version: tuple(json.loads(text)) for version, text in found}
+            for row in connection.execute(select(exposures).where(within).order_by(ts)).mappings():
+                yield _unpacked(dict(row), names.get(row[Event.MODEL_VERSION], ()))
+
+    def close(self) -> None:
+        """Write what waits and close all connections."""
+        self._batcher.stop()
+        self.database.close()
+
+
+def frame(found: Sequence[Exposure]) -> pd.DataFrame:
+    """Return one row a candidate: the exposure's columns, `CANDIDATES` and the features.
+
+    `position` counts from 1; it and `propensity` are NaN for what was not shown.
+    """
+    return pd.concat([_frame(one) for one in found], ignore_index=True)
+
+
+def skew(exposure: Exposure, songs: Sequence[str], features: NDArray[np.float32]) -> dict[str, int]:
+    """Compare logged features with the same computed again; return the candidates that differ.
+
+    Parameters
+    ----------
+    songs, features
+        The candidates found again (m,) and their features (m, features).
+
+    Returns
+    -------
+    dict
+        Feature name to the number of candidates for which it differs; "candidates" for songs that
+        only one side has. Empty if nothing differs.
+    """
+    place_of = {song: place for place, song in enumerate(songs)}
+    both = [(i, place_of[song]) for i, song in enumerate(exposure.songs) if song in place_of]
+    alone = len(exposure.songs) + len(songs) - 2 * len(both)
+    ours, theirs = np.array(both, dtype=np.intp).reshape(-1, 2).T
+    logged, found = exposure.features[ours], features[theirs]
+    same = np.isclose(logged, found, rtol=1e-5, atol=1e-6, equal_nan=True)
+    counts = dict(zip(exposure.feature_names, (~same).sum(axis=0).tolist(), strict=True))
+    return {name: n for name, n in ({"candidates": alone} | counts).items() if n}
+
+
+def _count(future: "Future[None]") -> None:
+    error = future.exception()
+    if error:
+        log.warning("An exposure was not written: %s", error)
+    exposures_total.labels("failed" if error else "written").inc()
+
+
+def _packed(one: Exposure) -> dict[str, Any]:
+    return {
+        Event.REQUEST: one.request_id,
+        Event.TS: microseconds(one.ts),
+        Event.USER: one.user_id,
+        Event.VARIANT: one.variant,
+        Event.MODEL_VERSION: one.model_version,
+        "temperature": one.temperature,
+        "degraded": json.dumps(one.degraded),
+        "request": one.request,
+        "songs": _compressed(json.dumps([str(song) for song in one.songs]).encode()),
+        "scores": one.scores.astype("<f8").tobytes(),
+        "shown": one.shown.astype("<i4").tobytes(),
+        "propensities": one.propensities.astype("<f8").tobytes(),
+        # Column by column: what is the same for all candidates then takes next to nothing.
+        "features": _compressed(one.features.astype("<f4").tobytes(order="F")),
+    }
+
+
+def _unpacked(row: dict[str, Any], names: tuple[str, ...]) -> Exposure:
+    songs = json.loads(_expanded(row["songs"]))
+    block = np.frombuffer(_expanded(row["features"]), "<f4")
+    return Exposure(
+        request_id=row[Event.REQUEST],
+        ts=EPOCH + timedelta(microseconds=row[Event.TS]),
+        user_id=row[Event.USER],
+        variant=row[Event.VARIANT],
+        model_version=row[Event.MODEL_VERSION],
+        temperature=row["temperature"],
+        degraded=tuple(json.loads(row["degraded"])),
+        request=row["request"],
+        songs=songs,
+        scores=np.frombuffer(row["scores"], "<f8"),
+        shown=np.frombuffer(row["shown"], "<i4").astype(np.intp),
+        propensities=np.frombuffer(row["propensities"], "<f8"),
+        features=block.reshape(len(songs), -1, order="F") if len(block) else block.reshape(0, 0),
+        feature_names=names if len(block) else (),
+    )
+
+
+def _frame(one: Exposure) -> pd.DataFrame:
+    count = len(one.songs)
+    position, propensity = np.full(count, np.nan), np.full(count, np.nan)
+    position[one.shown] = np.arange(1, len(one.shown) + 1)
+    propensity[one.shown] = one.propensities
+    same = (Event.REQUEST, Event.TS, Event.USER, Event.VARIANT, Event.MODEL_VERSION, "temperature")
+    values = (one.request_id, one.ts, one.user_id, one.variant, one.model_version, one.temperature)
+    columns = dict(zip(CANDIDATES, (one.songs, one.scores, position, propensity), strict=True))
+    features = {name: one.features[:, i] for i, name in enumerate(one.feature_names)}
+    shared = {name: [value] * count for name, value in zip(same, values, strict=True)}
+    return pd.DataFrame(shared | columns | features)
+
+
+def _compressed(data: bytes) -> bytes:
+    # Its length goes first: the codec wants to know it.
+    packed: bytes = pa.compress(data, codec=CODEC, asbytes=True)
+    return len(data).to_bytes(8, "little") + packed
+
+
+def _expanded(data: bytes) -> bytes:
+    size = int.from_bytes(data[:8], "little")
+    expanded: bytes = pa.decompress(data[8:], size, codec=CODEC, asbytes=True)
+    return expanded

@@ -1,0 +1,166 @@
+"""Answers from what is left, when a generator, the ranker or time fails."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+import numpy as np
+
+from features.catalogue import Catalogue, IntArray
+from features.columns import SongRow
+from features.query import Query
+from features.state import State, resolve
+from serving.exploration import Explore
+from serving.generators import Blend, Generator
+from serving.recommender import Prepared, RankedSong, Recommender, Slate
+from serving.retrieval import BLEND, Retrieval
+from serving.scores import NO_SCORES, Scores, best
+
+log = logging.getLogger("serving.fallback")
+
+RANKER: Final = "ranker"
+RETRIEVAL: Final = "retrieval"
+DEADLINE: Final = "deadline"
+# More than a request may exclude and a session hold, so that songs are left.
+POPULAR: Final = 20_000
+Variant = Literal["ranker", "retrieval", "popularity"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A slate, what made it, and what could not be used for it."""
+
+    slate: Slate
+    variant: Variant
+    degraded: tuple[str, ...] = ()
+    prepared: Prepared | None = None
+
+
+@dataclass
+class Reached:
+    """How far the work on a query came, for whoever stops waiting for it."""
+
+    prepared: Prepared | None = None
+    degraded: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Silent:
+    """Stands for a generator that fails."""
+
+    def scores(self, state: State) -> Scores:
+        """Propose nothing."""
+        del state
+        return NO_SCORES
+
+
+def best_effort(
+    recommender: Recommender,
+    popular: IntArray,
+    query: Query,
+    k: int,
+    explain: bool,
+    explore: Explore,
+    reached: Reached,
+) -> Outcome:
+    """Answer a query with all that works."""
+    try:
+        reached.prepared, reached.degraded = prepared_with(recommender, query)
+    except Exception:
+        log.exception("Retrieval failed; the answer is what is popular")
+        slate = most_popular(recommender.retrieval.songs, popular, query, k)
+        return Outcome(slate, "popularity", (RETRIEVAL,))
+    try:
+        slate = recommender.answer(reached.prepared, k, explain, explore)
+        return Outcome(slate, "ranker", reached.degraded, reached.prepared)
+    except Exception:
+        log.exception("The ranker failed; the answer is in retrieval's order")
+        return proposed(recommender, reached, k, RANKER)
+
+
+def when_late(
+    recommender: Recommender, popular: IntArray, query: Query, k: int, reached: Reached
+) -> Outcome:
+    """Answer a query whose ranking did not end in time."""
+    if reached.prepared is not None:
+        return proposed(recommender, reached, k, DEADLINE)
+    slate = most_popular(recommender.retrieval.songs, popular, query, k)
+    return Outcome(slate, "popularity", (DEADLINE,))
+
+
+def prepared_with(recommender: Recommender, query: Query) -> tuple[Prepared, tuple[str, ...]]:
+    """Return the ranker's input, and which generators had to be left out for it."""
+    try:
+        return recommender.prepare(query), ()
+    except Exception:
+        log.exception("A generator failed")
+    broken = tuple(_broken(recommender.retrieval, resolve(query, recommender.retrieval.songs)))
+    rest = replace(recommender, retrieval=without(recommender.retrieval, broken))
+    return rest.prepare(query), tuple(f"{RETRIEVAL}.{name}" for name in broken)
+
+
+def without(retrieval: Retrieval, broken: tuple[str, ...]) -> Retrieval:
+    """Return a retrieval with some generators silenced; its features keep their columns."""
+    generators: dict[str, Generator] = {
+        name: Silent() if name in broken else generator
+        for name, generator in retrieval.generators.items()
+    }
+    blend = retrieval.blend
+    if BLEND in broken:
+        songs = len(retrieval.songs)
+        blend = Blend((), (), np.zeros((songs, 0), np.float32), np.zeros(songs, np.bool_))
+    return replace(retrieval, generators=generators, blend=blend)
+
+
+def proposed(recommender: Recommender, reached: Reached, k: int, why: str) -> Outcome:
+    """Return the pool by reciprocal rank, summed over the generators that proposed a song."""
+    if reached.prepared is None:
+        raise ValueError("Nothing was prepared; answer with `most_popular`.")
+    pool = reached.prepared.pool
+    ranks = np.where(np.isfinite(pool.ranks), pool.ranks, np.inf)
+    scores = (1.0 / (1.0 + ranks)).sum(axis=1)
+    places = best(scores, k)
+    ids = recommender.retrieval.songs.ids[pool.songs[places]]
+    found = tuple(
+        RankedSong(str(song), float(score), None, (), ())
+        for song, score in zip(ids, scores[places], strict=True)
+    )
+    slate = Slate(found, reached.prepared.state.unknown_songs, scores, places)
+    return Outcome(slate, "retrieval", (*reached.degraded, why), reached.prepared)
+
+
+def popularity_order(songs: Catalogue) -> IntArray:
+    """Return the most popular songs, most popular first."""
+    popularity = np.nan_to_num(songs.numbers[SongRow.POPULARITY])
+    return best(popularity, POPULAR).astype(np.int32)
+
+
+def most_popular(songs: Catalogue, popular: IntArray, query: Query, k: int) -> Slate:
+    """Return the most popular songs that the query does not bar."""
+    played = () if query.allow_repeats else (event.song_id for event in query.session)
+    barred = songs.indices([*query.exclude, *played])
+    left = popular[~np.isin(popular, barred)][:k]
+    scores = np.nan_to_num(songs.numbers[SongRow.POPULARITY][left])
+    found = tuple(
+        RankedSong(str(songs.ids[song]), float(score), None, (), ())
+        for song, score in zip(left, scores, strict=True)
+    )
+    unknown = (e.song_id for e in query.session if e.song_id not in songs.index_of)
+    return Slate(found, tuple(unknown))
+
+
+def _broken(retrieval: Retrieval, state: State) -> Iterator[str]:
+    """Yield the generators that fail when asked alone."""
+    scores: dict[str, Scores] = {}
+    for name, generator in retrieval.generators.items():
+        try:
+            scores[name] = generator.scores(state)
+            scores[name].top(1)
+        except Exception:  # noqa: BLE001 - told by its name in the answer
+            scores[name] = NO_SCORES
+            yield name
+    try:
+        retrieval.blend.combine(scores).top(1)
+    except Exception:  # noqa: BLE001 - told by its name in the answer
+        yield BLEND

@@ -1,0 +1,158 @@
+"""What a listener did since their features were computed, laid over them. Pure functions.
+
+Events of the running session go to the query's session, as in training; all later than what the
+feature row knows go to the row's history.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import numpy as np
+
+from features.catalogue import Catalogue
+from features.columns import Action, Song, UserRow
+from features.params import SIGNALS
+from features.query import SessionEvent
+from features.state import HISTORY_COLUMN, session_values
+from serving.event_log import Logged
+
+SECOND_US: Final = 1_000_000
+# A session without a word for so long is over.
+RUNNING_US: Final = 30 * 60 * SECOND_US
+MAX_SESSION: Final = 500
+# As many as the rows of the feature store hold, `features.history_songs` of params.yaml.
+HISTORY_SONGS: Final = 128
+_TOUCHES: Final = (*Action.LISTENINGS, Action.LIKE, Action.PLAYLIST_ADD)
+_REFUSALS: Final = (Action.SKIP, Action.DISLIKE)
+
+
+def running_session(events: Sequence[Logged], named: str | None, now_us: int) -> str | None:
+    """Return the session that goes on: the named one, else that of an event of late.
+
+    Parameters
+    ----------
+    events
+        The listener's latest, in order of time.
+    """
+    if named is not None or not events:
+        return named
+    last = events[-1]
+    return last.session_id if now_us - last.ts_us < RUNNING_US else None
+
+
+def merged(logged: Sequence[Logged], said: Sequence[SessionEvent]) -> tuple[SessionEvent, ...]:
+    """Return the running session from what the log has and what the request says.
+
+    A request that says all that is logged, or more, is taken at its word. Otherwise the log's
+    events come first and those that only the request has follow. Two events are the same if song
+    and action are; the latest 500 are kept.
+    """
+    waiting: dict[tuple[str, str], int] = {}
+    for event in logged:
+        key = (event.song_id, event.action)
+        waiting[key] = waiting.get(key, 0) + 1
+    unlogged = []
+    for one in said:
+        key = (one.song_id, one.action)
+        if waiting.get(key, 0):
+            waiting[key] -= 1
+        else:
+            unlogged.append(one)
+    if not any(waiting.values()):
+        return tuple(said)
+    return (*(session_event(event) for event in logged), *unlogged)[-MAX_SESSION:]
+
+
+def session_event(event: Logged) -> SessionEvent:
+    """Return a logged event as a query holds it."""
+    return SessionEvent(event.song_id, event.action, event.played_ms)
+
+
+def refused_songs(session: Sequence[SessionEvent]) -> frozenset[str]:
+    """Return the songs that a session skipped or disliked: they do not come back in it."""
+    return frozenset(event.song_id for event in session if event.action in _REFUSALS)
+
+
+def newer(row: Mapping[str, Any], events: Sequence[Logged]) -> list[Logged]:
+    """Return the events later than the newest one that the row's history knows.
+
+    A row's times are whole seconds: what came within the row's last second counts as known.
+    """
+    known = row.get(UserRow.HISTORY_LAST_TS)
+    horizon = max(known) if known is not None and len(known) else -1
+    return [event for event in events if event.ts_us // SECOND_US > horizon]
+
+
+def overlay(
+    row: Mapping[str, Any], events: Sequence[Logged], songs: Catalogue, now_us: int
+) -> dict[str, Any]:
+    """Return the row with its history as if it had been computed after these events.
+
+    Values are those of `features.signals`, at the weight of this moment. What changes slowly
+    (tastes, shares, counts) stays as it was computed.
+
+    Parameters
+    ----------
+    row
+        A listener's features; empty for an unknown listener.
+    events
+        Later than the row, in order of time, of other sessions than the running one.
+    """
+    if not events:
+        return dict(row)
+    history = _History(row)
+    actions = tuple(session_event(event) for event in events)
+    places = songs.indices([event.song_id for event in events])
+    durations = np.where(places >= 0, songs.numbers[Song.DURATION_MS][places], np.nan)
+    values = session_values(actions, durations)
+    for place, event in enumerate(events):
+        seconds = min(event.ts_us, now_us) // SECOND_US
+        history.add(event, seconds, {name: float(values[name][place]) for name in SIGNALS})
+    played = [min(e.ts_us, now_us) for e in events if e.action in Action.LISTENINGS]
+    last = {UserRow.LAST_PLAY_TS: datetime.fromtimestamp(max(played) / 1e6, UTC)} if played else {}
+    return {**row, **history.columns(), **last}
+
+
+class _History:
+    """A row's history by song, to be added to."""
+
+    def __init__(self, row: Mapping[str, Any]) -> None:
+        songs = _list(row, UserRow.HISTORY_SONGS)
+        names = (UserRow.HISTORY_LAST_TS, UserRow.HISTORY_PLAYS, *HISTORY_COLUMN.values())
+        columns = {name: _list(row, name) or [0] * len(songs) for name in names}
+        self.length = max(len(songs), HISTORY_SONGS)
+        self.rows: dict[str, dict[str, float]] = {
+            song: {name: columns[name][i] for name in names} for i, song in enumerate(songs)
+        }
+        self.names = names
+
+    def add(self, event: Logged, seconds: int, values: Mapping[str, float]) -> None:
+        """Add one event; later ones must come later."""
+        if event.action in _TOUCHES:
+            self.rows.setdefault(event.song_id, dict.fromkeys(self.names, 0.0))
+            self.rows[event.song_id][UserRow.HISTORY_LAST_TS] = seconds
+        cells = self.rows.get(event.song_id)
+        if cells is None:
+            return
+        cells[UserRow.HISTORY_PLAYS] += event.action in Action.LISTENINGS
+        for signal, column in HISTORY_COLUMN.items():
+            setter, cancellers = Action.STATES.get(signal, ("", ()))
+            if not setter:
+                cells[column] += values[signal]
+            elif event.action in (setter, *cancellers):
+                cells[column] = float(event.action == setter)
+
+    def columns(self) -> dict[str, list[Any]]:
+        """Return the history as aligned lists, latest first."""
+        order = sorted(self.rows.items(), key=lambda item: -item[1][UserRow.HISTORY_LAST_TS])
+        kept = order[: self.length]
+        return {
+            UserRow.HISTORY_SONGS: [song for song, _ in kept],
+            **{name: [cells[name] for _, cells in kept] for name in self.names},
+        }
+
+
+def _list(row: Mapping[str, Any], name: str) -> list[Any]:
+    value = row.get(name)
+    return [] if value is None else list(value)

@@ -1,0 +1,205 @@
+"""The log on real databases: SQLite in WAL mode and a PostgreSQL server."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from sqlalchemy import event as listening
+
+from features.columns import Event
+from features.ingest import ingest
+from features.lake import read_events
+from features.sources import open_source
+from serving.database import Database, Unavailable
+from serving.event_log import RECEIVED, EventLog, Logged, export, main
+
+DAY_US = 86_400_000_000
+NOW_US = 1_709_251_200_000_000  # 2024-03-01
+
+
+def row(number: int, user: str = "u1", **more: Any) -> dict[str, Any]:
+    base = dict.fromkeys(Event.ORDER) | {
+        Event.ID: f"e{number}",
+        Event.TS: NOW_US + number,
+        Event.USER: user,
+        Event.SONG: f"s{number % 7}",
+        Event.SESSION: f"{user}-1",
+        Event.ACTION: "play",
+        RECEIVED: NOW_US,
+    }
+    return base | more
+
+
+def rows(start: int, stop: int, **more: Any) -> list[dict[str, Any]]:
+    return [row(number, **more) for number in range(start, stop)]
+
+
+@pytest.fixture
+def log(database: str) -> Iterator[EventLog]:
+    opened = EventLog.open(database)
+    yield opened
+    opened.database.close()
+
+
+def test_each_event_is_kept_once_and_counted(log: EventLog) -> None:
+    assert log.append([rows(0, 5), rows(3, 8), []]) == [5, 3, 0]
+    assert log.append([rows(0, 8)]) == [0]
+    assert log.append([[row(9), row(9), row(10)]]) == [2]
+    assert log.count() == 10
+
+
+def test_a_known_event_stays_as_it_was_first_written(log: EventLog) -> None:
+    log.append([[row(1, action="like")]])
+    log.append([[row(1, action="skip")]])
+    assert [event.action for event in log.recent("u1")] == ["like"]
+
+
+def test_recent_events_come_in_order_of_time_the_latest_kept(log: EventLog) -> None:
+    log.append([[row(2), row(1, played_ms=5), row(3, **{Event.SESSION: "other"})]])
+    log.append([[row(4, user="u2"), row(5, ts=NOW_US + 3)]])
+    expected = [
+        Logged("s1", "play", 5, "u1-1", NOW_US + 1),
+        Logged("s2", "play", None, "u1-1", NOW_US + 2),
+        Logged("s3", "play", None, "other", NOW_US + 3),
+        # Of two at the same moment the one written later comes later.
+        Logged("s5", "play", None, "u1-1", NOW_US + 3),
+    ]
+    assert log.recent("u1") == expected
+    assert log.recent("u1", limit=2) == expected[2:]
+    assert log.recent(None, "u2-1") == [Logged("s4", "play", None, "u2-1", NOW_US + 4)]
+    assert log.recent("nobody") == log.recent(None) == []
+
+
+def test_threads_that_write_the_same_events_write_each_once(log: EventLog) -> None:
+    batches = [rows(start, start + 40) for start in range(0, 200, 10)]
+    with ThreadPoolExecutor(8) as pool:
+        new = list(pool.map(lambda batch: log.append([batch])[0], batches))
+    assert sum(new) == log.count() == 230
+
+
+def test_several_workers_may_make_the_tables_at_once(database: str) -> None:
+    start = threading.Barrier(6)
+
+    def open_and_write(worker: int) -> int:
+        start.wait()
+        log = EventLog.open(database)
+        (new,) = log.append([rows(worker * 10, worker * 10 + 10)])
+        count = log.count()
+        log.database.close()
+        return new if count >= 10 else 0
+
+    with ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(open_and_write, range(6))) == [10] * 6
+
+
+def test_what_is_written_is_there_for_another_connection_at_once(log: EventLog) -> None:
+    other = EventLog(Database(str(log.database.url.render_as_string(hide_password=False))))
+    for number in range(20):
+        log.append([[row(number)]])
+        assert other.count() == number + 1
+    other.database.close()
+
+
+def test_a_batch_that_fails_midway_leaves_nothing(log: EventLog) -> None:
+    bad = row(2) | {Event.SONG: None}
+    with pytest.raises(Unavailable):
+        log.append([rows(10, 20), [row(1), bad, row(3)]])
+    assert log.count() == 0
+
+
+def test_a_full_disk_is_told_and_leaves_nothing_half_written(tmp_path: Path) -> None:
+    log = EventLog.open(f"sqlite:///{tmp_path / 'events.db'}")
+    log.append([rows(0, 10)])
+    full = threading.Event()
+    full.set()
+
+    def limit(connection: Any) -> None:
+        pages = "100" if full.is_set() else "1000000"
+        connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
+
+    listening.listen(log.database.writer, "begin", limit)
+    with pytest.raises(Unavailable, match="full") as caught:
+        log.append([rows(10, 10_000)])
+    assert (caught.value.reason, caught.value.retry_seconds) == ("full", 30)
+    assert log.count() == 10
+    full.clear()
+    assert log.append([rows(0, 10_000)]) == [9990]
+    log.database.close()
+
+
+def test_a_locked_log_is_told_and_then_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.database.BUSY_MS", 50)
+    log = EventLog.open(f"sqlite:///{tmp_path / 'events.db'}")
+    other = Database(f"sqlite:///{tmp_path / 'events.db'}")
+    with other.writing(), pytest.raises(Unavailable) as caught:
+        log.append([rows(0, 10)])
+    assert caught.value.reason == "locked"
+    assert log.append([rows(0, 10)]) == [10]
+    for database in (log.database, other):
+        database.close()
+
+
+def test_a_server_that_is_gone_is_told() -> None:
+    log = EventLog(Database("postgresql://nobody@127.0.0.1:9/none"))
+    with pytest.raises(Unavailable) as caught:
+        log.append([rows(0, 1)])
+    assert caught.value.reason == "gone"
+
+
+@pytest.mark.parametrize("url", ["mysql://a/b", "sqlite://"])
+def test_another_database_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="SEGUE_EVENTS_URL"):
+        Database(url)
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv"])
+def test_the_loop_closes_logged_events_are_ingested(
+    log: EventLog, tmp_path: Path, form: str
+) -> None:
+    answering = {"request_id": "r1", "position": 2, "propensity": 0.25, "variant": "ranker"}
+    log.append([rows(0, 250), [row(900, **answering, played_ms=1000, mood="ruhig; 'süß' \n 🎵")]])
+    log.append([rows(100, 300)])
+    # What no client may send reaches the log only past the desk: the import still finds it.
+    log.append([[row(901, ts=NOW_US + 400 * DAY_US), row(902, action="dance")]])
+    out = tmp_path / "mine"
+    assert export(log, out, form) == export(log, out, form) == 303
+    # A second copy of some rows, as when a log is exported again beside the first.
+    copy = pd.read_parquet if form == "parquet" else pd.read_csv
+    first = copy(out / "events" / f"log-00000.{form}").head(40)
+    getattr(first, f"to_{form}")(out / f"events-again.{form}", index=False)
+    now = datetime(2024, 3, 2, tzinfo=UTC)
+    summary = ingest(open_source("files", out, {}), tmp_path / "lake", 0.05, now)
+    assert (summary["rows_in"], summary["kept"]) == (343, 301)
+    assert (summary["duplicates"], summary["quarantined"]) == (40, 2)
+    assert summary["by_reason"] == {"action: unknown": 1, "ts: in the future": 1}
+    kept = read_events(tmp_path / "lake").set_index(Event.ID)
+    assert kept.loc["e0", Event.TS] == pd.Timestamp("2024-03-01", tz="UTC")
+    told = kept.loc["e900", [*answering, "played_ms", "mood"]].to_dict()
+    assert told == answering | {"played_ms": 1000, "mood": "ruhig; 'süß' \n 🎵"}
+
+
+def test_an_export_replaces_only_its_own(log: EventLog, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / "events").mkdir(parents=True)
+    (out / "events" / "mine.parquet").write_bytes(b"")
+    with pytest.raises(FileExistsError, match=r"mine\.parquet"):
+        export(log, out)
+
+
+def test_the_command_counts_and_exports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    url = f"sqlite:///{tmp_path / 'events.db'}"
+    log = EventLog.open(url)
+    log.append([rows(0, 3)])
+    log.database.close()
+    assert main(["--url", url, "count"]) == 0
+    assert main(["--url", url, "export", "--out", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "3 events"
+    assert len(pd.read_parquet(tmp_path / "out" / "events" / "log-00000.parquet")) == 3
+    assert main(["--url", "mysql://x/y", "count"]) == 1

@@ -1,0 +1,122 @@
+"""Logged events over a listener's row and the running session, worked out by hand."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from features.catalogue import Catalogue, catalogue
+from features.columns import UserRow
+from features.query import SessionEvent
+from serving.event_log import Logged
+from serving.feedback import merged, newer, overlay, refused_songs, running_session
+from tests.serving.conftest import songs_frame
+
+SECOND = 1_000_000
+NOW = 1_709_251_200 * SECOND
+ROW: dict[str, Any] = {
+    UserRow.HISTORY_SONGS: ["song-001", "song-002"],
+    UserRow.HISTORY_LAST_TS: [1000, 900],
+    UserRow.HISTORY_PLAYS: [3, 1],
+    UserRow.HISTORY_LIKE: [0.0, 0.7],
+    UserRow.HISTORY_PLAYLIST: [],
+    UserRow.HISTORY_SKIP: [0.5, 0.0],
+    UserRow.HISTORY_LISTEN: [2.0, 1.0],
+}
+
+
+@pytest.fixture(scope="module")
+def songs() -> Catalogue:
+    return catalogue(songs_frame())
+
+
+def logged(song: str, action: str = "play", seconds: int = 2000, **more: Any) -> Logged:
+    base = {"played_ms": None, "session_id": "s1"} | more
+    return Logged(song, action, base["played_ms"], base["session_id"], seconds * SECOND)
+
+
+def test_a_history_with_events_by_hand(songs: Catalogue) -> None:
+    # Song i lasts 180 + i seconds: half of song 2 is 91 s.
+    events = [
+        logged("song-002", "skip", 2000, played_ms=91_000),
+        logged("song-002", "unlike", 2001),
+        logged("song-003", "like", 2002),
+        logged("song-001", "playlist_add", 2003),
+        logged("song-009", "dislike", 2004),
+        logged("unheard of", "play", 2005),
+    ]
+    found = overlay(ROW, events, songs, NOW)
+    assert found[UserRow.HISTORY_SONGS] == ["unheard of", "song-001", "song-003", "song-002"]
+    assert found[UserRow.HISTORY_LAST_TS] == [2005, 2003, 2002, 2000]
+    assert found[UserRow.HISTORY_PLAYS] == [1, 3, 0, 2]
+    assert found[UserRow.HISTORY_LIKE] == [0, 0, 1, 0]
+    assert found[UserRow.HISTORY_PLAYLIST] == [0, 1, 0, 0]
+    assert found[UserRow.HISTORY_SKIP] == pytest.approx([0, 0.5, 0, 0.5])
+    assert found[UserRow.HISTORY_LISTEN] == pytest.approx([1, 2, 0, 1.5])
+    assert found[UserRow.LAST_PLAY_TS] == datetime.fromtimestamp(2005, UTC)
+
+
+def test_without_events_the_row_stays_as_it_is(songs: Catalogue) -> None:
+    assert overlay(ROW, [], songs, NOW) == ROW
+
+
+def test_a_stranger_gets_a_history(songs: Catalogue) -> None:
+    found = overlay({}, [logged("song-004", "like")], songs, NOW)
+    assert found[UserRow.HISTORY_SONGS] == ["song-004"]
+    assert found[UserRow.HISTORY_LIKE] == [1]
+    assert UserRow.LAST_PLAY_TS not in found
+
+
+def test_the_history_keeps_its_length(songs: Catalogue) -> None:
+    events = [logged(f"song-{i:03d}", seconds=2000 + i) for i in range(190)]
+    found = overlay(ROW, events, songs, NOW)
+    assert found[UserRow.HISTORY_SONGS] == [f"song-{i:03d}" for i in range(189, 61, -1)]
+
+
+def test_a_time_ahead_counts_as_now(songs: Catalogue) -> None:
+    ahead = logged("song-004", seconds=NOW // SECOND + 900)
+    found = overlay(ROW, [ahead], songs, NOW)
+    assert found[UserRow.HISTORY_LAST_TS][0] == NOW // SECOND
+
+
+def test_only_what_the_row_does_not_know_is_newer() -> None:
+    events = [logged("a", seconds=second) for second in (900, 1000, 1001)]
+    assert newer(ROW, events) == events[2:]
+    assert newer({}, events) == events
+    assert newer({UserRow.HISTORY_LAST_TS: []}, events) == events
+
+
+def test_the_running_session_is_the_named_one_or_that_of_late() -> None:
+    latest = logged("a", session_id="now", seconds=NOW // SECOND - 60)
+    assert running_session([latest], "named", NOW) == "named"
+    assert running_session([latest], None, NOW) == "now"
+    assert running_session([latest], None, NOW + 31 * 60 * SECOND) is None
+    assert running_session([], None, NOW) is None
+
+
+def test_a_request_that_says_as_much_is_taken_at_its_word() -> None:
+    log = [logged("a"), logged("b", "skip")]
+    said = (SessionEvent("b", "skip", 5), SessionEvent("a"), SessionEvent("c"))
+    assert merged(log, said) == said
+    assert merged([], said) == said
+    assert merged([], ()) == ()
+
+
+def test_a_request_that_says_less_is_completed() -> None:
+    log = [logged("a"), logged("a"), logged("b", "skip", played_ms=7)]
+    a, b = SessionEvent("a"), SessionEvent("b", "skip", 7)
+    assert merged(log, ()) == (a, a, b)
+    assert merged(log, (a,)) == (a, a, b)
+    # What only the request knows comes after what is logged.
+    assert merged(log, (a, SessionEvent("c"))) == (a, a, b, SessionEvent("c"))
+    assert merged(log, (SessionEvent("a", "like"),)) == (a, a, b, SessionEvent("a", "like"))
+
+
+def test_long_sessions_keep_their_end() -> None:
+    log = [logged(str(i)) for i in range(600)]
+    assert [e.song_id for e in merged(log, ())] == [str(i) for i in range(100, 600)]
+
+
+def test_skipped_and_disliked_songs_are_refused() -> None:
+    session = [SessionEvent(*pair) for pair in (("a", "skip"), ("b", "play"), ("c", "dislike"))]
+    assert refused_songs(session) == {"a", "c"}
