@@ -12,7 +12,7 @@ export BENTOML_DO_NOT_TRACK := True
 export UV_SYSTEM_CERTS := true
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help setup run pipeline deploy serve airflow test lint format requirements bench clean
+.PHONY: help setup run pipeline deploy serve airflow test lint format requirements bench bench-serving clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | column -t -s $$'\t'
@@ -65,8 +65,10 @@ format: setup ## mend style where ruff can
 bench: setup ## measure: factors, batch, service, and the simulator's truth; writes benchmarks/results
 	@python -m benchmarks.factors
 	@python -m benchmarks.batch
-	@python -m benchmarks.serving
 	@python -m benchmarks.simulated_truth
+
+bench-serving: setup ## measure the service over 10 thousand, 1 and 10 million songs (about 20 GB in WORK=)
+	@python -m benchmarks.serving --throughput $(or $(SECONDS_BUSY),600) $(if $(WORK),--work $(WORK))
 
 requirements: setup ## compile requirements.txt from pyproject.toml
 	@uv pip compile pyproject.toml --extra dev --generate-hashes --no-emit-index-url --no-annotate \

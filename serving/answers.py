@@ -1,7 +1,6 @@
 """From a request to an answer: one read of the listener's row, then the recommender."""
 
 import logging
-import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -10,7 +9,8 @@ from features.columns import User
 from features.query import Query, SessionEvent
 from serving.api import Context, Profile, RecommendedSong, RecommendRequest, RecommendResponse
 from serving.live import Loaded
-from serving.recommender import RankedSong
+from serving.recommender import RankedSong, Slate
+from serving.stages import request_id, stage
 
 log = logging.getLogger("serving.answers")
 
@@ -29,10 +29,16 @@ def answer(
         Returns the feature row of a user id; where it fails, the answer is made without and
         `degraded` says so.
     """
-    row, degraded = listener_row(request, read_row)
+    with stage("read"):
+        row, degraded = listener_row(request, read_row)
     slate = loaded.recommender.recommend(query_of(request, row), request.k, request.explain)
+    with stage("write"):
+        return _response(loaded, slate, degraded)
+
+
+def _response(loaded: Loaded, slate: Slate, degraded: list[str]) -> RecommendResponse:
     return RecommendResponse(
-        request_id=uuid.uuid4().hex,
+        request_id=request_id(),
         model_version=loaded.recommender.version,
         variant="ranker",
         degraded=degraded,

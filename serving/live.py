@@ -82,7 +82,9 @@ def load(folder: Path) -> Loaded:
     target = folder.resolve()
     try:
         recommender = Recommender.load(target)
-        loaded = Loaded(target, recommender, lookup(recommender.retrieval), _listeners(target))
+        loaded = Loaded(
+            target, recommender, lookup(recommender.retrieval, target), _listeners(target)
+        )
         _try_out(loaded)
     except BundleError:
         raise
@@ -98,7 +100,7 @@ def load(folder: Path) -> Loaded:
 def _try_out(loaded: Loaded) -> None:
     """Answer a query before the bundle is in use: it shows faults and fills the caches."""
     songs = loaded.recommender.retrieval.songs
-    session = (SessionEvent(str(songs.ids[0])),)
+    session = (SessionEvent(songs.ids[0]),)
     for query in (Query(ts=datetime.now(UTC)), Query(ts=datetime.now(UTC), session=session)):
         loaded.recommender.recommend(query, k=5, explain=True)
     loaded.lookup.similar(0, k=5)
