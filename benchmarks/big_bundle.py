@@ -356,9 +356,9 @@ def labelled(drawn: World, past: csr_matrix, songs: Catalogue, rows: list[Any]) 
 
 def write_ranker(queries: list[Labelled], folder: Path, params: Params) -> None:
     """Train the ranker on real pools by the real code."""
-    retrieval = load_retrieval(folder)
-    rows = build_rows(retrieval, queries, params.ranker)
-    fit_ranker(rows, retrieval.feature_names, params.ranker).save_model(folder / "ranker.txt")
+    rows = build_rows(folder, queries, params.ranker, workers=1)
+    names = load_retrieval(folder).feature_names
+    fit_ranker(rows, names, params.ranker).save_model(folder / "ranker.txt")
     write_json(folder / "calibration.json", {})
 
 
