@@ -12,8 +12,8 @@ export BENTOML_DO_NOT_TRACK := True
 export UV_SYSTEM_CERTS := true
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help setup run pipeline deploy serve airflow test lint format requirements bench clean \
-	peers-setup peers-requirements bench-peers tune-peers cut-peers
+.PHONY: help setup run pipeline deploy serve airflow test lint format requirements bench bench-serving \
+	clean peers-setup peers-requirements bench-peers tune-peers cut-peers
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | column -t -s $$'\t'
@@ -66,7 +66,6 @@ format: setup ## mend style where ruff can
 bench: setup ## measure: factors, batch, service, and the simulator's truth; writes benchmarks/results
 	@python -m benchmarks.factors
 	@python -m benchmarks.batch
-	@python -m benchmarks.serving
 	@python -m benchmarks.simulated_truth
 
 PEERS := .venv-peers
@@ -109,6 +108,8 @@ peers-requirements: setup ## compile the peers' requirements.txt
 	@uv pip compile benchmarks/peers/requirements.in --generate-hashes --no-emit-index-url --no-annotate \
 		--no-header --python-version 3.11 --no-emit-package torch \
 		$(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS)) --output-file benchmarks/peers/requirements.txt
+bench-serving: setup ## measure the service over 10 thousand, 1 and 10 million songs (about 20 GB in WORK=)
+	@python -m benchmarks.serving --throughput $(or $(SECONDS_BUSY),600) $(if $(WORK),--work $(WORK))
 
 requirements: setup ## compile requirements.txt from pyproject.toml
 	@uv pip compile pyproject.toml --extra dev --generate-hashes --no-emit-index-url --no-annotate \

@@ -1,7 +1,10 @@
-"""`/recommend` of the served bundle against an empty BentoML endpoint, under the same load.
+"""`/recommend` over catalogues of three sizes against an empty BentoML endpoint, under equal load.
 
-Both services run at the same time, one worker each; a third process asks them in turn, the same
-bodies, over as many connections. Within one load every body is another session.
+The catalogues are drawn (`benchmarks.big_bundle`), the services are the real ones. Both run at the
+same time, one worker each; a third process asks them in turn, the same bodies, over as many
+connections. Every body is another session of ten songs, by known and new listeners in turn.
+
+With `--throughput SECONDS`, Locust then keeps two workers of each service busy for so long.
 """
 
 import argparse
@@ -12,6 +15,8 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
+import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -19,56 +24,32 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+import psutil
 
-from benchmarks.measure import interleaved, machine, percentiles, ratios, save, spread, table
-from features.columns import Event
+from benchmarks.measure import (
+    RESULTS,
+    interleaved,
+    machine,
+    percentiles,
+    ratios,
+    rounded,
+    spread,
+    table,
+)
+from benchmarks.recall import index_recall
 from features.paths import PROJECT
-from serving.welcome import fetch, wait_until_ready
-from training.phases import read_phases
-from training.sessions import read_sessions
+from serving.bundle import load_retrieval
+from serving.welcome import wait_until_ready
+from training.files import write_json
 
 SERVICES: Final = {"segue": "serving.service:Segue", "empty": "benchmarks.empty_service:Empty"}
 CONNECTIONS: Final = (1, 4)
 KINDS: Final = ("known", "new")
-SESSION: Final = 10
-WARM_UP: Final = 30
+SIZES: Final = (10_000, 1_000_000, 10_000_000)
+WARM_UP: Final = 200
+RECALLED: Final = 100
+GIB: Final = 2**30
 PATH: Final = "/recommend"
-
-
-def request_bodies(heard: pd.DataFrame, count: int, seed: int) -> list[dict[str, Any]]:
-    """Return distinct requests after ten songs, in turn by a known listener and by a new one.
-
-    Parameters
-    ----------
-    heard
-        Listenings by session and time (`training.sessions.listenings`).
-    count
-        How many; at most one a session.
-
-    Raises
-    ------
-    ValueError
-        If there are not enough sessions of ten songs.
-    """
-    first = heard[heard.groupby(Event.SESSION).cumcount() < SESSION]
-    whole = first.groupby(Event.SESSION)[Event.SONG].transform("size") == SESSION
-    sessions = [part for _, part in first[whole].groupby(Event.SESSION)]
-    if len(sessions) < count:
-        raise ValueError(f"There are {len(sessions)} sessions of {SESSION} songs, not {count}.")
-    chosen = np.random.default_rng(seed).permutation(len(sessions))[:count]
-    return [request_body(sessions[i], known=turn % 2 == 0) for turn, i in enumerate(chosen)]
-
-
-def request_body(session: pd.DataFrame, known: bool) -> dict[str, Any]:
-    """Return one session as a request."""
-    user = session[Event.USER].iloc[0] if known else f"new-{session[Event.SESSION].iloc[0]}"
-    events = [
-        {"song_id": song, "action": action} | ({} if np.isnan(ms) else {"played_ms": int(ms)})
-        for song, action, ms in zip(
-            session[Event.SONG], session[Event.ACTION], session[Event.PLAYED_MS], strict=True
-        )
-    ]
-    return {"user_id": user, "session": events, "k": 10}
 
 
 def slices(
@@ -127,8 +108,10 @@ def free_port() -> int:
 
 
 @contextmanager
-def served(target: str, port: int) -> Iterator[None]:
-    """Run `bentoml serve` until the block is left.
+def served(
+    target: str, port: int, environment: Mapping[str, str], workers: int = 1
+) -> Iterator[tuple[int, float]]:
+    """Run `bentoml serve` until the block is left; give its process and the seconds it took.
 
     Raises
     ------
@@ -137,13 +120,20 @@ def served(target: str, port: int) -> Iterator[None]:
     """
     program = str(Path(sys.executable).with_name("bentoml"))
     words = [program, "serve", target, "--host", "127.0.0.1", "--port", str(port)]
+    words += ["--api-workers", str(workers)]
+    begun = time.perf_counter()
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
-            words, cwd=PROJECT, stdout=log, stderr=log, start_new_session=True
+            words,
+            cwd=PROJECT,
+            env={**os.environ, **environment},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
         try:
             wait_until_ready(f"http://127.0.0.1:{port}", process)
-            yield
+            yield process.pid, time.perf_counter() - begun
         except RuntimeError as error:
             log.seek(0)
             last = log.read()[-2000:].decode(errors="replace")
@@ -152,6 +142,30 @@ def served(target: str, port: int) -> Iterator[None]:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGTERM)
             process.wait(timeout=30)
+
+
+def memory(pid: int) -> float:
+    """Return the GiB that a service's processes hold, pages that they share counted once."""
+    root = psutil.Process(pid)
+    processes = [root, *root.children(recursive=True)]
+    return sum(process.memory_full_info().pss for process in processes) / GIB
+
+
+def stage_times(port: int, bodies: Sequence[Any]) -> dict[str, dict[str, float]]:
+    """Return percentiles of the stages that `Server-Timing` names, in milliseconds."""
+    found: dict[str, list[float]] = {}
+    for body in bodies:
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}{PATH}",
+            json.dumps(body).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as response:
+            header = response.headers["Server-Timing"]
+        for part in header.split(", "):
+            name, ms = part.split(";dur=")
+            found.setdefault(name, []).append(float(ms) / 1000)
+    return {name: percentiles(times) for name, times in found.items()}
 
 
 def generate(plan: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -168,57 +182,155 @@ def generate(plan: Mapping[str, Any]) -> list[dict[str, Any]]:
     return results
 
 
+def drawn(songs: int, work: Path) -> Path:
+    """Return the folder of a drawn catalogue, made if it is not there."""
+    out = work / f"songs_{songs}"
+    if not (out / "bodies.json").exists():
+        sys.stderr.write(f"drawing a catalogue of {songs:,} songs into {out}\n")
+        words = ["--songs", str(songs), "--out", str(out)]
+        subprocess.run([sys.executable, "-m", "benchmarks.big_bundle", *words], check=True)
+    return out
+
+
+def measure(out: Path, rounds: int, count: int, seconds: float) -> dict[str, Any]:
+    """Measure the service over one catalogue and the empty one in turn."""
+    bodies = json.loads((out / "bodies.json").read_text(encoding="utf-8"))
+    places = {"SEGUE_DATA": str(out / "data"), "SEGUE_BUNDLE": str(out / "bundle")}
+    ports = {name: free_port() for name in SERVICES}
+    asked = rounds * count
+    if len(bodies) < asked + 2 * WARM_UP + RECALLED:
+        raise ValueError(f"{out}: {len(bodies)} requests are too few; ask for fewer rounds.")
+    with ExitStack() as running:
+        started = {
+            name: running.enter_context(served(target, ports[name], places))
+            for name, target in SERVICES.items()
+        }
+        plan = {"path": PATH, "seconds": seconds, "bodies": bodies[: asked + WARM_UP]}
+        generate(plan | {"slices": slices(ports, 1, WARM_UP, first=asked)})
+        results = generate(plan | {"slices": slices(ports, rounds, count)})
+        stages = stage_times(ports["segue"], bodies[asked + WARM_UP : asked + 2 * WARM_UP])
+        held = memory(started["segue"][0])
+    loads = summary(results)
+    one = loads[str(CONNECTIONS[0])]
+    return {
+        "p50_ms": one["segue"]["p50_ms"],
+        "p99_ms": one["segue"]["p99_ms"],
+        "p50_ratio": one["ratio_p50"]["pooled"],
+        "p99_ratio": one["ratio_p99"]["pooled"],
+        "index_recall": recall_of(out, bodies[-RECALLED:]),
+        "rss_gib": held,
+        "ready_s": started["segue"][1],
+        "stages": stages,
+        "connections": loads,
+    }
+
+
+def recall_of(out: Path, bodies: Sequence[dict[str, Any]]) -> float:
+    """Return the recall of a catalogue's index, in this process."""
+    os.environ["SEGUE_DATA"] = str(out / "data")
+    return index_recall(load_retrieval(out / "bundle"), bodies)
+
+
+def throughput(out: Path, seconds: float) -> dict[str, Any]:
+    """Keep two workers of each service busy by Locust; return rates, failures and memory."""
+    places = {"SEGUE_DATA": str(out / "data"), "SEGUE_BUNDLE": str(out / "bundle")}
+    found = {}
+    for name, target in SERVICES.items():
+        port = free_port()
+        with served(target, port, places, workers=2) as (pid, _):
+            _locust(port, out, min(seconds, 20.0))
+            before = memory(pid)
+            found[name] = _locust(port, out, seconds) | {
+                "memory_before_gib": before,
+                "memory_after_gib": memory(pid),
+            }
+    share = found["segue"]["per_second"] / found["empty"]["per_second"]
+    return {"services": found, "share_of_empty": share, "seconds": seconds}
+
+
+def _locust(port: int, out: Path, seconds: float) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        words = [sys.executable, "-m", "locust", "-f", "benchmarks/locustfile.py", "--headless"]
+        words += ["-u", "8", "-r", "8", "-t", f"{int(seconds)}s", "--only-summary"]
+        words += ["--host", f"http://127.0.0.1:{port}", "--csv", f"{folder}/run"]
+        environment = {**os.environ, "SEGUE_BODIES": str(out / "bodies.json")}
+        subprocess.run(words, cwd=PROJECT, env=environment, check=False, capture_output=True)
+        total = pd.read_csv(f"{folder}/run_stats.csv").iloc[-1]
+    return {
+        "requests": int(total["Request Count"]),
+        "failures": int(total["Failure Count"]),
+        "per_second": float(total["Requests/s"]),
+    }
+
+
+def plot(found: Mapping[str, Any], path: Path) -> None:
+    """Draw latency and the stages' times by the size of the catalogue."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    names = [name for name in found if name.startswith("songs_")]
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    labels = [f"{int(name.removeprefix('songs_')):,}" for name in names]
+    for key, ratio in (("p50_ms", "p50_ratio"), ("p99_ms", "p99_ratio")):
+        left.plot(labels, [found[n][key] for n in names], "o-", label=f"Segue {key[:3]}")
+        empty = [found[n][key] / found[n][ratio] for n in names]
+        left.plot(labels, empty, "o--", label=f"empty endpoint {key[:3]}")
+    left.set(xlabel="songs", ylabel="ms", ylim=(0, None), title="Latency, one connection")
+    left.legend()
+    bottom = np.zeros(len(names))
+    for stage in (s for s in found[names[0]]["stages"] if s != "total"):
+        heights = np.array([found[n]["stages"][stage]["p50_ms"] for n in names])
+        right.bar(labels, heights, bottom=bottom, label=stage)
+        bottom += heights
+    right.set(xlabel="songs", ylabel="ms", title="Median of each stage")
+    right.legend()
+    figure.savefig(path, dpi=110)
+
+
 def show(found: Mapping[str, Any]) -> str:
-    """Return the figures as tables, one a number of connections."""
-    parts = []
-    for connections, load in found.items():
-        rows = []
-        for service in SERVICES:
-            for name, one in ((service, load[service]), *((k, load[service][k]) for k in KINDS)):
-                title = name if name == service else f"  {name} listeners"
-                rows.append([title, f"{one['p50_ms']:.2f}", f"{one['p99_ms']:.2f}"])
-        for bound in ("median", "min", "max", "pooled"):
-            pair = [f"{load[f'ratio_{p}'][bound]:.2f}" for p in ("p50", "p99")]
-            rows.append([f"ratio, {bound}", *pair])
-        parts.append(table([f"{connections} connection(s)", "p50 ms", "p99 ms"], rows))
-    return "\n".join(parts)
+    """Return the figures as a table, one row a catalogue."""
+    keys = ("p50_ms", "p99_ms", "p50_ratio", "p99_ratio", "index_recall", "rss_gib", "ready_s")
+    rows = [
+        [name, *(f"{one[key]:.3g}" for key in keys)]
+        for name, one in found.items()
+        if name.startswith("songs_")
+    ]
+    return table(["catalogue", *keys], rows)
 
 
 def main() -> None:
-    """Measure the service and the empty one in turn."""
+    """Measure all catalogues, print the table, draw the plot."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--lake", type=Path, default=Path("data/lake"))
-    parser.add_argument("--phases", type=Path, default=Path("data/phases.json"))
+    parser.add_argument("--songs", type=int, nargs="+", default=list(SIZES))
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "segue-bench")
     parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--count", type=int, default=100, help="requests a slice, even")
-    parser.add_argument("--seconds", type=float, default=20.0, help="at most, a slice")
+    parser.add_argument("--count", type=int, default=200, help="requests a slice, even")
+    parser.add_argument("--seconds", type=float, default=30.0, help="at most, a slice")
+    parser.add_argument("--throughput", type=float, default=0, help="seconds of the rate's run")
     arguments = parser.parse_args()
     if arguments.count % 2:
         parser.error("--count must be even: known and new listeners come in turn.")
-    facts = machine()
-    _, heard = read_sessions(arguments.lake, read_phases(arguments.phases).test)
-    asked = arguments.rounds * arguments.count
-    bodies = request_bodies(heard, asked + WARM_UP, seed=7)
-    ports = {name: free_port() for name in SERVICES}
-    with ExitStack() as running:
-        for name, target in SERVICES.items():
-            running.enter_context(served(target, ports[name]))
-        base = f"http://127.0.0.1:{ports['segue']}"
-        version = fetch(f"{base}{PATH}", bodies[0])["model_version"]
-        plan = {"path": PATH, "seconds": arguments.seconds, "bodies": bodies}
-        generate(plan | {"slices": slices(ports, 1, WARM_UP, first=asked)})
-        results = generate(plan | {"slices": slices(ports, arguments.rounds, arguments.count)})
-    found = summary(results)
+    facts, found = machine(), {}
+    for songs in arguments.songs:
+        out = drawn(songs, arguments.work)
+        found[f"songs_{songs}"] = measure(out, arguments.rounds, arguments.count, arguments.seconds)
+        sys.stdout.write(show(found))
+    if arguments.throughput:
+        largest = drawn(max(arguments.songs), arguments.work)
+        found["throughput"] = throughput(largest, arguments.throughput)
+        sys.stdout.write(f"{json.dumps(found['throughput'], indent=1)}\n")
     protocol = {
-        "what": "closed loop, one worker a service, interleaved slices, sessions of ten songs, "
-        "known and new listeners in turn, k = 10; the same bodies to both; ratios by round",
-        "model_version": version,
+        "what": "closed loop, one worker a service, interleaved slices of the same bodies; "
+        "sessions of ten songs, known and new listeners in turn, k = 10; ratios over all rounds",
         "rounds": arguments.rounds,
         "requests_a_slice": arguments.count,
-        "connections": list(CONNECTIONS),
     }
-    path = save("serving", facts, protocol, found)
-    sys.stdout.write(f"{show(found)}\nwrote {path}\n")
+    content = {**found, "machine": facts, "protocol": protocol}
+    write_json(RESULTS / "serving.json", rounded(content))
+    plot(found, PROJECT / "docs" / "images" / "serving.png")
+    sys.stdout.write(f"wrote {RESULTS / 'serving.json'}\n")
 
 
 if __name__ == "__main__":

@@ -1,20 +1,31 @@
 """The songs a model knows, as columns over a dense index.
 
-Strings live in the vocabularies; the columns hold small integer codes, -1 where absent.
+Strings live in the vocabularies; the columns hold small integer codes, -1 where absent. What a
+request reads of one song lies together: one row of `numbers_of`, one of `codes_of`. All arrays may
+be memory-mapped (`save_catalogue`, `map_catalogue`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from features.arrays import map_arrays, save_arrays
 from features.columns import Song, SongRow
+from features.names import Names, map_names, names, save_names
+from features.words import Words
 
 IntArray = NDArray[np.int32]
 FloatArray = NDArray[np.float32]
+
+
+SONGS_FILE: Final = "songs.npz"
+NAMES_FILE: Final = "songs.arrow"
 
 
 @dataclass(frozen=True)
@@ -22,12 +33,12 @@ class Codes:
     """One string column as codes into its sorted vocabulary."""
 
     codes: IntArray
-    vocabulary: NDArray[np.str_]
+    vocabulary: Words
 
-    @cached_property
-    def code_of(self) -> dict[str, int]:
+    @property
+    def code_of(self) -> Mapping[str, int]:
         """Map each word to its code."""
-        return {str(word): code for code, word in enumerate(self.vocabulary)}
+        return self.vocabulary.places
 
 
 @dataclass(frozen=True)
@@ -35,44 +46,113 @@ class Tags:
     """One list column as a dense 0/1 matrix, rows songs, columns the sorted vocabulary."""
 
     has: NDArray[np.bool_]
-    vocabulary: NDArray[np.str_]
+    vocabulary: Words
 
-    @cached_property
-    def code_of(self) -> dict[str, int]:
+    @property
+    def code_of(self) -> Mapping[str, int]:
         """Map each tag to its column."""
-        return {str(word): code for code, word in enumerate(self.vocabulary)}
+        return self.vocabulary.places
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """Song columns in ascending order of song id; `frame` keeps the rows as they came."""
+    """Song columns in ascending order of song id.
 
-    frame: pd.DataFrame
-    ids: NDArray[np.str_]
-    codes: dict[str, Codes]
-    tags: dict[str, Tags]
-    numbers: dict[str, FloatArray]
-    audio: FloatArray
-    audio_mean: FloatArray
-    audio_spread: FloatArray
-    region_popularity: FloatArray
-    language_popularity: FloatArray
-    listener_regions: dict[str, int]
-    listener_languages: dict[str, int]
+    `arrays` holds all of them by name, as `save_catalogue` writes them; the rest are views.
+    """
+
+    arrays: Mapping[str, NDArray[Any]]
+    names: Names
 
     def __len__(self) -> int:
         """Return the number of songs."""
         return len(self.ids)
 
     @cached_property
-    def index_of(self) -> dict[str, int]:
+    def ids(self) -> Words:
+        """The song ids, ascending."""
+        return Words(self.arrays["ids"])
+
+    @property
+    def index_of(self) -> Mapping[str, int]:
         """Map each song id to its dense index."""
-        return {str(song): i for i, song in enumerate(self.ids)}
+        return self.ids.places
 
     def indices(self, song_ids: Sequence[str]) -> IntArray:
         """Return dense indices, -1 for unknown ids."""
-        find = self.index_of.get
-        return np.fromiter((find(s, -1) for s in song_ids), dtype=np.int32, count=len(song_ids))
+        return self.ids.find(song_ids)
+
+    @cached_property
+    def codes(self) -> dict[str, Codes]:
+        """String columns by name; `era` is the decade."""
+        table, columns = self.codes_of, _listed(self.arrays["code_names"])
+        return {
+            name: Codes(table[:, i], Words(self.arrays[f"words_{name}"]))
+            for i, name in enumerate(columns)
+        }
+
+    @cached_property
+    def tags(self) -> dict[str, Tags]:
+        """List columns by name."""
+        return {
+            name: Tags(self.arrays[f"tags_{name}"], Words(self.arrays[f"words_{name}"]))
+            for name in TAGS
+        }
+
+    @cached_property
+    def numbers(self) -> dict[str, FloatArray]:
+        """Number columns by name, NaN where absent."""
+        return {name: self.numbers_of[:, i] for name, i in self.number_places.items()}
+
+    @cached_property
+    def number_places(self) -> dict[str, int]:
+        """Columns of `numbers_of` by name."""
+        return {name: i for i, name in enumerate(_listed(self.arrays["number_names"]))}
+
+    @cached_property
+    def numbers_of(self) -> FloatArray:
+        """All number columns, then the audio features: one row a song."""
+        return self.arrays["numbers"]
+
+    @cached_property
+    def codes_of(self) -> IntArray:
+        """All code columns: one row a song."""
+        return self.arrays["codes"]
+
+    @cached_property
+    def audio(self) -> FloatArray:
+        """Audio features in units of their spread around their mean, shape (songs, features)."""
+        return self.numbers_of[:, len(self.number_places) :]
+
+    @property
+    def audio_mean(self) -> FloatArray:
+        """Mean of each audio feature."""
+        return self.arrays["audio_mean"]
+
+    @property
+    def audio_spread(self) -> FloatArray:
+        """Standard deviation of each audio feature."""
+        return self.arrays["audio_spread"]
+
+    @property
+    def region_popularity(self) -> FloatArray:
+        """Popularity by the listeners' region, shape (songs, regions)."""
+        return self.arrays["region_popularity"]
+
+    @property
+    def language_popularity(self) -> FloatArray:
+        """Popularity by the listeners' language, shape (songs, languages)."""
+        return self.arrays["language_popularity"]
+
+    @cached_property
+    def listener_regions(self) -> dict[str, int]:
+        """Columns of `region_popularity` by name."""
+        return {name: i for i, name in enumerate(_listed(self.arrays["regions"]))}
+
+    @cached_property
+    def listener_languages(self) -> dict[str, int]:
+        """Columns of `language_popularity` by name."""
+        return {name: i for i, name in enumerate(_listed(self.arrays["languages"]))}
 
 
 def catalogue(songs: pd.DataFrame) -> Catalogue:
@@ -86,36 +166,40 @@ def catalogue(songs: pd.DataFrame) -> Catalogue:
     frame = songs.sort_values(Song.ID, ignore_index=True)
     if frame.empty or frame[Song.ID].duplicated().any():
         raise ValueError("A catalogue needs one row per song and at least one song.")
-    artists = frame[Song.ARTISTS].map(first_of)
-    genres = frame[Song.GENRES].map(first_of)
-    columns = {Song.ARTISTS: artists, Song.GENRES: genres} | {
-        name: frame[name] for name in (Song.ALBUM, Song.LANGUAGE, Song.REGION)
-    }
-    era = np.floor(_numbers(frame, Song.RELEASE_YEAR) / 10) * 10
     region_popularity, regions = _spread(frame, SongRow.REGION_KEYS, SongRow.REGION_POPULARITY)
     language_popularity, languages = _spread(
         frame, SongRow.LANGUAGE_KEYS, SongRow.LANGUAGE_POPULARITY
     )
     audio = np.column_stack([_numbers(frame, name) for name in Song.AUDIO])
     mean, spread = _location_and_spread(audio)
-    return Catalogue(
-        frame=frame,
-        ids=frame[Song.ID].to_numpy(dtype=np.str_),
-        codes={name: encode(values) for name, values in columns.items()}
-        | {"era": encode(pd.Series(era).map(era_name))},
-        tags={name: encode_tags(frame[name]) for name in (Song.MOODS, Song.OCCASIONS)},
-        numbers={name: _numbers(frame, name) for name in _NUMBERS},
-        audio=(audio - mean) / spread,
-        audio_mean=mean,
-        audio_spread=spread,
-        region_popularity=region_popularity,
-        language_popularity=language_popularity,
-        listener_regions=regions,
-        listener_languages=languages,
-    )
+    numbers = [_numbers(frame, name) for name in NUMBERS]
+    arrays = {
+        "ids": Words.of(frame[Song.ID].tolist()).keys,
+        "number_names": _list(NUMBERS),
+        "numbers": np.column_stack([*numbers, (audio - mean) / spread]),
+        "audio_mean": mean,
+        "audio_spread": spread,
+        "region_popularity": region_popularity,
+        "regions": _list(regions),
+        "language_popularity": language_popularity,
+        "languages": _list(languages),
+    }
+    return Catalogue(arrays | _coded(frame) | _tagged(frame), names(frame))
 
 
-_NUMBERS = (
+def save_catalogue(songs: Catalogue, folder: Path) -> None:
+    """Write the catalogue so that `map_catalogue` can map it."""
+    save_arrays(folder / SONGS_FILE, songs.arrays)
+    save_names(folder / NAMES_FILE, songs.names.batches)
+
+
+def map_catalogue(folder: Path) -> Catalogue:
+    """Return a written catalogue, memory-mapped."""
+    return Catalogue(map_arrays(folder / SONGS_FILE), map_names(folder / NAMES_FILE))
+
+
+TAGS: Final = (Song.MOODS, Song.OCCASIONS)
+NUMBERS: Final = (
     Song.RELEASE_YEAR,
     Song.DURATION_MS,
     SongRow.PLAYS,
@@ -141,10 +225,23 @@ def era_name(decade: float) -> str | None:
     return None if np.isnan(decade) else str(int(decade))
 
 
-def encode(values: "pd.Series[str]") -> Codes:
-    """Encode one string per song; null becomes -1."""
-    codes, words = pd.factorize(values, sort=True)
-    return Codes(codes.astype(np.int32), np.asarray(words, dtype=np.str_))
+def _coded(frame: pd.DataFrame) -> dict[str, NDArray[Any]]:
+    """Encode the string columns, of lists the first entry; null becomes -1."""
+    era = np.floor(_numbers(frame, Song.RELEASE_YEAR) / 10) * 10
+    columns = {name: frame[name].map(first_of) for name in (Song.ARTISTS, Song.GENRES)}
+    columns |= {name: frame[name] for name in (Song.ALBUM, Song.LANGUAGE, Song.REGION)}
+    columns |= {"era": pd.Series(era).map(era_name)}
+    encoded = {name: pd.factorize(values, sort=True) for name, values in columns.items()}
+    table = np.column_stack([codes for codes, _ in encoded.values()]).astype(np.int32)
+    words = {f"words_{name}": _list(found) for name, (_, found) in encoded.items()}
+    return {"code_names": _list(columns), "codes": table} | words
+
+
+def _tagged(frame: pd.DataFrame) -> dict[str, NDArray[Any]]:
+    """Encode the list columns."""
+    found = {name: encode_tags(frame[name]) for name in TAGS}
+    has = {f"tags_{name}": tags.has for name, tags in found.items()}
+    return has | {f"words_{name}": tags.vocabulary.keys for name, tags in found.items()}
 
 
 def encode_tags(values: pd.Series) -> Tags:
@@ -154,7 +251,7 @@ def encode_tags(values: pd.Series) -> Tags:
     codes, words = pd.factorize(pairs, sort=True)
     has = np.zeros((len(values), len(words)), dtype=np.bool_)
     has[pairs.index.to_numpy(), codes] = True
-    return Tags(has, np.asarray(words, dtype=np.str_))
+    return Tags(has, Words.of(list(words)))
 
 
 def _numbers(frame: pd.DataFrame, name: str) -> FloatArray:
@@ -170,11 +267,20 @@ def _location_and_spread(columns: FloatArray) -> tuple[FloatArray, FloatArray]:
     return mean.astype(np.float32), np.where(spread > 0, spread, 1).astype(np.float32)
 
 
-def _spread(frame: pd.DataFrame, keys: str, values: str) -> tuple[FloatArray, dict[str, int]]:
+def _spread(frame: pd.DataFrame, keys: str, values: str) -> tuple[FloatArray, list[str]]:
     """Turn aligned key and value lists into a dense matrix, rows songs, columns sorted keys."""
     long = pd.DataFrame({"key": frame[keys], "value": frame[values]}).explode(["key", "value"])
     long = long.dropna()
     codes, words = pd.factorize(long["key"], sort=True)
     matrix = np.zeros((len(frame), len(words)), dtype=np.float32)
     matrix[long.index.to_numpy(), codes] = long["value"].to_numpy(dtype=np.float32)
-    return matrix, {str(word): code for code, word in enumerate(words)}
+    return matrix, [str(word) for word in words]
+
+
+def _list(words: Any) -> NDArray[np.bytes_]:
+    """Return strings as an array that needs no pickle."""
+    return Words.of(list(words)).keys
+
+
+def _listed(words: NDArray[np.bytes_]) -> list[str]:
+    return Words(words).tolist()

@@ -3,9 +3,10 @@
 The same functions make training rows and answer requests. NaN means "not known", never zero.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -18,6 +19,8 @@ from features.state import State, resolve
 
 DAY_US: Final = 86_400_000_000
 TEEN_AGE: Final = 16
+# Up to so many, comparing each with each is faster than sorting.
+MOST_COMPARED: Final = 64
 Group = dict[str, Any]
 
 
@@ -36,23 +39,49 @@ class Pairs:
 
     def number(self, name: str) -> FloatArray:
         """Return a song column for the candidates."""
-        return self.songs.numbers[name][self.candidates]
+        return self.numbers[:, self.songs.number_places[name]]
 
     def code(self, name: str) -> IntArray:
         """Return a song's code column for the candidates."""
-        return self.songs.codes[name].codes[self.candidates]
+        return self.codes[name]
+
+    @cached_property
+    def numbers(self) -> FloatArray:
+        """All number columns of the candidates, then the audio features: one gather for all."""
+        return self.songs.numbers_of.take(self.candidates, axis=0)
+
+    @cached_property
+    def codes(self) -> dict[str, IntArray]:
+        """All code columns of the candidates."""
+        rows = self.songs.codes_of.take(self.candidates, axis=0).T.copy()
+        return dict(zip(self.songs.codes, rows, strict=True))
+
+    @cached_property
+    def session_codes(self) -> dict[str, IntArray]:
+        """All code columns of the session's songs."""
+        rows = self.songs.codes_of.take(self.state.session, axis=0).T
+        return dict(zip(self.songs.codes, rows, strict=True))
+
+    @property
+    def audio(self) -> FloatArray:
+        """Standardised audio features of the candidates."""
+        return self.numbers[:, len(self.songs.number_places) :]
 
     def share(self, name: str, keys: str, shares: str) -> FloatArray:
         """Return the listener's share for each candidate's code; NaN where either is unknown."""
         words = self.row.get(keys)
         if words is None or len(words) == 0:
             return unknown(self)
-        table = np.zeros(len(self.songs.codes[name].vocabulary) + 1, dtype=np.float32)
-        find = self.songs.codes[name].code_of.get
-        for word, share in zip(words, self.row[shares], strict=True):
-            table[find(word, -1)] = share
-        table[-1] = np.nan
-        return table[self.code(name)]
+        # By the few words, not by the vocabulary: there may be millions of artists.
+        of_words = self.songs.codes[name].vocabulary.find(list(words))
+        order = np.argsort(of_words, kind="stable")
+        known, values = of_words[order], np.asarray(self.row[shares], dtype=np.float32)[order]
+        code = self.code(name)
+        # Of a word that comes twice, the last share holds.
+        place = np.maximum(np.searchsorted(known, code, side="right") - 1, 0)
+        found = np.where(known[place] == code, values[place], np.float32(0))
+        found[code < 0] = np.nan
+        return found
 
 
 def local_hour(row: Mapping[str, Any], ts_us: int) -> tuple[int, int]:
@@ -91,7 +120,7 @@ def session_state(pairs: Pairs) -> Group:
         "prefix_length": n,
         "session_skip_share": state.skipped.mean() if n else np.nan,
         "session_distinct_share": len(np.unique(state.session)) / n if n else np.nan,
-        "session_artist_run": _run_length(pairs.songs.codes[Song.ARTISTS].codes[state.session]),
+        "session_artist_run": _run_length(pairs.session_codes[Song.ARTISTS]),
         "weekday": weekday,
         "hour": hour,
         "daypart_share": usual,
@@ -138,7 +167,7 @@ def own_session(pairs: Pairs) -> Group:
     """Say what this listener did with this very song in the running session."""
     state = pairs.state
     from_end, counts = find(state.session[::-1], pairs.candidates)
-    skipped = np.isin(pairs.candidates, state.session[state.skipped])
+    skipped = among(pairs.candidates, state.session[state.skipped])
     return {
         "session_plays": counts,
         "session_places_ago": np.where(counts > 0, from_end + 1, np.nan),
@@ -150,15 +179,15 @@ def artists(pairs: Pairs) -> Group:
     """How the candidate's artist and album stand to the listener and the session."""
     codes = pairs.songs.codes
     artist, album = pairs.code(Song.ARTISTS), pairs.code(Song.ALBUM)
-    session_artists = codes[Song.ARTISTS].codes[pairs.state.session]
-    session_albums = codes[Song.ALBUM].codes[pairs.state.session]
+    session_artists = pairs.session_codes[Song.ARTISTS]
+    session_albums = pairs.session_codes[Song.ALBUM]
     favourites = pairs.row.get(User.FAVOURITE_ARTISTS)
     named = codes[Song.ARTISTS].code_of
     return {
         "artist_share": pairs.share(Song.ARTISTS, UserRow.ARTIST_KEYS, UserRow.ARTIST_SHARES),
         "artist_favourite": unknown(pairs)
         if favourites is None
-        else where_known(artist, np.isin(artist, [named[a] for a in favourites if a in named])),
+        else where_known(artist, among(artist, known_codes(named, favourites))),
         "artist_session_share": share_of(artist, session_artists),
         "artist_same_as_last": same_as_last(artist, session_artists),
         "album_session_share": share_of(album, session_albums),
@@ -174,7 +203,7 @@ def tastes(pairs: Pairs) -> Group:
     speaks = (
         unknown(pairs)
         if languages is None or len(languages) == 0
-        else where_known(language, np.isin(language, [known[x] for x in languages if x in known]))
+        else where_known(language, among(language, known_codes(known, languages)))
     )
     region = pairs.songs.codes[Song.REGION].code_of.get(str(pairs.row.get(User.REGION)), -2)
     return {
@@ -210,8 +239,7 @@ def flow(pairs: Pairs) -> Group:
     audio = pairs.songs.audio
     session = pairs.state.session
     last = audio[session[-1]] if len(session) else np.full(audio.shape[1], np.nan, np.float32)
-    steps = np.abs(audio[pairs.candidates] - last)
-    codes = pairs.songs.codes
+    steps = np.abs(pairs.audio - last)
     return {
         "tempo_step": steps[:, 0],
         "energy_step": steps[:, 1],
@@ -219,9 +247,9 @@ def flow(pairs: Pairs) -> Group:
         "audio_from_session": audio_distance(
             pairs, audio[session].mean(axis=0) if len(session) else None, standardised=True
         ),
-        "genre_session_share": share_of(pairs.code(Song.GENRES), codes[Song.GENRES].codes[session]),
+        "genre_session_share": share_of(pairs.code(Song.GENRES), pairs.session_codes[Song.GENRES]),
         "language_session_share": share_of(
-            pairs.code(Song.LANGUAGE), codes[Song.LANGUAGE].codes[session]
+            pairs.code(Song.LANGUAGE), pairs.session_codes[Song.LANGUAGE]
         ),
     }
 
@@ -281,10 +309,11 @@ def pair_features(pairs: Pairs) -> tuple[tuple[str, ...], FloatArray]:
     columns: Group = {}
     for group in GROUPS:
         columns.update(group(pairs))
-    matrix = np.empty((len(pairs.candidates), len(columns)), dtype=np.float32)
-    for i, values in enumerate(columns.values()):
-        matrix[:, i] = values
-    return tuple(columns), matrix
+    # Column by column in memory; the ranker reads it so.
+    matrix = np.empty((len(columns), len(pairs.candidates)), dtype=np.float32)
+    for row, values in zip(matrix, columns.values(), strict=True):
+        row[:] = values
+    return tuple(columns), matrix.T
 
 
 def pair_names(songs: Catalogue) -> tuple[str, ...]:
@@ -317,11 +346,23 @@ def share_of(codes: IntArray, session_codes: IntArray) -> FloatArray:
     """Return the share of the session with each candidate's code; NaN where unknown."""
     if len(session_codes) == 0:
         return np.full(len(codes), np.nan, dtype=np.float32)
-    size = max(int(codes.max(initial=-1)), int(session_codes.max())) + 2
-    # Code -1 (absent) counts in the last place, and is then blanked.
-    counts = np.bincount(session_codes % size, minlength=size).astype(np.float32)
-    counts[-1] = np.nan
-    return (counts[codes] / len(session_codes)).astype(np.float32)
+    counts = (codes[:, None] == session_codes).sum(axis=1, dtype=np.float32)
+    counts[codes < 0] = np.nan
+    return counts / np.float32(len(session_codes))
+
+
+def known_codes(code_of: Mapping[str, int], words: Sequence[str]) -> IntArray:
+    """Return the codes of those words that have one."""
+    codes = [code_of.get(word, -1) for word in words]
+    return np.array([code for code in codes if code >= 0], dtype=np.int32)
+
+
+def among(values: IntArray, few: IntArray) -> NDArray[np.bool_]:
+    """Tell which values are among a few others."""
+    if len(few) > MOST_COMPARED:
+        return np.isin(values, few)
+    found: NDArray[np.bool_] = (values[:, None] == few).any(axis=1)
+    return found
 
 
 def where_known(codes: IntArray, values: NDArray[Any]) -> FloatArray:
@@ -354,7 +395,7 @@ def audio_distance(pairs: Pairs, centre: Any, standardised: bool = False) -> Flo
     point = np.asarray(centre, dtype=np.float32)
     if not standardised:
         point = (point - pairs.songs.audio_mean) / pairs.songs.audio_spread
-    return np.sqrt(((pairs.songs.audio[pairs.candidates] - point) ** 2).sum(axis=1))
+    return np.sqrt(((pairs.audio - point) ** 2).sum(axis=1))
 
 
 def _local(pairs: Pairs, popularity: FloatArray, columns: dict[str, int], name: str) -> FloatArray:

@@ -80,9 +80,9 @@ def resolve(query: Query, songs: Catalogue) -> State:
         history=history[kept],
         history_last_us=_array(query.user, UserRow.HISTORY_LAST_TS, kept, np.int64) * SECOND_US,
         history_values={
-            name: np.where(
-                np.isin(history[kept], _decided(query.session, session, name)),
-                0,
+            name: _unless(
+                history[kept],
+                _decided(query.session, session, name),
                 _array(query.user, column, kept, np.float32),
             )
             for name, column in HISTORY_COLUMN.items()
@@ -100,15 +100,16 @@ def session_values(
 
     `duration_ms` is aligned with the events, NaN where unknown.
     """
-    action = np.array([event.action for event in events], dtype=np.str_)
+    skipped = np.array([event.action == Action.SKIP for event in events], dtype=np.bool_)
+    started = np.array([event.action == Action.PLAY for event in events], dtype=np.bool_)
     played = np.array(
         [np.nan if e.played_ms is None else e.played_ms for e in events], dtype=np.float32
     )
-    listening = np.isin(action, Action.LISTENINGS)
+    listening = skipped | started
     heard = played / np.where(np.isnan(duration_ms), USUAL_SONG_MS, duration_ms)
-    heard = np.minimum(np.where(np.isnan(heard), action == Action.PLAY, heard), 1.0)
+    heard = np.minimum(np.where(np.isnan(heard), started, heard), 1.0)
     exact = ~np.isnan(duration_ms) & ~np.isnan(played)
-    missed = np.where(exact, 1.0 - heard, action == Action.SKIP)
+    missed = np.where(exact, 1.0 - heard, skipped)
     return {
         "like": _standing(events, "like"),
         "playlist": _standing(events, "playlist"),
@@ -137,6 +138,11 @@ def _decided(events: tuple[SessionEvent, ...], songs: IntArray, signal: str) -> 
     return songs[[event.action in (setter, *cancellers) for event in events]]
 
 
+def _unless(songs: IntArray, decided: IntArray, values: FloatArray) -> FloatArray:
+    """Return the values, zero for songs that were decided anew."""
+    return np.where(np.isin(songs, decided), np.float32(0), values) if len(decided) else values
+
+
 def _list(row: Mapping[str, Any], name: str) -> list[Any]:
     value = row.get(name)
     return [] if value is None else list(value)
@@ -148,4 +154,5 @@ def _array(row: Mapping[str, Any], name: str, kept: NDArray[np.bool_], dtype: ty
     array: NDArray[Any] = (
         np.asarray(values, dtype=dtype) if values else np.zeros(len(kept), dtype=dtype)
     )
-    return np.nan_to_num(array)[kept]
+    # Bad numbers become zero here, infinite ones the largest there are.
+    return (np.nan_to_num(array) if array.dtype.kind == "f" else array)[kept]

@@ -2,7 +2,6 @@
 
 import logging
 import math
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from serving.fallback import Outcome, Reached, best_effort, when_late
 from serving.feedback import merged, newer, overlay, refused_songs, running_session
 from serving.live import Loaded
 from serving.recommender import RankedSong
+from serving.stages import request_id, stage
 
 log = logging.getLogger("serving.answers")
 
@@ -73,18 +73,26 @@ def answer(
 
     `degraded` of the answer names what could not.
     """
-    request_id = uuid.uuid4().hex
-    known = listener(request, sources, deadline)
+    ident = request_id()
+    with stage("read"):
+        known = listener(request, sources, deadline)
     query = query_of(request, known, loaded.recommender.retrieval.songs)
     temperature = request.temperature
     if temperature is None:
         temperature = loaded.recommender.exploration.temperature
-    explore = Explore.of(request_id, temperature)
+    explore = Explore.of(ident, temperature)
     outcome = ranked(loaded, query, request, explore, sources, deadline)
     degraded = (*known.degraded, *outcome.degraded)
-    sources.expose(exposure_of(loaded, request, query, outcome, request_id, explore, degraded))
+    with stage("write"):
+        sources.expose(exposure_of(loaded, request, query, outcome, ident, explore, degraded))
+        return _response(loaded, ident, outcome, degraded)
+
+
+def _response(
+    loaded: Loaded, ident: str, outcome: Outcome, degraded: tuple[str, ...]
+) -> RecommendResponse:
     return RecommendResponse(
-        request_id=request_id,
+        request_id=ident,
         model_version=loaded.recommender.version,
         variant=outcome.variant,
         degraded=list(degraded),

@@ -1,12 +1,17 @@
 """The bundle: one immutable directory with everything that is needed to answer.
 
-songs.parquet          the catalogue, one row a song (columns of `Song` and `SongRow`)
+songs.npz, songs.arrow songs as columns (`features.catalogue`); titles and artists
+search.npz             the songs' names as one text, to search
 factors_<signal>.npz   item factors over the catalogue
+factors_<signal>.faiss an index over them (large catalogues, signals that propose)
+artists.npz            each artist's most popular songs
 <generator>.npz        the other generators that are enabled
 settings.json          the generators' parameters
 ranker.txt             LightGBM, orders the pool (absent in a bundle that only retrieves)
 p_like.txt, p_skip.txt, calibration.json   LightGBM probabilities, where the source has them
 manifest.json          version, times, feature list, parameters, metrics, checksums
+
+Arrays are memory-mapped: processes that serve the same bundle share its pages.
 """
 
 import hashlib
@@ -17,13 +22,13 @@ from typing import Any, Final
 
 import lightgbm
 import numpy as np
-import pandas as pd
-from scipy.sparse import csr_matrix, load_npz
+from scipy.sparse import csr_matrix
 
-from features.catalogue import Catalogue, FloatArray, catalogue
-from features.columns import Song, SongRow
+from features.arrays import as_rows, map_arrays, map_rows
+from features.catalogue import Catalogue, IntArray, map_catalogue
 from features.params import SIGNALS, Generators, SignalName
 from serving.fold_in import FactorModel
+from serving.forest import forest
 from serving.generators import (
     Blend,
     Generator,
@@ -34,14 +39,20 @@ from serving.generators import (
     SignalFactors,
     Trending,
 )
+from serving.index import EXACT_BELOW, build_index, load_index
+from serving.layout import ARTISTS_FILE, SESSIONS_FILE, TRENDING_FILE
 from serving.links import Links
 from serving.ranker import Calibration, Ranker
 from serving.retrieval import BLEND, Retrieval
 from serving.sequences import SessionLoops, SongVectors
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+WHOLE_BYTES: Final = 256 * 2**20
+BLOCK_BYTES: Final = 2**20
+BLOCKS: Final = 64
 MANIFEST: Final = "manifest.json"
 LINKS: Final = ("transitions", "rules", "together", "listeners", "ease")
+SETTINGS: Final = "settings.json"
 
 
 class BundleError(ValueError):
@@ -55,11 +66,11 @@ def factors_file(signal: SignalName) -> str:
 
 def load_retrieval(folder: Path) -> Retrieval:
     """Read catalogue and generators."""
-    settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+    settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
     params = Generators.model_validate(settings["generators"])
-    songs = catalogue(pd.read_parquet(folder / "songs.parquet"))
+    songs = map_catalogue(folder)
     factors = {
-        signal: SignalFactors(signal, load_factors(folder / factors_file(signal)))
+        signal: _load_signal(folder, signal)
         for signal in SIGNALS
         if (folder / factors_file(signal)).exists()
     }
@@ -71,7 +82,11 @@ def load_retrieval(folder: Path) -> Retrieval:
     return Retrieval(
         songs=songs,
         generators={**{str(name): part for name, part in factors.items()}, **others},
-        blend=blend(factors, {name: signals[name]["weight"] for name in factors}, len(songs)),
+        blend=blend(
+            factors,
+            {name: signals[name]["weight"] for name in factors},
+            len(songs),
+        ),
         links=Links(links, vectors.vectors if isinstance(vectors, SongVectors) else None),
         quota=quota | {name: signals[name]["candidates"] for name in factors},
     )
@@ -80,105 +95,107 @@ def load_retrieval(folder: Path) -> Retrieval:
 def _generators(folder: Path, params: Generators, songs: Catalogue) -> dict[str, Generator]:
     """Return the enabled generators, but factors and blend, in a fixed order."""
     found: dict[str, Generator] = {
-        name: Neighbours(load_npz(folder / f"{name}.npz"), getattr(params, name))
+        name: Neighbours(map_rows(folder / f"{name}.npz"), getattr(params, name))
         for name in LINKS
         if getattr(params, name).enabled
     }
     if params.vectors.enabled:
         found["vectors"] = _load_vectors(folder / "vectors.npz", params)
     if params.sessions.enabled:
-        found["sessions"] = _load_sessions(folder / "sessions.npz", params)
+        found["sessions"] = _load_sessions(folder / SESSIONS_FILE, params)
     if params.loops.enabled:
         found["loops"] = SessionLoops(params.loops)
     if params.repeats.enabled:
         found["repeats"] = Repeats(params.repeats)
     if params.artists.enabled:
-        found["artists"] = SameArtist(artist_songs(songs), songs)
+        found["artists"] = _load_artists(folder / ARTISTS_FILE, songs)
     # Always there: the one generator that has something for everybody.
-    return found | {"trending": _load_trending(folder / "trending.npz", songs)}
+    return found | {"trending": Trending(**map_arrays(folder / TRENDING_FILE), songs=songs)}
+
+
+def index_factors(folder: Path) -> None:
+    """Build the indexes of a folder that retrieves: of a large catalogue's proposing signals."""
+    signals = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))["signals"]
+    for signal in SIGNALS:
+        path = folder / factors_file(signal)
+        if not path.exists() or signals[signal]["candidates"] == 0:
+            continue
+        model = load_factors(path)
+        if len(model.known) >= EXACT_BELOW:
+            build_index(folder / index_file(signal), model)
+
+
+def index_file(signal: SignalName) -> str:
+    """Return the file name of a signal's index."""
+    return f"factors_{signal}.faiss"
+
+
+def _load_signal(folder: Path, signal: SignalName) -> SignalFactors:
+    model = load_factors(folder / factors_file(signal))
+    return SignalFactors(signal, model, load_index(folder / index_file(signal), model.gram))
 
 
 def load_factors(path: Path) -> FactorModel:
-    """Read one signal's factors."""
-    with np.load(path) as stored:
-        return FactorModel(
-            item_factors=stored["item_factors"],
-            known=stored["known"],
-            regularization=float(stored["regularization"]),
-            alpha=float(stored["alpha"]),
-            spread=float(stored["spread"]),
-        )
+    """Map one signal's factors."""
+    stored = map_arrays(path)
+    return FactorModel(
+        item_factors=stored["item_factors"],
+        known=stored["known"],
+        regularization=float(stored["regularization"]),
+        alpha=float(stored["alpha"]),
+        spread=float(stored["spread"]),
+        stored_gram=stored.get("gram"),
+    )
 
 
 def blend(
-    factors: Mapping[SignalName, SignalFactors], weights: Mapping[SignalName, float], songs: int
+    factors: Mapping[SignalName, SignalFactors],
+    weights: Mapping[SignalName, float],
+    songs: int,
 ) -> Blend:
-    """Stack the signals' factors, each times weight / spread."""
+    """Put the signals' factors, each times weight / spread, beside each other; see `Blend`."""
     models = {signal: part.model for signal, part in factors.items()}
-    stacked = [m.item_factors * (weights[s] / m.spread) for s, m in models.items()]
-    known = [m.known for m in models.values()]
+    scales = {signal: weights[signal] / model.spread for signal, model in models.items()}
+    small = songs < EXACT_BELOW
+    stacked = [m.item_factors * scales[s] for s, m in models.items()] if small else []
+    known = [m.known for m in models.values()] if small else []
     return Blend(
         signals=tuple(models),
         widths=tuple(m.item_factors.shape[1] for m in models.values()),
+        scales=tuple(scales.values()),
         stacked=np.hstack(stacked).astype(np.float32) if stacked else np.zeros((songs, 0), "f4"),
         known=np.logical_or.reduce(known) if known else np.zeros(songs, dtype=np.bool_),
     )
 
 
-def artist_songs(songs: Catalogue) -> csr_matrix:
-    """Return popularity in (0, 1], rows first artists, columns songs."""
-    codes = songs.codes[Song.ARTISTS]
-    rows = np.flatnonzero(codes.codes >= 0)
-    popularity = np.nan_to_num(songs.numbers[SongRow.POPULARITY_PERCENTILE][rows]) + 1e-3
-    shape = (len(codes.vocabulary), len(songs))
-    return csr_matrix((popularity.astype(np.float32), (codes.codes[rows], rows)), shape=shape)
-
-
 def _load_vectors(path: Path, params: Generators) -> SongVectors:
-    with np.load(path) as stored:
-        return SongVectors(stored["vectors"], stored["known"], params.vectors)
+    stored = map_arrays(path)
+    return SongVectors(stored["vectors"], stored["known"], params.vectors)
 
 
 def _load_sessions(path: Path, params: Generators) -> NearestSessions:
-    with np.load(path) as stored:
-        shape = tuple(stored["shape"])
-        indices, indptr = stored["indices"], stored["indptr"]
+    stored = map_arrays(path)
+    sessions, songs = (int(n) for n in stored["shape"])
+    return NearestSessions(
+        song_sessions=pattern(stored["song_indices"], stored["song_indptr"], (songs, sessions)),
         # In order of play, a song as often as it came: not to be sorted or summed up.
-        in_order = csr_matrix((np.ones(len(indices), np.float32), indices, indptr), shape=shape)
-        sessions_of = in_order.T.tocsr()
-        sessions_of.sum_duplicates()
-        return NearestSessions(
-            song_sessions=latest(sessions_of, params.sessions.per_song),
-            session_songs=in_order,
-            recency=stored["recency"],
-            song_weight=stored["song_weight"],
-            params=params.sessions,
-        )
-
-
-def latest(matrix: csr_matrix, per_row: int) -> csr_matrix:
-    """Keep the last `per_row` entries of each row; columns are in order of time."""
-    lengths = np.diff(matrix.indptr)
-    from_end = np.repeat(matrix.indptr[1:], lengths) - np.arange(matrix.nnz)
-    keep = from_end <= per_row
-    indptr = np.concatenate([[0], np.cumsum(np.minimum(lengths, per_row))])
-    return csr_matrix((matrix.data[keep], matrix.indices[keep], indptr), shape=matrix.shape)
-
-
-def _load_trending(path: Path, songs: Catalogue) -> Trending:
-    with np.load(path) as stored:
-        overall: FloatArray = stored["overall"]
-    return Trending(
-        overall=overall,
-        songs=songs,
-        by_region=_column_shares(songs.region_popularity),
-        by_language=_column_shares(songs.language_popularity),
+        session_songs=pattern(stored["indices"], stored["indptr"], (sessions, songs)),
+        recency=stored["recency"],
+        song_weight=stored["song_weight"],
+        params=params.sessions,
     )
 
 
-def _column_shares(matrix: FloatArray) -> FloatArray:
-    total = matrix.sum(axis=0)
-    return (matrix / np.where(total > 0, total, 1)).astype(np.float32)
+def pattern(indices: IntArray, indptr: IntArray, shape: tuple[int, int]) -> csr_matrix:
+    """Return a sparse matrix of which only the places of its entries are kept."""
+    nothing = np.empty(0, dtype=np.float32)
+    parts = {"indices": indices, "indptr": indptr, "data": nothing}
+    return as_rows(parts | {"shape": np.array(shape)})
+
+
+def _load_artists(path: Path, songs: Catalogue) -> SameArtist:
+    stored = map_arrays(path)
+    return SameArtist(as_rows(stored), stored["popularity"], songs)
 
 
 def load_ranker(folder: Path, feature_names: tuple[str, ...]) -> Ranker:
@@ -208,13 +225,31 @@ def load_ranker(folder: Path, feature_names: tuple[str, ...]) -> Ranker:
             name: (boosters[name], Calibration(np.array(curve["raw"]), np.array(curve["share"])))
             for name, curve in curves.items()
         },
+        forest=forest(boosters["ranker"]),
     )
 
 
 def checksums(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of each file but the manifest, by name."""
     files = sorted(path for path in folder.iterdir() if path.name != MANIFEST)
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {path.name: _digest(path) for path in files}
+
+
+def _digest(path: Path) -> str:
+    """Return a file's SHA-256; of a large file that of its size and of blocks all over it.
+
+    A start would otherwise wait for gigabytes to be read. Cut off, mixed up or overwritten parts
+    are found, single flipped bits of large files are not.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if size <= WHOLE_BYTES:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.sha256(str(size).encode())
+        for block in range(BLOCKS):
+            file.seek((size - BLOCK_BYTES) * block // (BLOCKS - 1))
+            digest.update(file.read(BLOCK_BYTES))
+        return digest.hexdigest()
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextvars import ContextVar
+from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any, Final, Generic, ParamSpec, TypeVar
@@ -94,7 +94,7 @@ class Bounded(Generic[Asked, Found]):
         self.name = name
         self.breaker = Breaker(trusted)
         self._free = threading.Semaphore(threads)
-        self._jobs: SimpleQueue[tuple[Future[Found], Any, Any]] = SimpleQueue()
+        self._jobs: SimpleQueue[tuple[Future[Found], Context, Any, Any]] = SimpleQueue()
         for number in range(threads):
             threading.Thread(target=self._run, name=f"{name}-{number}", daemon=True).start()
 
@@ -112,7 +112,8 @@ class Bounded(Generic[Asked, Found]):
             self.breaker.report(good=False)
             raise OutOfService(f"All calls to {self.name} hang.")
         future: Future[Found] = Future()
-        self._jobs.put((future, args, kwargs))
+        # The call's stages and request id are the caller's.
+        self._jobs.put((future, copy_context(), args, kwargs))
         return future
 
     def result(self, future: "Future[Found]", seconds: float) -> Found:
@@ -129,9 +130,9 @@ class Bounded(Generic[Asked, Found]):
 
     def _run(self) -> None:
         while True:
-            future, args, kwargs = self._jobs.get()
+            future, context, args, kwargs = self._jobs.get()
             try:
-                found = self.call(*args, **kwargs)
+                found = context.run(self.call, *args, **kwargs)
             except BaseException as error:  # noqa: BLE001 - the caller is the one to know
                 self._free.release()
                 future.set_exception(error)

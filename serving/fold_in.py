@@ -18,7 +18,8 @@ class FactorModel:
     """Item factors of one signal over a catalogue.
 
     `item_factors` is (songs, factors), zero rows where `known` is False; `spread` is the standard
-    deviation of training scores, the unit in which signals are blended.
+    deviation of training scores, the unit in which signals are blended. The factors may be of half
+    precision and memory-mapped; what is computed from them is of single precision.
     """
 
     item_factors: FloatArray
@@ -26,10 +27,13 @@ class FactorModel:
     regularization: float
     alpha: float
     spread: float
+    stored_gram: FloatArray | None = None
 
     @cached_property
     def gram(self) -> FloatArray:
         """YtY + reg I, shape (factors, factors); the same for every listener."""
+        if self.stored_gram is not None:
+            return self.stored_gram
         eye = np.eye(self.item_factors.shape[1], dtype=np.float32)
         return self.item_factors.T @ self.item_factors + self.regularization * eye
 
@@ -45,7 +49,7 @@ def fold_in(model: FactorModel, songs: IntArray, values: FloatArray) -> FloatArr
     use = model.known[songs]
     if not use.any():
         return None
-    factors = model.item_factors[songs[use]]
+    factors = model.item_factors[songs[use]].astype(np.float32, copy=False)
     extra = model.alpha * values[use]
     system = model.gram + (factors.T * extra) @ factors
     # A song that comes twice is one observation of the summed value: count its "1" once.

@@ -4,9 +4,10 @@ They hold only arrays that training fitted (`training.generators`, `training.fac
 the same way in training, evaluation and serving.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +15,18 @@ from scipy.sparse import csr_matrix
 
 from features.catalogue import Catalogue, FloatArray, IntArray
 from features.columns import Song, User, UserRow
-from features.pairs import DAY_US, find
+from features.pairs import DAY_US, among, find
 from features.params import Recent, Seeds, Sessions, SignalName
 from features.state import State
 from serving.fold_in import FactorModel, fold_in
-from serving.scores import NO_SCORES, FactorScores, Scores, SparseScores, add_up
+from serving.index import VectorIndex
+from serving.scores import NO_SCORES, FactorScores, MixedScores, Scores, SparseScores, add_up, best
+
+# How many songs to score exactly for each that is wanted of the index.
+OVERFETCH: Final = 1.5
+# Songs kept of each region, language and artist: what a proposal is taken from.
+LISTED: Final = 512
+OF_ARTIST: Final = 256
 
 
 class Generator(Protocol):
@@ -34,32 +42,43 @@ class SignalFactors:
 
     signal: SignalName
     model: FactorModel
+    index: VectorIndex | None = None
 
     def scores(self, state: State) -> Scores:
         """Return inner products with the folded-in listener; none without observations."""
         songs, values = state.observed(self.signal)
         vector = fold_in(self.model, songs, values)
-        if vector is None:
-            return NO_SCORES
-        return FactorScores(vector, self.model.item_factors, self.model.known)
+        return NO_SCORES if vector is None else self.towards(vector)
+
+    def towards(self, vector: FloatArray) -> FactorScores:
+        """Return inner products with any vector."""
+        near = None if self.index is None else partial(self._near, self.index, vector)
+        return FactorScores(vector, self.model.item_factors, self.model.known, near)
+
+    def _near(self, index: VectorIndex, vector: FloatArray, count: int) -> IntArray:
+        return index.search(vector, int(count * OVERFETCH) + 1)
 
 
 @dataclass(frozen=True)
 class Blend:
     """The signals' factors in one inner product: weighted, each scaled to a common spread.
 
-    `stacked` is (songs, sum of factors): each signal's factors times weight / spread, so that one
-    index over it answers the whole blend.
+    `stacked` is (songs, sum of factors): each signal's factors times weight / spread. Of a large
+    catalogue nothing is stacked: the signals' scores are added up, times `scales`, and the best
+    are taken from what the signals' indexes find.
     """
 
     signals: tuple[SignalName, ...]
     widths: tuple[int, ...]
+    scales: tuple[float, ...]
     stacked: FloatArray
     known: NDArray[np.bool_]
 
     def combine(self, scores: Mapping[str, Scores]) -> Scores:
         """Return the weighted sum of the signals' scores of one query."""
         parts = [scores[signal] for signal in self.signals]
+        if self.stacked.shape[1] < sum(self.widths):
+            return self._added(parts)
         vectors = [
             part.vector if isinstance(part, FactorScores) else np.zeros(width, dtype=np.float32)
             for part, width in zip(parts, self.widths, strict=True)
@@ -67,6 +86,17 @@ class Blend:
         if not any(isinstance(part, FactorScores) for part in parts):
             return NO_SCORES
         return FactorScores(np.concatenate(vectors), self.stacked, self.known)
+
+    def _added(self, parts: Sequence[Scores]) -> Scores:
+        given = {
+            signal: (part, scale)
+            for signal, part, scale in zip(self.signals, parts, self.scales, strict=True)
+            if isinstance(part, FactorScores)
+        }
+        if not given:
+            return NO_SCORES
+        weights = np.array([scale for _, scale in given.values()], dtype=np.float32)
+        return MixedScores({signal: part for signal, (part, _) in given.items()}, weights)
 
 
 @dataclass(frozen=True)
@@ -115,7 +145,7 @@ class NearestSessions:
         sessions = near.top(self.params.neighbours)
         songs, lengths = gather(self.session_songs, sessions)
         value = np.repeat(near.of(sessions), lengths) * self._closeness(songs, lengths, seeds)
-        fresh = ~np.isin(songs, state.session)
+        fresh = ~among(songs, state.session)
         return add_up(songs[fresh], value[fresh])
 
     def _similarities(self, seeds: IntArray) -> SparseScores:
@@ -156,18 +186,21 @@ class Repeats:
 class SameArtist:
     """Songs of the session's artists, of the listener's usual ones and of named favourites.
 
-    `artist_songs` (artists, songs) holds popularity in (0, 1].
+    `listed` (artists, songs) holds each artist's songs with popularity in (0, 1], the most popular
+    first; `popularity` (songs,) that of every song.
     """
 
-    artist_songs: csr_matrix
+    listed: csr_matrix
+    popularity: FloatArray
     songs: Catalogue
 
     def scores(self, state: State) -> Scores:
         """Return popularity within artist times the artist's weight for the listener."""
         artists, weights = self._artists(state)
-        songs, lengths = gather(self.artist_songs, artists)
-        values, _ = gather(self.artist_songs, artists, data=True)
-        return add_up(songs, values * np.repeat(weights, lengths))
+        some = self.listed.indptr[artists] < self.listed.indptr[artists + 1]
+        if not some.any():
+            return NO_SCORES
+        return ArtistScores(self, artists[some], weights[some])
 
     def _artists(self, state: State) -> tuple[IntArray, FloatArray]:
         codes = self.songs.codes[Song.ARTISTS]
@@ -190,38 +223,113 @@ class SameArtist:
 
 
 @dataclass(frozen=True)
+class ArtistScores:
+    """The scores of `SameArtist`: those of any song by its artist, the best from the lists."""
+
+    generator: SameArtist
+    artists: IntArray
+    weights: FloatArray
+
+    def top(self, count: int) -> IntArray:
+        """Return the best songs, best first; of each artist at most `OF_ARTIST`."""
+        listed = self.generator.listed
+        starts = listed.indptr[self.artists]
+        lengths = np.minimum(listed.indptr[self.artists + 1] - starts, count)
+        places = ragged(starts, lengths)
+        songs = listed.indices[places]
+        values = listed.data[places] * np.repeat(self.weights, lengths)
+        order = np.argsort(songs, kind="stable")
+        songs = songs[order]
+        return songs[best(values[order], count)].astype(np.int32)
+
+    def of(self, songs: IntArray) -> FloatArray:
+        """Return the scores; NaN for songs of other artists."""
+        order = np.argsort(self.artists)
+        known, weights = self.artists[order], self.weights[order]
+        artist = self.generator.songs.codes[Song.ARTISTS].codes[songs]
+        place = np.minimum(np.searchsorted(known, artist), len(known) - 1)
+        values = self.generator.popularity[songs] * weights[place]
+        return np.where(known[place] == artist, values, np.nan).astype(np.float32)
+
+
+@dataclass(frozen=True)
 class Trending:
     """What is heard now: overall, and in the listener's region and language.
 
-    `overall` is (songs,); `by_region` and `by_language` are (songs, groups), each column scaled to
-    a sum of 1.
+    `overall` is (songs,). A region's or language's share of a song is its popularity there over
+    the column's total; `totals` holds those of the regions, then of the languages. `listed`
+    (1 + regions + languages, LISTED) holds the largest of `overall` and of each column, the
+    largest first, -1 where there are fewer.
     """
 
     overall: FloatArray
+    totals: FloatArray
+    listed: IntArray
     songs: Catalogue
-    by_region: FloatArray
-    by_language: FloatArray
 
     def scores(self, state: State) -> Scores:
         """Return the mean of the shares that apply to the listener."""
-        parts = [self.overall]
+        columns = []
         region = self.songs.listener_regions.get(str(state.query.user.get(User.REGION)))
         if region is not None:
-            parts.append(self.by_region[:, region])
+            columns.append(region)
         languages = state.query.user.get(User.LANGUAGES)
         for language in languages if languages is not None else ():
             column = self.songs.listener_languages.get(language)
             if column is not None:
-                parts.append(self.by_language[:, column])
-        score = np.mean(parts, axis=0) if len(parts) > 1 else self.overall
-        heard = np.flatnonzero(score > 0).astype(np.int32)
-        return SparseScores(heard, score[heard])
+                columns.append(len(self.songs.listener_regions) + column)
+        return TrendingScores(self, columns)
+
+    def share(self, column: int, songs: IntArray) -> FloatArray:
+        """Return the songs' shares in one column, the regions' first."""
+        regions = len(self.songs.listener_regions)
+        if column < regions:
+            return self.songs.region_popularity[songs, column] / self.totals[column]
+        return self.songs.language_popularity[songs, column - regions] / self.totals[column]
+
+
+@dataclass(frozen=True)
+class TrendingScores:
+    """The scores of `Trending`: the mean of `overall` and some columns, zero being no score."""
+
+    generator: Trending
+    columns: Sequence[int]
+
+    def top(self, count: int) -> IntArray:
+        """Return the best of the columns' lists, best first.
+
+        A song on none of the lists is below the last of each: while the lists are much longer
+        than what is asked for, none is missed.
+        """
+        listed = self.generator.listed[[0, *(1 + column for column in self.columns)]]
+        songs = np.sort(listed, axis=None)
+        songs = songs[np.append(songs[1:] != songs[:-1], True) & (songs >= 0)]
+        scores = self.of(songs)
+        known = ~np.isnan(scores)
+        return songs[known][best(scores[known], count)]
+
+    def of(self, songs: IntArray) -> FloatArray:
+        """Return the mean shares; NaN where nobody heard the song."""
+        parts = [self.generator.overall[songs]]
+        parts += [self.generator.share(column, songs) for column in self.columns]
+        score = np.mean(parts, axis=0) if len(parts) > 1 else parts[0]
+        return np.where(score > 0, score, np.nan).astype(np.float32)
 
 
 def gather(matrix: csr_matrix, rows: IntArray, data: bool = False) -> tuple[NDArray[Any], IntArray]:
     """Return the concatenated column indices (or values) of some rows, and each row's length."""
-    starts, ends = matrix.indptr[rows], matrix.indptr[rows + 1]
-    lengths = ends - starts
-    within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    places = within + np.repeat(starts, lengths)
-    return (matrix.data if data else matrix.indices)[places], lengths
+    starts = matrix.indptr[rows]
+    lengths = matrix.indptr[rows + 1] - starts
+    return (matrix.data if data else matrix.indices)[ragged(starts, lengths)], lengths
+
+
+def ragged(starts: NDArray[Any], lengths: NDArray[Any]) -> NDArray[np.int64]:
+    """Return the places of runs: from each start on, so many.
+
+    Examples
+    --------
+    >>> ragged(np.array([7, 2]), np.array([2, 3])).tolist()
+    [7, 8, 2, 3, 4]
+    """
+    before = np.cumsum(lengths) - lengths
+    return np.arange(int(lengths.sum())) + np.repeat(starts - before, lengths)

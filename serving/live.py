@@ -88,7 +88,7 @@ def load(folder: Path) -> Loaded:
         loaded = Loaded(
             folder=target,
             recommender=recommender,
-            lookup=lookup(recommender.retrieval),
+            lookup=lookup(recommender.retrieval, target),
             listeners=_listeners(target),
             popular=popularity_order(recommender.retrieval.songs),
         )
@@ -107,7 +107,7 @@ def load(folder: Path) -> Loaded:
 def _try_out(loaded: Loaded) -> None:
     """Answer a query before the bundle is in use: it shows faults and fills the caches."""
     songs = loaded.recommender.retrieval.songs
-    session = (SessionEvent(str(songs.ids[0])),)
+    session = (SessionEvent(songs.ids[0]),)
     for query in (Query(ts=datetime.now(UTC)), Query(ts=datetime.now(UTC), session=session)):
         loaded.recommender.recommend(query, k=5, explain=True)
     loaded.lookup.similar(0, k=5)

@@ -1,51 +1,58 @@
 """Names, search and similarity over a bundle's catalogue, without pandas at request time."""
 
-from bisect import bisect_right
+import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
-from typing import Any, Literal
+from pathlib import Path
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from features.catalogue import Catalogue, FloatArray, IntArray
+from features.arrays import map_arrays, save_arrays
+from features.catalogue import Catalogue, IntArray
 from features.columns import Song, SongRow
-from features.pairs import missing
 from serving.generators import Neighbours, SignalFactors
 from serving.retrieval import Retrieval
 from serving.scores import best
 
+SEARCH_FILE: Final = "search.npz"
+TEXT_FILE: Final = "search.txt"
+# A search looks through at most so many songs' names.
+SEARCHED: Final = 1_000_000
+SIMILAR_FROM: Final = 1000
+
 
 @dataclass(frozen=True)
 class Index:
-    """All songs' names in one string, the most popular song first.
+    """The names of the most popular songs in one mapped text, the most popular first.
 
-    Every field (title, each artist, id) is case-folded and follows a line break. Song `order[i]`
-    starts at `starts[i]`.
+    Every field (title, each artist, id) is case-folded UTF-8 and follows a line break. Song
+    `order[i]` starts at byte `starts[i]`.
     """
 
-    text: str
-    starts: list[int]
+    text: mmap.mmap
+    starts: NDArray[np.int64]
     order: IntArray
 
     def search(self, words: str, k: int) -> list[int]:
         """Return at most `k` song indices: names that begin with the words, then any others."""
-        wanted = normal(words)
+        wanted = normal(words).encode()
         if not wanted:
             return []
         found: dict[int, None] = {}
-        for song in chain(self._songs_with("\n" + wanted), self._songs_with(wanted)):
+        for song in chain(self._songs_with(b"\n" + wanted), self._songs_with(wanted)):
             found[song] = None
             if len(found) == k:
                 break
         return list(found)
 
-    def _songs_with(self, text: str) -> Iterator[int]:
+    def _songs_with(self, text: bytes) -> Iterator[int]:
         at = self.text.find(text)
         while at >= 0:
-            place = bisect_right(self.starts, at) - 1
+            place = int(np.searchsorted(self.starts, at, side="right")) - 1
             yield int(self.order[place])
             # On to the next song: a second hit in this one would say nothing new.
             end = self.starts[place + 1] if place + 1 < len(self.starts) else len(self.text)
@@ -57,17 +64,15 @@ class Lookup:
     """Titles and artists by dense index, and what can be asked of a catalogue besides."""
 
     retrieval: Retrieval
-    titles: NDArray[Any]
-    artists: NDArray[Any]
     index: Index
 
     def title(self, song: int) -> str | None:
         """Return a song's title, None where the source has none."""
-        return text_of(self.titles[song])
+        return self.retrieval.songs.names.title(song)
 
     def artist_names(self, song: int) -> list[str]:
         """Return a song's artists, main artist first."""
-        return names_of(self.artists[song])
+        return self.retrieval.songs.names.artists(song)
 
     def similar(
         self, song: int, k: int
@@ -89,21 +94,18 @@ class Lookup:
         return "none", []
 
     def _by_cosine(self, listen: SignalFactors, song: int, k: int) -> list[tuple[int, float]]:
-        factors = listen.model.item_factors
-        cosine = (factors @ factors[song]) / (self.norms * self.norms[song])
-        cosine = np.where(listen.model.known, cosine, -np.inf)
-        cosine[song] = -np.inf
-        nearest = best(cosine, min(k, int(listen.model.known.sum()) - 1))
-        return [(int(i), float(cosine[i])) for i in nearest]
-
-    @cached_property
-    def norms(self) -> FloatArray:
-        """Lengths of the songs' `listen` factors; 1 where they are zero."""
-        listen = self.retrieval.generators["listen"]
-        if not isinstance(listen, SignalFactors):
-            raise TypeError("The generator `listen` should hold factors.")
-        norms = np.linalg.norm(listen.model.item_factors, axis=1)
-        return np.where(norms > 0, norms, 1).astype(np.float32)
+        vector = listen.model.item_factors[song].astype(np.float32)
+        # The largest products of a large catalogue hold the largest cosines, popular songs first.
+        if listen.index is None:
+            songs = np.flatnonzero(listen.model.known).astype(np.int32)
+        else:
+            songs = listen.towards(vector).top(SIMILAR_FROM)
+        rows = listen.model.item_factors[songs].astype(np.float32, copy=False)
+        length = np.linalg.norm(rows, axis=1) * np.linalg.norm(vector)
+        cosine = np.where(length > 0, rows @ vector / np.where(length > 0, length, 1), 0)
+        cosine[songs == song] = -np.inf
+        nearest = best(cosine, min(k, len(songs) - 1))
+        return [(int(songs[i]), float(cosine[i])) for i in nearest]
 
     @cached_property
     def vocabulary(self) -> dict[str, list[str]]:
@@ -118,12 +120,12 @@ class Lookup:
         }
 
 
-def lookup(retrieval: Retrieval) -> Lookup:
-    """Build the names and the search text of a catalogue."""
-    frame = retrieval.songs.frame
-    titles = frame[Song.TITLE].to_numpy(dtype=object)
-    artists = frame[Song.ARTISTS].to_numpy(dtype=object)
-    return Lookup(retrieval, titles, artists, _index(retrieval.songs, titles, artists))
+def lookup(retrieval: Retrieval, folder: Path) -> Lookup:
+    """Map the search text of a bundle."""
+    stored = map_arrays(folder / SEARCH_FILE)
+    with (folder / TEXT_FILE).open("rb") as file:
+        text = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    return Lookup(retrieval, Index(text, stored["starts"], stored["order"]))
 
 
 def normal(text: str) -> str:
@@ -131,27 +133,18 @@ def normal(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def text_of(cell: object) -> str | None:
-    """Return a text cell, None where it is null."""
-    return None if missing(cell) else str(cell)
-
-
-def names_of(cell: object) -> list[str]:
-    """Return a list cell as strings, empty where it is null."""
-    if not isinstance(cell, list | tuple | np.ndarray):
-        return []
-    return [str(name) for name in cell if not missing(name)]
-
-
-def _index(songs: Catalogue, titles: NDArray[Any], artists: NDArray[Any]) -> Index:
+def save_search(songs: Catalogue, folder: Path) -> None:
+    """Write the search text of the `SEARCHED` most popular songs."""
     popularity = np.nan_to_num(songs.numbers[SongRow.POPULARITY])
-    order = np.argsort(-popularity, kind="stable").astype(np.int32)
-    entries = []
-    for i in order:
-        fields = (text_of(titles[i]) or "", *names_of(artists[i]), str(songs.ids[i]))
-        entries.append("".join("\n" + normal(field) for field in fields))
-    ends = np.cumsum([len(entry) for entry in entries])
-    return Index("".join(entries), [0, *ends[:-1].tolist()], order)
+    order = np.argsort(-popularity, kind="stable")[:SEARCHED].astype(np.int32)
+    starts = np.zeros(len(order), dtype=np.int64)
+    end = 0
+    with (folder / TEXT_FILE).open("wb") as file:
+        for place, song in enumerate(order.tolist()):
+            starts[place] = end
+            fields = (songs.names.title(song) or "", *songs.names.artists(song), songs.ids[song])
+            end += file.write("".join("\n" + normal(field) for field in fields).encode())
+    save_arrays(folder / SEARCH_FILE, {"starts": starts, "order": order})
 
 
 def _words(songs: Catalogue, column: str, of_listeners: dict[str, int]) -> list[str]:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.catalogue import FloatArray
+from serving.forest import Forest
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,19 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Ranker:
-    """Orders a pool. `probabilities` holds `p_like` and `p_skip` where the source has them."""
+    """Orders a pool. `probabilities` holds `p_like` and `p_skip` where the source has them.
+
+    `forest` is the booster laid out for few rows at a time, with equal scores.
+    """
 
     booster: lightgbm.Booster
     probabilities: Mapping[str, tuple[lightgbm.Booster, Calibration]]
+    forest: Forest | None = None
 
     def scores(self, features: FloatArray, threads: int = 1) -> NDArray[np.float64]:
         """Return one score a row; comparable within a query only."""
+        if self.forest is not None:
+            return self.forest.predict(features)
         return np.asarray(self.booster.predict(features, num_threads=threads))
 
     def probability(self, name: str, features: FloatArray) -> NDArray[np.float64] | None:

@@ -25,8 +25,7 @@ def reasons(retrieval: Retrieval, state: State, pool: Pool, row: int) -> tuple[s
 
 def title(retrieval: Retrieval, song: int) -> str:
     """Return a song's title, or its id where it has none."""
-    name = retrieval.songs.frame[Song.TITLE].iat[song]
-    return f"song {retrieval.songs.ids[song]}" if missing(name) else str(name)
+    return retrieval.songs.names.title(song) or f"song {retrieval.songs.ids[song]}"
 
 
 def _listener(retrieval: Retrieval, state: State, song: int) -> list[str]:

@@ -3,6 +3,7 @@
 Evaluation, batch and service all call `Recommender.recommend_many` or `recommend`.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from serving.reasons import reasons
 from serving.retrieval import Pool, Retrieval
 from serving.scores import best
 from serving.skips import skip_cost
+from serving.stages import current, stage
 
 PREDICT_ROWS: Final = 20_000
 
@@ -107,7 +109,10 @@ class Recommender:
         self, prepared: Prepared, k: int, explain: bool = False, explore: Explore | None = None
     ) -> Slate:
         """Order a prepared query's pool and return its first `k` songs, or draw as many."""
-        return self._slate(prepared, self.ranker.scores(prepared.features), k, explain, explore)
+        with stage("rank"):
+            scores = self.ranker.scores(prepared.features)
+        with stage("write"):
+            return self._slate(prepared, scores, k, explain, explore)
 
     def recommend_many(self, queries: Sequence[Query], k: int, threads: int = 2) -> list[Slate]:
         """Answer many queries; the ranker sees them in large blocks, the answers are the same."""
@@ -124,9 +129,12 @@ class Recommender:
 
     def prepare(self, query: Query) -> Prepared:
         """Do everything up to the ranker's input."""
-        state = resolve(query, self.retrieval.songs)
-        pool = self.retrieval.pool(state)
-        return Prepared(state, pool, self.retrieval.features(state, pool))
+        with stage("resolve"):
+            state = resolve(query, self.retrieval.songs)
+        with stage("retrieve"):
+            pool = self.retrieval.pool(state)
+        with stage("features"):
+            return Prepared(state, pool, self.retrieval.features(state, pool))
 
     def _answer(self, waiting: list[Prepared], k: int, threads: int) -> list[Slate]:
         if not waiting:
@@ -148,6 +156,7 @@ class Recommender:
         scores = scores - skip_cost(*songs_of, scores, self.feedback)
         chosen = best(scores, k) if explore is None else drawn(scores, k, explore)
         chance = propensities(scores, chosen, explore.temperature if explore else 0.0)
+        self._note(prepared.pool, chosen)
         p_like = self.ranker.probability("p_like", prepared.features[chosen]) if explain else None
         ids = self.retrieval.songs.ids[prepared.pool.songs[chosen]]
         songs = tuple(
@@ -165,6 +174,20 @@ class Recommender:
         )
         slate = Slate(songs, prepared.state.unknown_songs)
         return slate if explore is None else replace(slate, scores=scores, places=chosen)
+
+    def _note(self, pool: Pool, chosen: NDArray[np.intp]) -> None:
+        """Leave with the request how many songs each generator proposed and ranked best."""
+        stages = current()
+        if stages is None:
+            return
+        ranks = np.where(np.isnan(pool.ranks[chosen]), np.float32(np.inf), pool.ranks[chosen])
+        names = self.retrieval.names
+        stages.facts |= {
+            "version": self.version,
+            "pool": len(pool.songs),
+            "proposed": dict(zip(names, np.isfinite(pool.ranks).sum(axis=0).tolist(), strict=True)),
+            "sources": Counter(names[i] for i in ranks.argmin(axis=1).tolist()),
+        }
 
     def _sources(self, pool: Pool, row: int) -> tuple[str, ...]:
         ranks = pool.ranks[row]

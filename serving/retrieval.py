@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.catalogue import Catalogue, FloatArray, IntArray
-from features.pairs import Pairs, pair_features, pair_names
+from features.pairs import Pairs, among, pair_features, pair_names
 from features.query import Query
 from features.state import State, resolve
 from serving.generators import Blend, Generator
 from serving.links import Links
-from serving.scores import Scores
+from serving.scores import MixedScores, Scores
 
 BLEND = "blend"
 
@@ -62,28 +62,38 @@ class Retrieval:
         """
         scores = self.scores(state)
         barred = self._barred(state)
-        proposals = [
-            allowed(scores[name].top(self.quota[name] + len(barred)), barred)[: self.quota[name]]
-            for name in self.names
-        ]
-        extra = [] if also is None else [also]
-        songs = np.unique(np.concatenate([*proposals, *extra]).astype(np.int32))
+        proposals = [self._proposal(name, scores[name], barred) for name in self.names]
+        songs = np.sort(np.concatenate(proposals if also is None else [*proposals, also]))
+        songs = songs[np.append(songs[1:] != songs[:-1], np.True_)[: len(songs)]].astype(np.int32)
         return Pool(
             songs=songs,
-            scores=np.column_stack([scores[name].of(songs) for name in self.names]),
-            ranks=np.column_stack([ranks(songs, proposal) for proposal in proposals]),
+            scores=self._scored(scores, songs),
+            ranks=np.array([ranks(songs, proposal) for proposal in proposals]).T,
         )
+
+    def _proposal(self, name: str, scores: Scores, barred: IntArray) -> IntArray:
+        quota = self.quota[name]
+        if quota == 0:
+            return np.empty(0, dtype=np.int32)
+        return allowed(scores.top(quota + len(barred)), barred)[:quota]
+
+    def _scored(self, scores: Mapping[str, Scores], songs: IntArray) -> FloatArray:
+        columns = {name: scores[name].of(songs) for name in self.generators}
+        mixed = scores[BLEND]
+        # A mixture's parts have just been worked out.
+        blended = mixed.mixed(columns) if isinstance(mixed, MixedScores) else mixed.of(songs)
+        return np.array([*columns.values(), blended]).T
 
     def features(self, state: State, pool: Pool) -> FloatArray:
         """Return the ranker's input, shape (candidates, features), columns as `feature_names`."""
         _, pairs = pair_features(Pairs(state, self.songs, pool.songs))
-        proposed = np.isfinite(pool.ranks).sum(axis=1, keepdims=True)
+        proposed = np.isfinite(pool.ranks).sum(axis=1)
         links = self.links.features(state, pool.songs)
-        matrix = np.empty((len(pool.songs), len(links)), dtype=np.float32)
-        for i, values in enumerate(links.values()):
-            matrix[:, i] = values
-        parts = [pool.scores, pool.ranks, proposed, pairs, matrix]
-        return np.hstack(parts).astype(np.float32)
+        linked = np.empty((len(links), len(pool.songs)), dtype=np.float32)
+        for row, values in zip(linked, links.values(), strict=True):
+            row[:] = values
+        rows = [pool.scores.T, pool.ranks.T, proposed[None], pairs.T, linked]
+        return np.vstack(rows, dtype=np.float32, casting="same_kind").T
 
     @cached_property
     def feature_names(self) -> tuple[str, ...]:
@@ -109,7 +119,7 @@ class Retrieval:
 
 def allowed(songs: IntArray, barred: IntArray) -> IntArray:
     """Return the songs that are not barred, in their order."""
-    return songs[~np.isin(songs, barred)] if len(barred) else songs
+    return songs[~among(songs, barred)] if len(barred) else songs
 
 
 def ranks(songs: IntArray, proposal: IntArray) -> NDArray[np.float32]:

@@ -1,5 +1,6 @@
 """What a generator says of a catalogue for one query: the best songs, and any song's score."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -40,21 +41,57 @@ class SparseScores:
 
 @dataclass(frozen=True)
 class FactorScores:
-    """Inner products of one vector with item factors, shape (songs, factors)."""
+    """Inner products of one vector with item factors, shape (songs, factors).
+
+    `near` returns at least that many songs among which the largest are, from an index; without it
+    all songs are looked at.
+    """
 
     vector: FloatArray
     item_factors: FloatArray
     known: NDArray[np.bool_]
+    near: Callable[[int], IntArray] | None = None
 
     def top(self, count: int) -> IntArray:
         """Return the songs with the largest inner products, best first."""
+        if self.near is not None:
+            songs = np.sort(self.near(count))
+            songs = songs[self.known[songs]]
+            return songs[best(self.of(songs), count)]
         scores = np.where(self.known, self.item_factors @ self.vector, -np.inf)
         return best(scores, min(count, int(self.known.sum()))).astype(np.int32)
 
     def of(self, songs: IntArray) -> FloatArray:
         """Return inner products; NaN for songs without factors."""
-        scores = self.item_factors[songs] @ self.vector
-        return np.where(self.known[songs], scores, np.nan).astype(np.float32)
+        rows = self.item_factors[songs].astype(np.float32, copy=False)
+        return np.where(self.known[songs], rows @ self.vector, np.nan).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class MixedScores:
+    """The weighted sum of several generators' inner products over a large catalogue."""
+
+    parts: Mapping[str, FactorScores]
+    weights: FloatArray
+
+    def top(self, count: int) -> IntArray:
+        """Return the songs with the largest sums among the best of the parts that have an index."""
+        found = [part.near(count) for part in self.parts.values() if part.near is not None]
+        if not found:
+            return np.empty(0, dtype=np.int32)
+        songs = np.unique(np.concatenate(found))
+        return songs[best(self.of(songs), count)]
+
+    def of(self, songs: IntArray) -> FloatArray:
+        """Return the sums; a part that does not know a song adds nothing."""
+        return self.mixed({name: part.of(songs) for name, part in self.parts.items()})
+
+    def mixed(self, scores: Mapping[str, FloatArray]) -> FloatArray:
+        """Return the sum of the parts' scores; NaN where none has one."""
+        table = np.array([scores[name] for name in self.parts])
+        absent = np.isnan(table)
+        total = self.weights @ np.where(absent, np.float32(0), table)
+        return np.where(absent.all(axis=0), np.float32(np.nan), total)
 
 
 NO_SCORES = SparseScores(np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32))
@@ -76,5 +113,9 @@ def add_up(songs: IntArray, values: FloatArray) -> SparseScores:
     """Sum values that come for the same song."""
     if len(songs) == 0:
         return NO_SCORES
-    unique, place = np.unique(songs, return_inverse=True)
-    return SparseScores(unique, np.bincount(place, weights=values).astype(np.float32))
+    # One sort of (song, place) in 64 bits; within a song the values are added in their order.
+    packed = np.sort((songs.astype(np.int64) << 32) | np.arange(len(songs)))
+    ordered = (packed >> 32).astype(np.int32)
+    starts = np.concatenate([[True], ordered[1:] != ordered[:-1]])
+    sums = np.bincount(np.cumsum(starts) - 1, weights=values[packed & 0xFFFFFFFF])
+    return SparseScores(ordered[starts], sums.astype(np.float32))

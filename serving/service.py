@@ -6,6 +6,7 @@ documentation at `/docs`.
 
 import logging
 import os
+import sys
 import threading
 from pathlib import Path
 from typing import Any, Final
@@ -22,16 +23,21 @@ from serving.answers import Sources, answer
 from serving.api import RecommendRequest, RecommendResponse, faults
 from serving.bundle import BundleError
 from serving.deadline import Deadline
+from serving.direct import Direct
 from serving.event_log import EventLog
 from serving.events import EventDesk
 from serving.exposures import ExposureLog
 from serving.guard import BodyGuard
 from serving.live import Live, Loaded, load
 from serving.routes import routes
+from serving.stages import Stages
 
 # BentoML reports its use to its makers unless this is set, and by now it has looked once.
 os.environ["BENTOML_DO_NOT_TRACK"] = "True"
 usage_stats.do_not_track.cache_clear()
+
+requests = logging.getLogger("serving.requests")
+requests.setLevel(logging.INFO)
 
 ONE_THREAD: Final = [
     {"name": name, "value": "1"}
@@ -40,14 +46,19 @@ ONE_THREAD: Final = [
 WARM_UP_SECONDS: Final = 60.0
 answers_total = Counter(
     "segue_answers_total",
-    "Answers of /recommend, by bundle and by what was left out.",
-    labelnames=["model_version", "degraded"],
+    "Answers of /recommend, by variant, by bundle and by what was left out.",
+    labelnames=["variant", "model_version", "degraded"],
 )
-answer_seconds = Histogram(
-    "segue_answer_seconds",
-    "Time to read the listener's features and to rank, in seconds.",
-    labelnames=["model_version"],
-    buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0),
+songs_total = Counter(
+    "segue_songs_total",
+    "Songs answered, by the generator that ranked each best and by bundle.",
+    labelnames=["source", "model_version"],
+)
+stage_seconds = Histogram(
+    "segue_stage_seconds",
+    "Time of an answer by stage, in seconds; `total` is all of it.",
+    labelnames=["stage", "model_version"],
+    buckets=(1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0),
 )
 
 
@@ -74,6 +85,8 @@ def desk() -> EventDesk:
     envs=[*ONE_THREAD, {"name": "BENTOML_DO_NOT_TRACK", "value": "True"}],
     traffic={"timeout": 10},
     workers=worker_count(),
+    # Each answer has a line of our own, with more in it.
+    logging={"access": {"enabled": False}},
 )
 class Segue:
     """Recommends the next few songs to a listener."""
@@ -93,6 +106,7 @@ class Segue:
         # Opens the store, so that the first listener need not wait for it.
         warm_up = RecommendRequest(user_id="nobody")
         answer(self.live.current, warm_up, self.sources, Deadline.after(WARM_UP_SECONDS))
+        log_as_json()
         self.stopped = threading.Event()
         threading.Thread(
             target=self.live.watch, args=(self.stopped,), name="bundle-watch", daemon=True
@@ -117,13 +131,36 @@ class Segue:
     @bentoml.api(route="/recommend")
     def recommend(self, request: RecommendRequest, /) -> RecommendResponse:
         """Return the next songs for a listener, best first; newcomers and empty sessions too."""
-        loaded = self.live.current
-        version = loaded.recommender.version
-        with answer_seconds.labels(version).time():
-            deadline = Deadline.after(self.seconds)
-            response = answer(loaded, request, self.sources, deadline)
-        answers_total.labels(version, "+".join(response.degraded) or "none").inc()
-        return response
+        return self.answered(request)
+
+    def answered(self, request: RecommendRequest) -> RecommendResponse:
+        """Answer from the bundle in use, by the deadline."""
+        return answer(self.live.current, request, self.sources, Deadline.after(self.seconds))
+
+
+def log_as_json() -> None:
+    """Let each answer's line stand by itself: one JSON object, on standard output."""
+    if not requests.handlers:
+        requests.addHandler(logging.StreamHandler(sys.stdout))
+        requests.propagate = False
+
+
+def recommend(request: RecommendRequest) -> RecommendResponse:
+    """Let the running service answer."""
+    return running().answered(request)
+
+
+def observe(response: RecommendResponse, stages: Stages) -> None:
+    """Count an answer and log it in one line."""
+    version = response.model_version
+    degraded = "+".join(response.degraded) or "none"
+    answers_total.labels(response.variant, version, degraded).inc()
+    for name, seconds in stages.seconds.items():
+        stage_seconds.labels(name, version).observe(seconds)
+    for source, songs in stages.facts.get("sources", {}).items():
+        songs_total.labels(source, version).inc(songs)
+    if requests.isEnabledFor(logging.INFO):
+        requests.info(stages.trace())
 
 
 def service() -> Any:
@@ -133,6 +170,8 @@ def service() -> Any:
 
 service().add_asgi_middleware(BodyGuard, worker=str(os.getpid()))
 service().add_asgi_middleware(AccessGuard)
+# The last one: everything that may refuse a request comes before it is answered.
+service().add_asgi_middleware(Direct, recommend=recommend, done=observe)
 
 
 def bundle_folder() -> Path:

@@ -55,9 +55,9 @@ def same_artist(songs: Catalogue, candidates: IntArray, session: IntArray) -> Fl
 
 def shared_moods(songs: Catalogue, candidates: IntArray, session: IntArray) -> FloatArray:
     """Return the share of a session song's moods that a candidate has; 0 where it has none."""
-    moods = songs.tags[Song.MOODS].has.astype(np.float32)
-    theirs = moods[session]
-    return (moods[candidates] @ theirs.T) / np.maximum(theirs.sum(axis=1), 1)
+    moods = songs.tags[Song.MOODS].has
+    ours, theirs = (moods[rows].astype(np.float32) for rows in (candidates, session))
+    return (ours @ theirs.T) / np.maximum(theirs.sum(axis=1), 1)
 
 
 def like_tempo(songs: Catalogue, candidates: IntArray, session: IntArray) -> FloatArray:

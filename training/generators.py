@@ -5,19 +5,23 @@ import shutil
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix, save_npz
+from scipy.sparse import csr_matrix
 
-from features.catalogue import FloatArray
+from features.arrays import save_arrays, save_rows
+from features.catalogue import Catalogue, FloatArray, catalogue, save_catalogue
 from features.columns import Event, Song, SongRow
 from features.lake import read_songs
 from features.params import SIGNALS, Params, Sessions, load_params
 from features.store import historical_song_rows
-from serving.bundle import factors_file
+from serving.bundle import factors_file, index_factors
+from serving.fold_in import FactorModel
+from serving.layout import save_artists, save_factors, save_sessions, save_trending
+from serving.lookup import save_search
 from training.files import write_json
 from training.item_links import ease, listeners, together, transitions
 from training.phases import CUTS, Cut, LeakError, Phases, read_phases
@@ -51,8 +55,8 @@ def write_factors(source: Path, target: Path, song_ids: NDArray[np.str_], until:
         factors[place[place >= 0]] = fitted["item_factors"][place >= 0]
         known = np.zeros(len(song_ids), dtype=np.bool_)
         known[place[place >= 0]] = True
-        scalars = {name: fitted[name] for name in ("regularization", "alpha", "spread")}
-    np.savez(target, item_factors=factors, known=known, **scalars)
+        scalars: Any = {name: float(fitted[name]) for name in ("regularization", "alpha", "spread")}
+    save_factors(target, FactorModel(factors, known, **scalars))
 
 
 LINKS: Final[Mapping[str, Callable[..., csr_matrix]]] = {
@@ -65,21 +69,21 @@ LINKS: Final[Mapping[str, Callable[..., csr_matrix]]] = {
 
 
 def write_generators(
-    plays: pd.DataFrame, until: datetime, params: Params, n: int, out: Path
+    plays: pd.DataFrame, until: datetime, params: Params, songs: Catalogue, out: Path
 ) -> None:
     """Fit and write every generator that is enabled and needs fitting."""
-    generators = params.generators
+    generators, n = params.generators, len(songs)
     for name, fit in LINKS.items():
         section = getattr(generators, name)
         if section.enabled:
-            save_npz(out / f"{name}.npz", fit(plays, until, section, n), False)
+            save_rows(out / f"{name}.npz", fit(plays, until, section, n))
     if generators.vectors.enabled:
         vectors = song_vectors(plays, until, generators.vectors, n)
-        np.savez(out / "vectors.npz", vectors=vectors, known=vectors.any(axis=1))
+        save_arrays(out / "vectors.npz", {"vectors": vectors, "known": vectors.any(axis=1)})
     if generators.sessions.enabled:
         write_sessions(plays, until, generators.sessions, n, out)
-    share = trending(plays, until, generators.trending.half_life_days, n)
-    np.savez(out / "trending.npz", overall=share)
+    save_artists(out, songs)
+    save_trending(out, trending(plays, until, generators.trending.half_life_days, n), songs)
 
 
 def write_sessions(
@@ -89,13 +93,17 @@ def write_sessions(
     matrix = session_songs(plays, n)
     lengths = np.bincount(plays[Event.SESSION].to_numpy(), minlength=matrix.shape[0])
     sessions_of_song = np.bincount(matrix.indices, minlength=n)
-    np.savez(
+    played = plays[Song.ID].to_numpy(dtype=np.int32)
+    bounds = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    in_order = csr_matrix(
+        (np.ones(len(played), np.float32), played, bounds), shape=(matrix.shape[0], n)
+    )
+    save_sessions(
         out / "sessions.npz",
-        indices=plays[Song.ID].to_numpy(dtype=np.int32),
-        indptr=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32),
-        shape=np.array(matrix.shape),
-        recency=session_recency(plays, until, params.half_life_days),
-        song_weight=np.log1p(matrix.shape[0] / np.maximum(sessions_of_song, 1)).astype("f4"),
+        in_order,
+        params.per_song,
+        session_recency(plays, until, params.half_life_days),
+        np.log1p(matrix.shape[0] / np.maximum(sessions_of_song, 1)).astype("f4"),
     )
 
 
@@ -106,17 +114,19 @@ def write_retrieval(
     until = phases.fit_until(cut)
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    songs = song_rows(lake, phases.features_at(cut))
-    songs.to_parquet(out / "songs.parquet", index=False)
-    song_ids = songs[Song.ID].to_numpy(dtype=np.str_)
+    songs = catalogue(song_rows(lake, phases.features_at(cut)))
+    save_catalogue(songs, out)
+    save_search(songs, out)
+    song_ids = songs.ids[:]
     for signal in SIGNALS:
         write_factors(factors / f"{signal}.npz", out / factors_file(signal), song_ids, until)
-    write_generators(read_plays(lake, until, song_ids), until, params, len(song_ids), out)
+    write_generators(read_plays(lake, until, song_ids), until, params, songs, out)
     settings = {
         "generators": params.generators.model_dump(),
         "signals": {name: signal.model_dump() for name, signal in params.signals.items()},
     }
     write_json(out / "settings.json", settings)
+    index_factors(out)
     write_json(out / "fit.json", {"cut": cut, "seen_until": until.isoformat()})
 
 

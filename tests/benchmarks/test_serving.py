@@ -1,38 +1,8 @@
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import pytest
 
-from benchmarks.serving import CONNECTIONS, request_bodies, slices, summary
-
-
-def heard(sessions: int, length: int) -> pd.DataFrame:
-    rows = [
-        (f"s{s}", f"u{s}", f"song-{s}-{i}", "skip" if i % 2 else "play", np.nan if i else 1000.0)
-        for s in range(sessions)
-        for i in range(length)
-    ]
-    return pd.DataFrame(rows, columns=["session_id", "user_id", "song_id", "action", "played_ms"])
-
-
-def test_bodies_are_distinct_sessions_of_ten_known_and_new_in_turn() -> None:
-    bodies = request_bodies(heard(8, 14), 6, seed=1)
-    assert [body["user_id"].startswith("new-") for body in bodies] == [False, True] * 3
-    assert len({body["user_id"].removeprefix("new-")[1:] for body in bodies}) == 6
-    for body in bodies:
-        number = body["user_id"].removeprefix("new-")[1:]
-        songs = [event["song_id"] for event in body["session"]]
-        assert songs == [f"song-{number}-{i}" for i in range(10)]
-        assert body["session"][0] == {"song_id": songs[0], "action": "play", "played_ms": 1000}
-        assert body["session"][1] == {"song_id": songs[1], "action": "skip"}
-
-
-def test_short_sessions_make_no_bodies() -> None:
-    mixed = pd.concat([heard(3, 9), heard(2, 10).replace({"s0": "s8", "s1": "s9"})])
-    assert len(request_bodies(mixed, 2, seed=1)) == 2
-    with pytest.raises(ValueError, match="2 sessions of 10 songs, not 3"):
-        request_bodies(mixed, 3, seed=1)
+from benchmarks.serving import CONNECTIONS, slices, summary
 
 
 def test_slices_alternate_the_services_with_the_same_bodies() -> None:

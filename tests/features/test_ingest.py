@@ -311,8 +311,12 @@ def test_the_command_prints_an_aligned_table(
 
 
 def test_the_command_fails_honestly(
-    planted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    planted: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("SEGUE_DATA", str(tmp_path / "data"))
     arguments = ["--source", "files", "--path", str(planted), "--lake", str(tmp_path / "lake")]
     strict = tmp_path / "params.yaml"
     params = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))

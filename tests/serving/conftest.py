@@ -21,15 +21,20 @@ import pandas as pd
 import psycopg
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
-from scipy.sparse import csr_matrix, save_npz
+from scipy.sparse import csr_matrix
 
 from features import store
+from features.arrays import save_rows
+from features.catalogue import catalogue, save_catalogue
 from features.columns import FEATURE_SERVICE, Action, Event, Song, SongRow, User, UserRow
 from features.params import SIGNALS, load_params
 from features.query import Query, SessionEvent
 from features.snapshots import write_snapshots
 from features.state import resolve
 from serving.bundle import FORMAT, LINKS, MANIFEST, checksums, factors_file, load_retrieval
+from serving.fold_in import FactorModel
+from serving.layout import save_artists, save_factors, save_sessions, save_trending
+from serving.lookup import save_search
 
 SONGS, CLUSTERS, FACTORS = 200, 10, 8
 AS_OF = datetime(2024, 3, 1, tzinfo=UTC)
@@ -92,40 +97,35 @@ def songs_frame() -> pd.DataFrame:
 
 def write_generators(folder: Path, random: np.random.Generator) -> None:
     """Write catalogue and generators: songs of one cluster lie and come together."""
-    songs_frame().to_parquet(folder / "songs.parquet")
+    songs = catalogue(songs_frame())
+    save_catalogue(songs, folder)
+    save_search(songs, folder)
     centres = random.normal(size=(CLUSTERS, FACTORS))
     known = np.ones(SONGS, dtype=np.bool_)
     known[-1] = False
     for signal in SIGNALS:
         near = centres[np.arange(SONGS) % CLUSTERS] + 0.1 * random.normal(size=(SONGS, FACTORS))
-        np.savez(
-            folder / factors_file(signal),
-            item_factors=(near * known[:, None]).astype(np.float32),
-            known=known,
-            regularization=0.05,
-            alpha=10.0,
-            spread=1.0,
-        )
+        factors = (near * known[:, None]).astype(np.float32)
+        save_factors(folder / factors_file(signal), FactorModel(factors, known, 0.05, 10.0, 1.0))
     same = np.equal.outer(np.arange(SONGS) % CLUSTERS, np.arange(SONGS) % CLUSTERS)
     np.fill_diagonal(same, False)
     links = csr_matrix(same * random.uniform(0.1, 1.0, size=same.shape).astype(np.float32))
     for name in LINKS:
-        save_npz(folder / f"{name}.npz", links)
+        save_rows(folder / f"{name}.npz", links)
     vectors = centres[np.arange(SONGS) % CLUSTERS].astype(np.float32) * known[:, None]
     lengths = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
     np.savez(folder / "vectors.npz", vectors=vectors / lengths, known=known)
     sessions = np.concatenate(
         [random.choice(np.arange(c, SONGS, CLUSTERS), 5, False) for c in np.arange(100) % CLUSTERS]
     )
-    np.savez(
-        folder / "sessions.npz",
-        shape=np.array([100, SONGS]),
-        indices=sessions.astype(np.int32),
-        indptr=np.arange(0, 501, 5),
-        recency=np.linspace(0.5, 1, 100).astype(np.float32),
-        song_weight=np.ones(SONGS, dtype=np.float32),
+    in_order = csr_matrix(
+        (np.ones(500, np.float32), sessions.astype(np.int32), np.arange(0, 501, 5)),
+        shape=(100, SONGS),
     )
-    np.savez(folder / "trending.npz", overall=(1 / np.arange(1, SONGS + 1)).astype(np.float32))
+    recency = np.linspace(0.5, 1, 100).astype(np.float32)
+    save_sessions(folder / "sessions.npz", in_order, 500, recency, np.ones(SONGS, np.float32))
+    save_artists(folder, songs)
+    save_trending(folder, (1 / np.arange(1, SONGS + 1)).astype(np.float32), songs)
 
 
 def training_rows(

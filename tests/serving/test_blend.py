@@ -9,9 +9,10 @@ from scipy.sparse import csr_matrix
 from features.columns import SongRow
 from features.query import Query, SessionEvent
 from features.state import resolve
-from serving.bundle import artist_songs, blend, latest
+from serving.bundle import blend
 from serving.fold_in import FactorModel, fold_in
 from serving.generators import SignalFactors
+from serving.layout import artist_lists, latest
 from serving.scores import NO_SCORES
 from tests.features import small
 
@@ -110,14 +111,16 @@ def test_a_source_without_any_signal_has_an_empty_blend():
     assert blend({}, {}, N).combine({}) is NO_SCORES
 
 
-def test_artist_songs_hold_popularity_by_first_artist():
-    found = artist_songs(SONGS)
-    words = SONGS.codes["artists"].vocabulary.tolist()
-    expected = np.zeros((len(words), N))
-    for i, artist in enumerate(ARTISTS):
-        if artist:
-            expected[words.index(artist), i] = (i + 1) / 10 + 1e-3
-    np.testing.assert_allclose(found.toarray(), expected, rtol=1e-5)
+def test_artists_list_their_songs_the_most_popular_first():
+    popularity = SONGS.numbers[SongRow.POPULARITY_PERCENTILE]
+    codes = SONGS.codes["artists"]
+    found = artist_lists(codes.codes, popularity, len(codes.vocabulary))
+    listed = {
+        artist: found.indices[found.indptr[code] : found.indptr[code + 1]].tolist()
+        for code, artist in enumerate(codes.vocabulary)
+    }
+    assert listed == {"Ann": [1, 0], "Bob": [3, 2], "Cy": [6, 4], "Dee": [7]}
+    np.testing.assert_allclose(found.data, popularity[found.indices])
 
 
 def test_latest_keeps_the_last_entries_of_each_row():

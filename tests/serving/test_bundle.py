@@ -9,13 +9,14 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from features.params import SIGNALS
-from serving.bundle import MANIFEST, BundleError, blend, latest, load_retrieval, read_manifest
+from serving.bundle import MANIFEST, BundleError, blend, load_retrieval, read_manifest
 from serving.fold_in import FactorModel
 from serving.generators import SignalFactors
+from serving.layout import latest
 from serving.recommender import Recommender
 from tests.serving.conftest import SONGS, write_bundle, write_manifest
 
-FILES = ("songs.parquet", "factors_like.npz", "sessions.npz", "ranker.txt", "settings.json")
+FILES = ("songs.npz", "factors_like.npz", "sessions.npz", "ranker.txt", "settings.json")
 
 
 def refusal(folder: Path) -> str:

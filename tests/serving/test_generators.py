@@ -1,12 +1,14 @@
 """Each generator against plain loops over the same small arrays."""
 
 import math
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
+from features.arrays import map_arrays
 from features.catalogue import catalogue
 from features.columns import Song, SongRow, User, UserRow
 from features.params import Recent, Seeds, Sessions
@@ -20,6 +22,7 @@ from serving.generators import (
     Trending,
     gather,
 )
+from serving.layout import TRENDING_FILE, artist_lists, save_trending
 from serving.scores import NO_SCORES
 from tests.features import small
 
@@ -185,33 +188,40 @@ def test_same_artist_adds_session_usual_and_favourite_artists():
     random = np.random.default_rng(3)
     words = CATALOGUE.codes[Song.ARTISTS].vocabulary.tolist()
     popularity = {i: float(random.uniform(0.1, 1)) for i in range(SONGS) if i % 4 < 3}
-    dense = np.zeros((len(words), SONGS), dtype=np.float32)
-    for song, value in popularity.items():
-        dense[words.index(ARTISTS[song % 4]), song] = value
+    of_song = np.array([popularity.get(i, 0) for i in range(SONGS)], dtype=np.float32)
+    listed = artist_lists(CATALOGUE.codes[Song.ARTISTS].codes, of_song, len(words))
     listener = {
         UserRow.ARTIST_KEYS: ["Bo", "Nobody"],
         UserRow.ARTIST_SHARES: [0.25, 0.75],
         User.FAVOURITE_ARTISTS: ["Cy", "Stranger"],
     }
-    generator = SameArtist(csr_matrix(dense), CATALOGUE)
+    generator = SameArtist(listed, of_song, CATALOGUE)
     # Latest first: 7 has no artist, then Ada, Bo, Ada.
     weight = {"Ada": 0.7 + 0.7**3, "Bo": 0.7**2 + 0.25, "Cy": 0.2}
     expected = {song: value * weight[ARTISTS[song % 4]] for song, value in popularity.items()}
-    agree(generator.scores(state(0, 1, 4, 7, user=listener)), expected)
+    scores = generator.scores(state(0, 1, 4, 7, user=listener))
+    agree(scores, expected)
+    assert scores.top(5).tolist() == sorted(expected, key=lambda song: -expected[song])[:5]
     assert generator.scores(state(7)) is NO_SCORES
 
 
-def test_trending_is_the_mean_of_the_shares_that_apply():
+def test_trending_is_the_mean_of_the_shares_that_apply(tmp_path):
     spread = {SongRow.REGION_KEYS: ["EU"], SongRow.REGION_POPULARITY: [1.0]}
     spread |= {SongRow.LANGUAGE_KEYS: ["de", "en"], SongRow.LANGUAGE_POPULARITY: [1.0, 1.0]}
     songs = small.songs(*({Song.ID: f"s{i:02d}"} | spread for i in range(SONGS)))
     random = np.random.default_rng(4)
-    overall = np.where(np.arange(SONGS) < 3, 0, random.random(SONGS))
-    region, language = random.random((SONGS, 1)), random.random((SONGS, 2))
+    overall = np.where(np.arange(SONGS) < 3, 0, random.random(SONGS)).astype(np.float32)
+    region, language = (random.random((SONGS, n)).astype(np.float32) for n in (1, 2))
     region[0], language[0] = 0, 0
-    generator = Trending(overall, songs, region, language)
+    tables = {"region_popularity": region, "language_popularity": language}
+    songs = replace(songs, arrays={**songs.arrays, **tables})
+    save_trending(tmp_path, overall, songs)
+    generator = Trending(**map_arrays(tmp_path / TRENDING_FILE), songs=songs)
+    region, language = region / region.sum(axis=0), language / language.sum(axis=0)
     german = {User.REGION: "EU", User.LANGUAGES: ["de", "tlh"]}
     score = [(overall[i] + region[i, 0] + language[i, 0]) / 3 for i in range(SONGS)]
-    agree(generator.scores(state(user=german)), {i: score[i] for i in range(1, SONGS)})
+    found = generator.scores(state(user=german))
+    agree(found, {i: score[i] for i in range(1, SONGS)})
+    assert found.top(4).tolist() == sorted(range(SONGS), key=lambda i: -score[i])[:4]
     stranger = {User.REGION: "Atlantis"}
     agree(generator.scores(state(user=stranger)), {i: overall[i] for i in range(3, SONGS)})

@@ -124,7 +124,7 @@ def test_no_bundle_says_what_to_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["songs.parquet", "factors_listen.npz", "ranker.txt", "settings.json", "sessions.npz"]
+    "name", ["songs.npz", "factors_listen.npz", "ranker.txt", "settings.json", "sessions.npz"]
 )
 def test_a_changed_file_is_named(copy_bundle: Copy, name: str) -> None:
     folder = copy_bundle("damaged")
@@ -137,7 +137,7 @@ def test_a_changed_file_is_named(copy_bundle: Copy, name: str) -> None:
 
 def test_an_unreadable_file_with_a_right_checksum_is_refused(copy_bundle: Copy) -> None:
     folder = copy_bundle("damaged")
-    (folder / "songs.parquet").write_bytes(b"not Parquet")
+    (folder / "songs.npz").write_bytes(b"not a zip")
     write_manifest(folder, "damaged")
     with pytest.raises(BundleError, match="cannot be used"):
         load(folder)

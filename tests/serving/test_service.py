@@ -258,13 +258,36 @@ def test_status_health_and_metrics(client: Client) -> None:
     assert status["as_of"].startswith("2024-03-01")
     for path in ("/healthz", "/livez", "/readyz"):
         assert client.get(path).status_code == 200
-    line = r'segue_answers_total\{degraded="none",model_version="test-1"\} ([0-9.]+)'
+    line = (
+        r'segue_answers_total\{degraded="none",model_version="test-1",variant="ranker"\} ([0-9.]+)'
+    )
     before = re.search(line, client.get("/metrics").text)
     recommended(client)
     after = re.search(line, client.get("/metrics").text)
-    assert before is not None
     assert after is not None
-    assert float(after[1]) == float(before[1]) + 1
+    assert float(after[1]) == (float(before[1]) if before else 0) + 1
+    metrics = client.get("/metrics").text
+    for stage in ("read", "resolve", "retrieve", "features", "rank", "write", "total"):
+        assert f'segue_stage_seconds_count{{model_version="test-1",stage="{stage}"}}' in metrics
+    assert re.search(r'segue_songs_total\{model_version="test-1",source="\w+"\}', metrics)
+
+
+def test_an_answer_says_where_its_time_went(client: Client) -> None:
+    body = {"user_id": "user-1", "session": [{"song_id": "song-003"}], "k": 7}
+    headers = {"X-Request-ID": "a-well-formed-id", "X-Segue-Trace": "1"}
+    answer = client.post("/recommend", json=body, headers=headers)
+    assert answer.headers["x-request-id"] == answer.json()["request_id"] == "a-well-formed-id"
+    timing = dict(part.split(";dur=") for part in answer.headers["server-timing"].split(", "))
+    total = float(timing.pop("total"))
+    assert set(timing) == {"read", "resolve", "retrieve", "features", "rank", "write"}
+    assert sum(map(float, timing.values())) <= total + 0.01
+    trace = json.loads(answer.headers["x-segue-trace"])
+    assert sum(trace["sources"].values()) == 7
+    assert trace["version"] == "test-1"
+    assert trace["pool"] >= max(trace["proposed"].values())
+    bad = client.post("/recommend", json=body, headers={"X-Request-ID": "no\tgood id"})
+    assert re.fullmatch("[0-9a-f]{32}", bad.json()["request_id"])
+    assert "x-segue-trace" not in bad.headers
 
 
 def test_the_documentation_has_typed_requests_with_examples(client: Client) -> None:

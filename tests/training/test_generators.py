@@ -5,6 +5,7 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from features.params import Ease, Links, Transitions, Vectors, load_params
+from tests.features import small
 from tests.training import tiny
 from tests.training.tiny import DAY, MINUTE, START, TICK
 from training.generators import trending, write_factors, write_generators
@@ -14,6 +15,7 @@ from training.plays import read_plays, recency, session_songs
 from training.song_vectors import positive_pmi, song_vectors
 
 N = 9
+SONGS = small.songs(*({"song_id": f"s{i}"} for i in range(3)))
 LIMITS = {"half_life_days": 10.0, "neighbours": 3, "seeds": 1, "seed_decay": 1.0, "candidates": 1}
 PARAMS = Transitions(**LIMITS, max_gap=3, gap_decay=0.5)
 
@@ -226,7 +228,7 @@ def test_events_at_or_after_the_end_change_no_generator(tmp_path):
     ]
     for name, events in (("without", past()), ("with", past() + late)):
         found = write(tmp_path / name, events)
-        write_generators(found, START, load_params(), 3, tmp_path / name)
+        write_generators(found, START, load_params(), SONGS, tmp_path / name)
     for name in ("transitions", "together", "sessions", "trending"):
         one, two = (np.load(tmp_path / which / f"{name}.npz") for which in ("without", "with"))
         with one, two:

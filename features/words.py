@@ -1,0 +1,89 @@
+"""Many strings in little memory: sorted, of fixed width, searched instead of hashed."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Below, a dict of all words costs little and answers fastest.
+FEW: Final = 20_000
+
+
+@dataclass(frozen=True)
+class Words:
+    """Strings as UTF-8 of a fixed width, ascending and unique; may be memory-mapped.
+
+    Indexing returns `str` for a place, an array of strings for an array of places.
+    """
+
+    keys: NDArray[np.bytes_]
+
+    @classmethod
+    def of(cls, words: Sequence[str] | NDArray[Any]) -> "Words":
+        """Take strings in ascending order."""
+        encoded = [str(word).encode() for word in words]
+        return cls(np.array(encoded, dtype=np.bytes_) if encoded else np.empty(0, "S1"))
+
+    def __len__(self) -> int:
+        """Return the number of words."""
+        return len(self.keys)
+
+    def __getitem__(self, place: Any) -> Any:
+        """Return the word at a place, or an array of words."""
+        found = self.keys[place]
+        if isinstance(found, bytes):
+            return found.decode()
+        return np.array([word.decode() for word in found.tolist()], dtype=np.str_)
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the words in order."""
+        return (word.decode() for word in self.keys.tolist())
+
+    def tolist(self) -> list[str]:
+        """Return all words."""
+        return list(self)
+
+    def find(self, words: Sequence[str]) -> NDArray[np.int32]:
+        """Return each word's place, -1 where it is not among them."""
+        if not len(words) or not len(self.keys):
+            return np.full(len(words), -1, dtype=np.int32)
+        if len(self.keys) <= FEW:
+            get = self.places.get
+            return np.fromiter((get(word, -1) for word in words), np.int32, len(words))
+        # Cut off, a longer word might look like a shorter one; without, numpy copies the keys.
+        wanted = np.array([word.encode() for word in words], dtype=np.bytes_)
+        short = wanted.astype(self.keys.dtype)
+        place = np.minimum(np.searchsorted(self.keys, short), len(self.keys) - 1)
+        return np.where(self.keys[place] == wanted, place, -1).astype(np.int32)
+
+    @cached_property
+    def places(self) -> Mapping[str, int]:
+        """Each word's place: a dict of few words, else a view that searches."""
+        if len(self.keys) <= FEW:
+            return {word: place for place, word in enumerate(self)}
+        return Places(self)
+
+
+@dataclass(frozen=True)
+class Places(Mapping[str, int]):
+    """The places of words as a mapping that holds nothing itself."""
+
+    words: Words
+
+    def __getitem__(self, word: str) -> int:
+        """Return the word's place."""
+        place = int(self.words.find([word])[0])
+        if place < 0:
+            raise KeyError(word)
+        return place
+
+    def __len__(self) -> int:
+        """Return the number of words."""
+        return len(self.words)
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the words in order."""
+        return iter(self.words)

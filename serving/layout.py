@@ -1,0 +1,118 @@
+"""How generators lie in a bundle's files: the writing side, in step with `serving.bundle`.
+
+What a request needs of a whole column (a list of the best, a product of all factors, a transposed
+matrix) is worked out here, once, so that a process starts without looking at every song.
+"""
+
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from features.arrays import ArrayFile, save_arrays, save_rows
+from features.catalogue import Catalogue, FloatArray, IntArray
+from features.columns import Song, SongRow
+from serving.fold_in import FactorModel
+from serving.generators import LISTED, OF_ARTIST
+from serving.scores import best
+
+ARTISTS_FILE: Final = "artists.npz"
+TRENDING_FILE: Final = "trending.npz"
+SESSIONS_FILE: Final = "sessions.npz"
+
+
+def save_factors(path: Path, model: FactorModel) -> None:
+    """Write one signal's factors and the Gram matrix that every fold-in starts from."""
+    arrays = {
+        "item_factors": model.item_factors,
+        "known": model.known,
+        "regularization": np.array(model.regularization),
+        "alpha": np.array(model.alpha),
+        "spread": np.array(model.spread),
+        "gram": model.gram,
+    }
+    save_arrays(path, arrays)
+
+
+def save_sessions(
+    path: Path, in_order: csr_matrix, per_song: int, recency: FloatArray, song_weight: FloatArray
+) -> None:
+    """Write past sessions: songs in order of play, and each song's latest `per_song` sessions.
+
+    `in_order` is (sessions, songs) in order of play, a song as often as it came; sessions in order
+    of time.
+    """
+    sessions_of = in_order.T.tocsr()
+    sessions_of.sum_duplicates()
+    songs = latest(sessions_of, per_song)
+    arrays = {
+        "shape": np.array(in_order.shape),
+        "indices": in_order.indices.astype(np.int32, copy=False),
+        "indptr": in_order.indptr,
+        "song_indices": songs.indices.astype(np.int32, copy=False),
+        "song_indptr": songs.indptr,
+        "recency": recency,
+        "song_weight": song_weight,
+    }
+    save_arrays(path, arrays)
+
+
+def latest(matrix: csr_matrix, per_row: int) -> csr_matrix:
+    """Keep the last `per_row` entries of each row; columns are in order of time."""
+    lengths = np.diff(matrix.indptr)
+    from_end = np.repeat(matrix.indptr[1:], lengths) - np.arange(matrix.nnz)
+    keep = from_end <= per_row
+    indptr = np.concatenate([[0], np.cumsum(np.minimum(lengths, per_row))])
+    return csr_matrix((matrix.data[keep], matrix.indices[keep], indptr), shape=matrix.shape)
+
+
+def save_artists(folder: Path, songs: Catalogue) -> None:
+    """Write every song's popularity within its artist, and each artist's most popular songs."""
+    codes = songs.codes[Song.ARTISTS]
+    percentile = songs.numbers[SongRow.POPULARITY_PERCENTILE]
+    popularity = (np.nan_to_num(percentile) + 1e-3).astype(np.float32)
+    listed = artist_lists(codes.codes, popularity, len(codes.vocabulary))
+    with ArrayFile(folder / ARTISTS_FILE) as file:
+        file.add("popularity", popularity)
+        for name in ("indices", "indptr", "data"):
+            file.add(name, getattr(listed, name))
+        file.add("shape", np.array(listed.shape))
+
+
+def artist_lists(codes: IntArray, popularity: FloatArray, artists: int) -> csr_matrix:
+    """Return each artist's `OF_ARTIST` most popular songs, the most popular first."""
+    songs = np.flatnonzero(codes >= 0)
+    order = songs[np.lexsort((-popularity[songs], codes[songs]))]
+    counts = np.bincount(codes[songs], minlength=artists)
+    starts = np.cumsum(counts) - counts
+    kept = np.minimum(counts, OF_ARTIST)
+    place = np.arange(len(order)) - np.repeat(starts, counts)
+    chosen = order[place < OF_ARTIST].astype(np.int32)
+    indptr = np.concatenate([[0], np.cumsum(kept)])
+    return csr_matrix((popularity[chosen], chosen, indptr), shape=(artists, len(codes)))
+
+
+def save_trending(folder: Path, overall: FloatArray, songs: Catalogue) -> None:
+    """Write the songs' shares of all plays, and the lists of the best by region and language."""
+    tables = [overall[:, None], songs.region_popularity, songs.language_popularity]
+    columns = [table[:, i] for table in tables for i in range(table.shape[1])]
+    totals = np.concatenate([table.sum(axis=0) for table in tables[1:]]).astype(np.float32)
+    arrays = {
+        "overall": overall,
+        "totals": np.where(totals > 0, totals, np.float32(1)),
+        "listed": np.array([best_listed(column) for column in columns]),
+    }
+    save_arrays(folder / TRENDING_FILE, arrays)
+
+
+def best_listed(column: FloatArray) -> IntArray:
+    """Return the `LISTED` songs with the largest positive values, -1 where there are fewer."""
+    found = best(column, LISTED)
+    found = found[column[found] > 0]
+    return np.pad(found, (0, LISTED - len(found)), constant_values=-1).astype(np.int32)
+
+
+def save_links(path: Path, links: csr_matrix) -> None:
+    """Write a matrix from song to song."""
+    save_rows(path, links)
