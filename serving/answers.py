@@ -7,8 +7,16 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from features.columns import User
-from features.query import Query, SessionEvent
-from serving.api import Context, Profile, RecommendedSong, RecommendRequest, RecommendResponse
+from features.query import Query, SessionEvent, Wishes
+from serving.api import (
+    Context,
+    Profile,
+    RecommendedSong,
+    RecommendRequest,
+    RecommendResponse,
+    Seed,
+)
+from serving.context_songs import named
 from serving.live import Loaded
 from serving.recommender import RankedSong
 
@@ -37,6 +45,8 @@ def answer(
         variant="ranker",
         degraded=degraded,
         unknown_songs=list(dict.fromkeys(slate.unknown_songs)),
+        relaxed=list(slate.relaxed),
+        notes=list(slate.notes),
         songs=[_song(loaded, song) for song in slate.songs],
     )
 
@@ -87,6 +97,25 @@ def query_of(request: RecommendRequest, row: Row) -> Query:
         context=context.model_dump(exclude={"ts"}, exclude_none=True),
         exclude=frozenset(request.exclude),
         allow_repeats=request.allow_repeats,
+        wishes=wishes_of(request, bool(named(context.model_dump()))),
+    )
+
+
+def wishes_of(request: RecommendRequest, heed_context: bool) -> Wishes:
+    """Return how the request bends its answer; a named context is heeded."""
+    seed = request.seed or Seed.model_construct()
+    songs = seed.song_ids or ([seed.song_id] if seed.song_id else [])
+    profile = request.profile or Profile()
+    return Wishes(
+        mode=request.mode,
+        seed_songs=tuple(songs),
+        seed_artist=seed.artist,
+        less_like=tuple(request.less_like),
+        heed_context=heed_context,
+        spacing=request.spacing,
+        refused_languages=frozenset(profile.refused_languages),
+        allow_explicit=request.allow_explicit,
+        fill=True,
     )
 
 

@@ -2,7 +2,16 @@
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from features.query import Mode
 
 Id = Annotated[str, Field(min_length=1, max_length=256)]
 Word = Annotated[str, Field(min_length=1, max_length=64)]
@@ -12,6 +21,7 @@ Actions = Literal["play", "skip", "like", "unlike", "playlist_add", "playlist_re
 MAX_SESSION: Final = 500
 MAX_EXCLUDED: Final = 10_000
 MAX_SONGS: Final = 100
+MAX_SEEDS: Final = 100
 DAY_MS: Final = 86_400_000
 
 EXAMPLE: Final[dict[str, Any]] = {
@@ -32,6 +42,8 @@ ANSWER: Final[dict[str, Any]] = {
     "variant": "ranker",
     "degraded": [],
     "unknown_songs": [],
+    "relaxed": [],
+    "notes": [],
     "songs": [
         {
             "song_id": "s0000078",
@@ -67,6 +79,7 @@ class Profile(_Request):
     utc_offset_minutes: Annotated[int, Field(ge=-720, le=840)] | None = None
     languages: Annotated[list[Word], Field(max_length=20)] = []
     favourite_artists: Annotated[list[Id], Field(max_length=100)] = []
+    refused_languages: Annotated[list[Word], Field(max_length=50)] = []
 
 
 class Context(_Request):
@@ -82,6 +95,20 @@ class Context(_Request):
     ts: AwareDatetime | None = None
 
 
+class Seed(_Request):
+    """What a radio starts from: a song, an artist, or the songs of a playlist; just one of them."""
+
+    song_id: Id | None = None
+    artist: Id | None = None
+    song_ids: Annotated[list[Id], Field(min_length=1, max_length=MAX_SEEDS)] | None = None
+
+    @model_validator(mode="after")
+    def _just_one(self) -> "Seed":
+        if len([x for x in (self.song_id, self.artist, self.song_ids) if x is not None]) != 1:
+            raise ValueError("Name just one of song_id, artist and song_ids.")
+        return self
+
+
 class RecommendRequest(_Request):
     """A listener, their session so far and the moment."""
 
@@ -95,6 +122,11 @@ class RecommendRequest(_Request):
     k: Annotated[int, Field(ge=1, le=MAX_SONGS)] = 10
     explain: bool = False
     allow_repeats: bool = False
+    mode: Mode = "balanced"
+    seed: Seed | None = None
+    less_like: Annotated[list[Id], Field(max_length=MAX_SEEDS)] = []
+    spacing: bool = False
+    allow_explicit: bool = True
 
 
 class SongName(BaseModel):
@@ -115,7 +147,11 @@ class RecommendedSong(SongName):
 
 
 class RecommendResponse(BaseModel):
-    """An answer, best song first. `degraded` names what could not be used for it."""
+    """An answer, best song first. `degraded` names what could not be used for it.
+
+    `relaxed` names the rules that gave way so that the answer is not short; `notes` say what could
+    not be done as wished.
+    """
 
     model_config = ConfigDict(
         json_schema_extra={"example": ANSWER}, protected_namespaces=(), frozen=True
@@ -126,6 +162,8 @@ class RecommendResponse(BaseModel):
     variant: Literal["ranker"]
     degraded: list[str]
     unknown_songs: list[str]
+    relaxed: list[str] = []
+    notes: list[str] = []
     songs: list[RecommendedSong]
 
 

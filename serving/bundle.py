@@ -3,7 +3,7 @@
 songs.parquet          the catalogue, one row a song (columns of `Song` and `SongRow`)
 factors_<signal>.npz   item factors over the catalogue
 transitions.npz, together.npz, sessions.npz, trending.npz   the other generators
-settings.json          the generators' parameters
+settings.json          the parameters of generators, modes and steering
 ranker.txt             LightGBM, orders the pool (absent in a bundle that only retrieves)
 p_like.txt, p_skip.txt, calibration.json   LightGBM probabilities, where the source has them
 manifest.json          version, times, feature list, parameters, metrics, checksums
@@ -22,7 +22,7 @@ from scipy.sparse import csr_matrix, load_npz
 
 from features.catalogue import Catalogue, FloatArray, catalogue
 from features.columns import Song, SongRow
-from features.params import SIGNALS, Generators, SignalName
+from features.params import SIGNALS, Generators, Modes, SignalName, Steering
 from serving.fold_in import FactorModel
 from serving.generators import (
     Blend,
@@ -76,6 +76,13 @@ def load_retrieval(folder: Path) -> Retrieval:
         blend=blend(factors, {name: signals[name]["weight"] for name in factors}, len(songs)),
         quota=quota | {name: signals[name]["candidates"] for name in factors},
     )
+
+
+def load_steering(folder: Path) -> tuple[Modes, Steering]:
+    """Read how far wishes reach; bundles from before there were any take the defaults."""
+    settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+    modes, steering = settings.get("modes", {}), settings.get("steering", {})
+    return Modes.model_validate(modes), Steering.model_validate(steering)
 
 
 def load_factors(path: Path) -> FactorModel:

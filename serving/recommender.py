@@ -5,19 +5,21 @@ Evaluation, batch and service all call `Recommender.recommend_many` or `recommen
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from features.catalogue import FloatArray
+from features.catalogue import FloatArray, IntArray
+from features.params import Modes, Steering
 from features.query import Query
-from features.state import State, resolve
-from serving.bundle import load_ranker, load_retrieval, read_manifest
+from features.state import State
+from serving.bundle import load_ranker, load_retrieval, load_steering, read_manifest
 from serving.ranker import Ranker
 from serving.reasons import reasons
 from serving.retrieval import Pool, Retrieval
-from serving.scores import best
+from serving.steering import Steerer
 
 PREDICT_ROWS: Final = 20_000
 
@@ -35,19 +37,29 @@ class RankedSong:
 
 @dataclass(frozen=True)
 class Slate:
-    """An answer, best song first, and the session's song ids that the catalogue lacks."""
+    """An answer, best song first, and the session's song ids that the catalogue lacks.
+
+    `relaxed` names the soft rules that gave way; `notes` say what could not be done as wished.
+    """
 
     songs: tuple[RankedSong, ...]
     unknown_songs: tuple[str, ...]
+    relaxed: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A query on its way: resolved, with its pool and the ranker's input."""
+    """A query on its way: resolved, with its pool and the ranker's input.
+
+    `added` are songs in the pool that no generator proposed, by reason.
+    """
 
     state: State
     pool: Pool
     features: FloatArray
+    added: dict[str, IntArray]
+    relaxed: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -57,6 +69,8 @@ class Recommender:
     retrieval: Retrieval
     ranker: Ranker
     manifest: dict[str, Any]
+    modes: Modes = Modes()
+    steering: Steering = Steering()
 
     @classmethod
     def load(cls, folder: Path) -> "Recommender":
@@ -69,7 +83,13 @@ class Recommender:
         """
         manifest = read_manifest(folder)
         retrieval = load_retrieval(folder)
-        return cls(retrieval, load_ranker(folder, retrieval.feature_names), manifest)
+        ranker = load_ranker(folder, retrieval.feature_names)
+        return cls(retrieval, ranker, manifest, *load_steering(folder))
+
+    @cached_property
+    def steerer(self) -> Steerer:
+        """What bends the answers to the listeners' wishes."""
+        return Steerer.of(self.retrieval, self.modes, self.steering)
 
     @property
     def version(self) -> str:
@@ -78,7 +98,7 @@ class Recommender:
 
     def recommend(self, query: Query, k: int, explain: bool = False) -> Slate:
         """Answer one query with at most `k` songs."""
-        return self.answer(self.prepare(query), k, explain)
+        return self.answer(self.prepare(query, k), k, explain)
 
     def answer(self, prepared: Prepared, k: int, explain: bool = False) -> Slate:
         """Order a prepared query's pool and return its first `k` songs."""
@@ -90,18 +110,19 @@ class Recommender:
         waiting: list[Prepared] = []
         rows = 0
         for query in queries:
-            waiting.append(self.prepare(query))
+            waiting.append(self.prepare(query, k))
             rows += len(waiting[-1].features)
             if rows >= PREDICT_ROWS:
                 slates += self._answer(waiting, k, threads)
                 waiting, rows = [], 0
         return slates + self._answer(waiting, k, threads)
 
-    def prepare(self, query: Query) -> Prepared:
-        """Do everything up to the ranker's input."""
-        state = resolve(query, self.retrieval.songs)
-        pool = self.retrieval.pool(state)
-        return Prepared(state, pool, self.retrieval.features(state, pool))
+    def prepare(self, query: Query, k: int = 0) -> Prepared:
+        """Do everything up to the ranker's input; the pool should hold `k` songs if it can."""
+        state = self.steerer.state(query)
+        steered = self.steerer.pool(state, k)
+        features = self.retrieval.features(state, steered.pool)
+        return Prepared(state, steered.pool, features, steered.added, steered.relaxed)
 
     def _answer(self, waiting: list[Prepared], k: int, threads: int) -> list[Slate]:
         if not waiting:
@@ -114,24 +135,28 @@ class Recommender:
     def _slate(
         self, prepared: Prepared, scores: np.ndarray, k: int, explain: bool = False
     ) -> Slate:
-        chosen = best(scores, k)
+        state, pool = prepared.state, prepared.pool
+        scores = self.steerer.moved(state, pool.songs, scores)
+        chosen, relaxed = self.steerer.chosen(state, pool.songs, scores, k)
         p_like = self.ranker.probability("p_like", prepared.features[chosen]) if explain else None
-        ids = self.retrieval.songs.ids[prepared.pool.songs[chosen]]
+        ids = self.retrieval.songs.ids[pool.songs[chosen]]
         songs = tuple(
             RankedSong(
                 song_id=str(song_id),
                 score=float(scores[row]),
                 p_like=None if p_like is None else float(p_like[i]),
-                sources=self._sources(prepared.pool, row) if explain else (),
-                reasons=reasons(self.retrieval, prepared.state, prepared.pool, row)
-                if explain
-                else (),
+                sources=self._sources(prepared, row) if explain else (),
+                reasons=reasons(self.retrieval, state, pool, row) if explain else (),
             )
             for i, (row, song_id) in enumerate(zip(chosen, ids, strict=True))
         )
-        return Slate(songs, prepared.state.unknown_songs)
+        notes = self.steerer.notes(state)
+        if len(songs) < k:
+            notes.append(f"short: only {len(songs)} of {k} songs may be proposed.")
+        return Slate(songs, state.unknown_songs, (*prepared.relaxed, *relaxed), tuple(notes))
 
-    def _sources(self, pool: Pool, row: int) -> tuple[str, ...]:
-        ranks = pool.ranks[row]
+    def _sources(self, prepared: Prepared, row: int) -> tuple[str, ...]:
+        ranks, song = prepared.pool.ranks[row], prepared.pool.songs[row]
         order = np.argsort(ranks, kind="stable")
-        return tuple(self.retrieval.names[i] for i in order if np.isfinite(ranks[i]))
+        proposed = [self.retrieval.names[i] for i in order if np.isfinite(ranks[i])]
+        return (*proposed, *(why for why, songs in prepared.added.items() if song in songs))

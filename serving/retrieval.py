@@ -57,7 +57,7 @@ class Retrieval:
             Songs to add to the pool whoever proposed them, for labels.
         """
         scores = self.scores(state)
-        barred = self._barred(state)
+        barred = self.barred(state)
         proposals = [
             allowed(scores[name].top(self.quota[name] + len(barred)), barred)[: self.quota[name]]
             for name in self.names
@@ -87,9 +87,10 @@ class Retrieval:
             *pair_names(self.songs),
         )
 
-    def _barred(self, state: State) -> IntArray:
+    def barred(self, state: State) -> IntArray:
+        """Return the songs that may not be proposed: excluded ones, and those of the session."""
         excluded = self.songs.indices(sorted(state.query.exclude))
-        played = np.empty(0, np.int32) if state.query.allow_repeats else state.session
+        played = np.empty(0, np.int32) if state.query.allow_repeats else state.played
         return np.unique(np.concatenate([excluded[excluded >= 0], played]))
 
 

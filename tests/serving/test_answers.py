@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from features.columns import User
+from features.query import Wishes
 from serving.answers import Row, answer, filled, query_of
 from serving.api import Profile, RecommendRequest, RecommendResponse
 from serving.live import Loaded, load
@@ -125,6 +126,37 @@ def test_context_and_session_reach_the_query() -> None:
     event = query.session[0]
     assert (event.song_id, event.action, event.played_ms) == ("a", "skip", 5)
     assert query.exclude == {"b"}
+
+
+def test_wishes_reach_the_query() -> None:
+    plain = query_of(RecommendRequest(), {}).wishes
+    assert plain == Wishes(fill=True)
+    request = RecommendRequest.model_validate(
+        {
+            "mode": "discover",
+            "seed": {"song_ids": ["a", "b"]},
+            "less_like": ["c"],
+            "spacing": True,
+            "allow_explicit": False,
+            "context": {"mood": "calm"},
+            "profile": {"refused_languages": ["en"]},
+        }
+    )
+    assert query_of(request, {}).wishes == Wishes(
+        mode="discover",
+        seed_songs=("a", "b"),
+        less_like=("c",),
+        heed_context=True,
+        spacing=True,
+        refused_languages=frozenset({"en"}),
+        allow_explicit=False,
+        fill=True,
+    )
+    by_artist = RecommendRequest.model_validate({"seed": {"artist": "A"}})
+    assert query_of(by_artist, {}).wishes.seed_artist == "A"
+    # A device says nothing that songs could match.
+    on_phone = RecommendRequest.model_validate({"context": {"device": "phone"}})
+    assert not query_of(on_phone, {}).wishes.heed_context
 
 
 def test_an_occasion_is_told_among_the_reasons(loaded: Loaded) -> None:
