@@ -166,9 +166,9 @@ class Modes(_Section):
     """One section a mode; `balanced` adds nothing and has none."""
 
     familiar: ModeWeights = ModeWeights(known=2.0, known_artist=0.5, popularity=0.0)
-    discover: ModeWeights = ModeWeights(known=-4.0, known_artist=-1.0, popularity=0.0)
+    discover: ModeWeights = ModeWeights(known=-2.0, known_artist=-0.5, popularity=0.0)
     popular: ModeWeights = ModeWeights(known=0.0, known_artist=0.0, popularity=4.0)
-    deep_cuts: ModeWeights = ModeWeights(known=0.0, known_artist=1.0, popularity=-4.0)
+    deep_cuts: ModeWeights = ModeWeights(known=0.0, known_artist=1.0, popularity=-3.0)
 
 
 class Spacing(_Section):
@@ -185,12 +185,12 @@ class Steering(_Section):
     its nearness (0 to 1) to the radio's seeds, `less_like_weight` times that to unwanted songs.
     """
 
-    context_weight: Annotated[float, Field(ge=0)] = 2.0
+    context_weight: Annotated[float, Field(ge=0)] = 4.0
     context_candidates: Annotated[int, Field(ge=0)] = 60
     radio_weight: Annotated[float, Field(ge=0)] = 2.0
     less_like_weight: Annotated[float, Field(ge=0)] = 4.0
-    artist: Spacing = Spacing(limit=2, window=6)
-    album: Spacing = Spacing(limit=1, window=3)
+    artist: Spacing = Spacing(limit=3, window=6)
+    album: Spacing = Spacing(limit=2, window=4)
 
 
 class Evaluation(_Section):

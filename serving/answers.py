@@ -3,6 +3,7 @@
 import logging
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from serving.api import (
     RecommendRequest,
     RecommendResponse,
     Seed,
+    Why,
 )
 from serving.context_songs import named
 from serving.live import Loaded
@@ -128,5 +130,6 @@ def _song(loaded: Loaded, song: RankedSong) -> RecommendedSong:
         score=song.score,
         p_like=song.p_like,
         sources=list(song.sources),
-        reasons=list(song.reasons),
+        reasons=[one.text for one in song.reasons],
+        why=[Why(**asdict(one)) for one in song.reasons],
     )

@@ -52,7 +52,13 @@ ANSWER: Final[dict[str, Any]] = {
             "score": 1.87,
             "p_like": 0.12,
             "sources": ["transitions", "listen"],
-            "reasons": ["For party", "More by The Night Ferry"],
+            "reasons": ["For party", "Often played after Paper Boats"],
+            "why": [
+                {"text": "For party", "kind": "occasion", "of": "request", "effect": 2.4}
+                | {"song_id": None},
+                {"text": "Often played after Paper Boats", "kind": "transitions"}
+                | {"of": "transitions", "effect": 0.21, "song_id": "s0000012"},
+            ],
         }
     ],
 }
@@ -137,13 +143,28 @@ class SongName(BaseModel):
     artists: list[str]
 
 
+class Why(BaseModel):
+    """What stands behind a reason.
+
+    `effect` is by how much the score of `of` falls without it: of the `ranker`, of the generator
+    that the heard song `song_id` speaks through, or by the wish of the `request` itself.
+    """
+
+    text: str
+    kind: str
+    of: str
+    effect: float
+    song_id: str | None
+
+
 class RecommendedSong(SongName):
-    """One song of an answer; `sources` and `reasons` are filled on `explain`."""
+    """One song of an answer; `sources`, `reasons` and `why` are filled on `explain`."""
 
     score: float
     p_like: float | None
     sources: list[str]
     reasons: list[str]
+    why: list[Why] = []
 
 
 class RecommendResponse(BaseModel):

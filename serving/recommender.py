@@ -17,7 +17,7 @@ from features.query import Query
 from features.state import State
 from serving.bundle import load_ranker, load_retrieval, load_steering, read_manifest
 from serving.ranker import Ranker
-from serving.reasons import reasons
+from serving.reasons import Reason, reasons
 from serving.retrieval import Pool, Retrieval
 from serving.steering import Steerer
 
@@ -26,13 +26,16 @@ PREDICT_ROWS: Final = 20_000
 
 @dataclass(frozen=True)
 class RankedSong:
-    """One song of an answer. `sources` are the generators that proposed it, best rank first."""
+    """One song of an answer. `sources` are the generators that proposed it, best rank first.
+
+    `reasons` say why, the weightiest first.
+    """
 
     song_id: str
     score: float
     p_like: float | None
     sources: tuple[str, ...]
-    reasons: tuple[str, ...]
+    reasons: tuple[Reason, ...]
 
 
 @dataclass(frozen=True)
@@ -136,17 +139,20 @@ class Recommender:
         self, prepared: Prepared, scores: np.ndarray, k: int, explain: bool = False
     ) -> Slate:
         state, pool = prepared.state, prepared.pool
+        raised = self.steerer.raised(state, scores)
         scores = self.steerer.moved(state, pool.songs, scores)
         chosen, relaxed = self.steerer.chosen(state, pool.songs, scores, k)
-        p_like = self.ranker.probability("p_like", prepared.features[chosen]) if explain else None
-        ids = self.retrieval.songs.ids[pool.songs[chosen]]
+        found, rows = pool.songs[chosen], prepared.features[chosen]
+        p_like = self.ranker.probability("p_like", rows) if explain else None
+        told = reasons(self.retrieval, self.ranker, state, found, rows, raised) if explain else None
+        ids = self.retrieval.songs.ids[found]
         songs = tuple(
             RankedSong(
                 song_id=str(song_id),
                 score=float(scores[row]),
                 p_like=None if p_like is None else float(p_like[i]),
                 sources=self._sources(prepared, row) if explain else (),
-                reasons=reasons(self.retrieval, state, pool, row) if explain else (),
+                reasons=told[i] if told else (),
             )
             for i, (row, song_id) in enumerate(zip(chosen, ids, strict=True))
         )

@@ -16,7 +16,7 @@ from features.columns import Song, SongRow
 from features.params import Modes, ModeWeights, Steering
 from features.query import Query, Wishes
 from features.state import State, resolve
-from serving.context_songs import ContextSongs, context_match
+from serving.context_songs import ContextSongs, context_match, named
 from serving.generators import SignalFactors
 from serving.nearness import nearness
 from serving.radio import notes, radio_seeds, tuned
@@ -115,7 +115,12 @@ class Steerer:
         if wishes.less_like:
             unwanted = self.retrieval.songs.indices(wishes.less_like)
             steps -= self.params.less_like_weight * self._near(songs, unwanted[unwanted >= 0])
-        return scores + steps * (float(np.std(scores)) or 1.0)
+        return scores + steps * unit(scores)
+
+    def raised(self, state: State, scores: NDArray[Any]) -> float:
+        """Return by how much a match with one part of the named context raises a score."""
+        parts = len(named(state.query.context)) if state.query.wishes.heed_context else 0
+        return self.params.context_weight * unit(scores) / parts if parts else 0.0
 
     def chosen(
         self, state: State, songs: IntArray, scores: NDArray[Any], k: int
@@ -198,6 +203,11 @@ class Steerer:
                 (ARTIST, artist, self.params.artist),
             )
         ]
+
+
+def unit(scores: NDArray[Any]) -> float:
+    """Return the standard deviation of a pool's scores, in which wishes are weighed."""
+    return (float(np.std(scores)) or 1.0) if len(scores) else 1.0
 
 
 def rows_of(pool: Pool, mask: NDArray[np.bool_]) -> Pool:
