@@ -4,6 +4,7 @@ const MOST = 500;
 
 export class Session {
   constructor() {
+    this.id = crypto.randomUUID();
     this.events = [];
     this.playing = null;
     this.liked = new Set();
