@@ -1,14 +1,14 @@
 """What an answer may hold, and in what order: hard rules bar songs, soft rules space them.
 
 Hard rules are never relaxed: excluded songs, explicit songs, songs that are not available in the
-listener's region, refused languages. Soft rules give way, in the order of `SOFT`, where they would
-leave an answer short.
+listener's region, refused languages. Soft rules give way where they would leave an answer short:
+songs of the session come again where there are fewer candidates than places; where spacing leaves
+nothing for a place, albums give way before artists.
 """
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,6 @@ from features.columns import Song, User
 from features.query import Query
 
 ALBUM, ARTIST, REPEATS = "album_spacing", "artist_spacing", "session_repeats"
-SOFT: Final = (ALBUM, ARTIST, REPEATS)
 Mask = NDArray[np.bool_]
 
 

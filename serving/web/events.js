@@ -1,6 +1,7 @@
 /** Tells the service what was done, in small batches. Where it takes no events nothing is sent. */
 
 import * as api from "./api.js";
+import { newId } from "./session.js";
 
 const WAIT_MS = 250;
 const RETRY_MS = 5000;
@@ -18,7 +19,7 @@ export class EventLog {
   /** Queue an event; newcomers without an id have nobody to write it down for. */
   add(event) {
     if (this.refused || !event.user_id) return;
-    this.waiting.push({ event_id: crypto.randomUUID(), ...event });
+    this.waiting.push({ event_id: newId(), ...event });
     // Old events give way: a page must not fill the memory of a listener whose network is gone.
     this.waiting = this.waiting.slice(-MOST_WAITING);
     this.plan(WAIT_MS);

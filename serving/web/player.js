@@ -156,7 +156,7 @@ const acts = {
     changed(`Not ${titleOf(song)}.`);
   },
   next() {
-    if (state.song) tell(state.song, "play", state.heardMs);
+    if (state.song) tell(state.song, "play");
     state.session.finish();
     advance();
   },

@@ -5,6 +5,7 @@ import { languageName } from "./steer.js";
 import { artistsOf, byId, dress, element, option, titleOf } from "./view.js";
 
 const WAIT_MS = 180;
+const MOST = 6;
 
 /** Fill the dialog; `done` gets a profile and loved songs, or null where it was cancelled. */
 export function setUpSignUp({ region, language }, done) {
@@ -65,7 +66,7 @@ function setUpFavourites(loved) {
     asked = new AbortController();
     try {
       const { songs } = await api.search(words, asked.signal);
-      list.replaceChildren(...choices(songs, words).map(row));
+      list.replaceChildren(...choices(songs, words).slice(0, MOST).map(row));
       if (!list.children.length) list.append(element("li", "none", "Nothing found"));
     } catch (error) {
       if (error.name !== "AbortError") list.replaceChildren(element("li", "none", error.message));

@@ -9,7 +9,7 @@ export const SOURCES = {
   repeats: "your repeats", artists: "same artist", trending: "trending", blend: "overall taste",
   context: "the moment", popular: "popular", session_repeats: "this session",
 };
-const MOST_SOURCES = 3;
+const MOST_SOURCES = 2;
 
 export const byId = (id) => document.getElementById(id);
 export const titleOf = (song) => song.title || `Song ${song.song_id}`;
@@ -118,7 +118,7 @@ function acts(song, session) {
     button("like", "like", `${liked ? "Unlike" : "Like"} ${title}`, liked),
     button("add", added ? "added" : "add", `${added ? "Remove" : "Add"} ${title}`, added),
     button("skip", "skip", `Not ${title}`),
-    button("why", "why", `Why ${title}`),
+    button("why", "info", `Why ${title}`),
   );
   return made;
 }
