@@ -99,6 +99,20 @@ class Catalogue:
             for name in TAGS
         }
 
+    @property
+    def explicit(self) -> NDArray[np.bool_] | None:
+        """Which songs are explicit, None where the source is silent."""
+        return self.arrays.get(Song.EXPLICIT)
+
+    @cached_property
+    def regions_available(self) -> Tags | None:
+        """Where each song may be played, None where the source is silent."""
+        name = Song.REGIONS_AVAILABLE
+        has = self.arrays.get(f"tags_{name}")
+        if has is None or not has.size:
+            return None
+        return Tags(has, Words(self.arrays[f"words_{name}"]))
+
     @cached_property
     def numbers(self) -> dict[str, FloatArray]:
         """Number columns by name, NaN where absent."""
@@ -184,7 +198,7 @@ def catalogue(songs: pd.DataFrame) -> Catalogue:
         "language_popularity": language_popularity,
         "languages": _list(languages),
     }
-    return Catalogue(arrays | _coded(frame) | _tagged(frame), names(frame))
+    return Catalogue(arrays | _coded(frame) | _tagged(frame) | _rights(frame), names(frame))
 
 
 def save_catalogue(songs: Catalogue, folder: Path) -> None:
@@ -242,6 +256,18 @@ def _tagged(frame: pd.DataFrame) -> dict[str, NDArray[Any]]:
     found = {name: encode_tags(frame[name]) for name in TAGS}
     has = {f"tags_{name}": tags.has for name, tags in found.items()}
     return has | {f"words_{name}": tags.vocabulary.keys for name, tags in found.items()}
+
+
+def _rights(frame: pd.DataFrame) -> dict[str, NDArray[Any]]:
+    """Encode what may be played to whom and where, as far as the source says; null bars nothing."""
+    found: dict[str, NDArray[Any]] = {}
+    if Song.EXPLICIT in frame:
+        found[Song.EXPLICIT] = frame[Song.EXPLICIT].isin([True]).to_numpy(dtype=np.bool_)
+    if Song.REGIONS_AVAILABLE in frame:
+        tags = encode_tags(frame[Song.REGIONS_AVAILABLE])
+        found[f"tags_{Song.REGIONS_AVAILABLE}"] = tags.has
+        found[f"words_{Song.REGIONS_AVAILABLE}"] = tags.vocabulary.keys
+    return found
 
 
 def encode_tags(values: pd.Series) -> Tags:

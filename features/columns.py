@@ -115,7 +115,12 @@ class Song:
     MOODS: Final = "moods"
     OCCASIONS: Final = "occasions"
 
+    # Only where the source has them; null restricts nothing.
+    EXPLICIT: Final = "explicit"
+    REGIONS_AVAILABLE: Final = "regions_available"
+
     AUDIO: Final = (TEMPO, ENERGY, VALENCE, DANCEABILITY, ACOUSTICNESS)
+    RIGHTS: Final = (EXPLICIT, REGIONS_AVAILABLE)
     ORDER: Final = (
         ID,
         TITLE,

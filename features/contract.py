@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from features.columns import Action, Event, Song, User
 from features.lake import EVENTS, SONGS, USERS
-from features.parsing import REAL, TEXT, TEXTS, TIME, WHOLE, parse, without_blanks
+from features.parsing import REAL, TEXT, TEXTS, TIME, TRUTH, WHOLE, parse, without_blanks
 
 MISSING = "missing"
 UNPARSABLE = "unparsable"
@@ -141,7 +141,7 @@ TABLES: dict[str, Table] = {
     SONGS: Table(
         SONGS,
         _types(
-            Song.ORDER,
+            (*Song.ORDER, *Song.RIGHTS),
             {
                 Song.ARTISTS: TEXTS,
                 Song.RELEASE_YEAR: WHOLE,
@@ -151,6 +151,8 @@ TABLES: dict[str, Table] = {
                 **dict.fromkeys(Song.AUDIO, REAL),
                 Song.MOODS: TEXTS,
                 Song.OCCASIONS: TEXTS,
+                Song.EXPLICIT: TRUTH,
+                Song.REGIONS_AVAILABLE: TEXTS,
             },
         ),
         Song.ID,

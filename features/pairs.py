@@ -166,7 +166,7 @@ def own_history(pairs: Pairs) -> Group:
 def own_session(pairs: Pairs) -> Group:
     """Say what this listener did with this very song in the running session."""
     state = pairs.state
-    from_end, counts = find(state.session[::-1], pairs.candidates)
+    from_end, counts = find(state.played[::-1], pairs.candidates)
     skipped = among(pairs.candidates, state.session[state.skipped])
     return {
         "session_plays": counts,

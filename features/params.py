@@ -205,6 +205,49 @@ class Feedback(_Section):
     decay: Annotated[float, Field(gt=0, le=1)] = 0.8
 
 
+class ModeWeights(_Section):
+    """What a mode adds to a song's score, in standard deviations of the pool's scores.
+
+    `known` counts for a song of the listener's history or session, `known_artist` for another song
+    of an artist heard there, `popularity` times the song's percentile (0 to 1).
+    """
+
+    known: float
+    known_artist: float
+    popularity: float
+
+
+class Modes(_Section):
+    """One section a mode; `balanced` adds nothing and has none."""
+
+    familiar: ModeWeights = ModeWeights(known=2.0, known_artist=0.5, popularity=0.0)
+    discover: ModeWeights = ModeWeights(known=-2.0, known_artist=-0.5, popularity=0.0)
+    popular: ModeWeights = ModeWeights(known=0.0, known_artist=0.0, popularity=4.0)
+    deep_cuts: ModeWeights = ModeWeights(known=0.0, known_artist=1.0, popularity=-3.0)
+
+
+class Spacing(_Section):
+    """At most `limit` songs of one kind within any `window` places on end."""
+
+    limit: Count
+    window: Count
+
+
+class Steering(_Section):
+    """How far wishes reach: weights in standard deviations of the pool's scores.
+
+    `context_weight` times the share of the asked context that a song matches, `radio_weight` times
+    its nearness (0 to 1) to the radio's seeds, `less_like_weight` times that to unwanted songs.
+    """
+
+    context_weight: Annotated[float, Field(ge=0)] = 4.0
+    context_candidates: Annotated[int, Field(ge=0)] = 60
+    radio_weight: Annotated[float, Field(ge=0)] = 2.0
+    less_like_weight: Annotated[float, Field(ge=0)] = 4.0
+    artist: Spacing = Spacing(limit=3, window=6)
+    album: Spacing = Spacing(limit=2, window=4)
+
+
 class Evaluation(_Section):
     """How much is measured, and with which seed."""
 
@@ -226,6 +269,8 @@ class Params(_Section):
     ranker: Ranker
     exploration: Exploration = Exploration()
     feedback: Feedback = Feedback()
+    modes: Modes = Modes()
+    steering: Steering = Steering()
     evaluation: Evaluation
 
 

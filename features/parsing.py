@@ -1,4 +1,4 @@
-"""Read a raw column, of whatever type the source has, as one of the contract's five types."""
+"""Read a raw column, of whatever type the source has, as one of the contract's six types."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -14,6 +14,8 @@ TIME = pa.timestamp("us", "UTC")
 WHOLE = pa.int64()
 REAL = pa.float64()
 TEXTS = pa.list_(pa.string())
+TRUTH = pa.bool_()
+_TRUE, _FALSE = ("true", "yes", "1", "1.0"), ("false", "no", "0", "0.0")
 
 
 def without_blanks(raw: pa.Array) -> pa.Array:
@@ -30,7 +32,8 @@ def parse(raw: pa.Array, dtype: pa.DataType) -> pa.Array:
     """Return the column as `dtype`, null where a value cannot be read as one.
 
     Times are ISO 8601 (UTC if they name no zone) or unix seconds, milliseconds, microseconds or
-    nanoseconds; numbers are rounded where whole ones are wanted; lists in texts are `a|b`.
+    nanoseconds; numbers are rounded where whole ones are wanted; lists in texts are `a|b`; truths
+    are true or false, yes or no, 1 or 0.
     """
     try:
         return _PARSERS[dtype](raw)
@@ -127,6 +130,12 @@ def _texts(raw: pa.Array) -> pa.Array:
     return pc.split_pattern_regex(pc.utf8_trim(raw, "| "), r"\s*\|[\s|]*")
 
 
+def _truth(raw: pa.Array) -> pa.Array:
+    words = pc.utf8_lower(raw.cast(TEXT))
+    true, false = (pc.is_in(words, pa.array(these)) for these in (_TRUE, _FALSE))
+    return pc.if_else(pc.or_(true, false), true, pa.scalar(None, TRUTH))
+
+
 def _is_text(dtype: pa.DataType) -> bool:
     return bool(pa.types.is_string(dtype) or pa.types.is_large_string(dtype))
 
@@ -137,4 +146,5 @@ _PARSERS: dict[pa.DataType, Callable[[pa.Array], pa.Array]] = {
     WHOLE: _whole,
     REAL: _real,
     TEXTS: _texts,
+    TRUTH: _truth,
 }

@@ -3,9 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from features.columns import Action
+
+Mode = Literal["balanced", "familiar", "discover", "popular", "deep_cuts"]
+MODES: tuple[Mode, ...] = ("balanced", "familiar", "discover", "popular", "deep_cuts")
 
 
 @dataclass(frozen=True)
@@ -15,6 +18,28 @@ class SessionEvent:
     song_id: str
     action: str = Action.PLAY
     played_ms: int | None = None
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """How an answer is to be bent and what it may hold; the default bends and bars nothing.
+
+    `seed_songs` and `seed_artist` start a radio, `less_like` names songs of which (and of whose
+    like) less is wanted. With `heed_context` songs that match the query's context are brought up;
+    without, the ranker alone judges it. `spacing` keeps songs of one artist or album apart.
+    Songs in a refused language are barred, and explicit ones where they are not allowed. With
+    `fill`, songs of the session come again before an answer falls short.
+    """
+
+    mode: Mode = "balanced"
+    seed_songs: tuple[str, ...] = ()
+    seed_artist: str | None = None
+    less_like: tuple[str, ...] = ()
+    heed_context: bool = False
+    spacing: bool = False
+    refused_languages: frozenset[str] = frozenset()
+    allow_explicit: bool = True
+    fill: bool = False
 
 
 @dataclass(frozen=True)
@@ -32,3 +57,4 @@ class Query:
     context: Mapping[str, Any] = field(default_factory=dict)
     exclude: frozenset[str] = frozenset()
     allow_repeats: bool = False
+    wishes: Wishes = Wishes()

@@ -29,7 +29,8 @@ class State:
     `session` and `history` hold dense song indices; the session in order of play, the history
     latest first, without songs that the catalogue lacks. `acted` holds the session's songs once
     each, ascending, those liked or added without a listening among them. `session_values` are
-    aligned with `acted`, `history_values` with the history.
+    aligned with `acted`, `history_values` with the history. The first `radio` songs of the session
+    are what a radio was started from: it continues from them, but they were not played.
     """
 
     query: Query
@@ -42,12 +43,28 @@ class State:
     history_last_us: NDArray[np.int64]
     history_values: dict[SignalName, FloatArray]
     unknown_songs: tuple[str, ...]
+    radio: int = 0
+
+    @property
+    def played(self) -> IntArray:
+        """The songs of the session that were played."""
+        return self.session[self.radio :]
 
     def seeds(self, count: int) -> IntArray:
         """Return the songs to continue from, latest first: the session's, else the history's."""
+        if self.radio:
+            return self._radio_seeds()[:count]
         if len(self.session):
             return self.session[::-1][:count]
         return self.history[:count]
+
+    def _radio_seeds(self) -> IntArray:
+        """Take the latest plays and the radio's songs in turn, so that a radio keeps its course."""
+        turns = np.concatenate([np.arange(len(self.played)), np.arange(self.radio) + 0.5])
+        songs = np.concatenate([self.played[::-1], self.session[: self.radio]])
+        _, first = np.unique(songs, return_index=True)
+        first.sort()
+        return songs[first][np.argsort(turns[first], kind="stable")]
 
     def observed(self, signal: SignalName) -> tuple[IntArray, FloatArray]:
         """Return songs and values of one signal, history and session together, values > 0."""

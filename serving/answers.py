@@ -4,7 +4,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
@@ -12,8 +12,17 @@ import numpy as np
 
 from features.catalogue import Catalogue
 from features.columns import User
-from features.query import Query, SessionEvent
-from serving.api import Context, Profile, RecommendedSong, RecommendRequest, RecommendResponse
+from features.query import Query, SessionEvent, Wishes
+from serving.api import (
+    Context,
+    Profile,
+    RecommendedSong,
+    RecommendRequest,
+    RecommendResponse,
+    Seed,
+    Why,
+)
+from serving.context_songs import named
 from serving.deadline import Bounded, Deadline, OutOfService
 from serving.event_log import Logged, microseconds
 from serving.exploration import Explore
@@ -97,6 +106,8 @@ def _response(
         variant=outcome.variant,
         degraded=list(degraded),
         unknown_songs=list(dict.fromkeys(outcome.slate.unknown_songs)),
+        relaxed=list(outcome.slate.relaxed),
+        notes=list(outcome.slate.notes),
         songs=[_song(loaded, song, place) for place, song in enumerate(outcome.slate.songs, 1)],
     )
 
@@ -235,6 +246,25 @@ def query_of(request: RecommendRequest, known: Known, songs: Catalogue) -> Query
         context=context.model_dump(exclude={"ts"}, exclude_none=True),
         exclude=frozenset(request.exclude) | refused_songs(session),
         allow_repeats=request.allow_repeats,
+        wishes=wishes_of(request, bool(named(context.model_dump()))),
+    )
+
+
+def wishes_of(request: RecommendRequest, heed_context: bool) -> Wishes:
+    """Return how the request bends its answer; a named context is heeded."""
+    seed = request.seed or Seed.model_construct()
+    songs = seed.song_ids or ([seed.song_id] if seed.song_id else [])
+    profile = request.profile or Profile()
+    return Wishes(
+        mode=request.mode,
+        seed_songs=tuple(songs),
+        seed_artist=seed.artist,
+        less_like=tuple(request.less_like),
+        heed_context=heed_context,
+        spacing=request.spacing,
+        refused_languages=frozenset(profile.refused_languages),
+        allow_explicit=request.allow_explicit,
+        fill=True,
     )
 
 
@@ -249,5 +279,6 @@ def _song(loaded: Loaded, song: RankedSong, position: int) -> RecommendedSong:
         score=song.score,
         p_like=song.p_like,
         sources=list(song.sources),
-        reasons=list(song.reasons),
+        reasons=[one.text for one in song.reasons],
+        why=[Why(**asdict(one)) for one in song.reasons],
     )

@@ -2,7 +2,16 @@
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from features.query import Mode
 
 Id = Annotated[str, Field(min_length=1, max_length=256)]
 Word = Annotated[str, Field(min_length=1, max_length=64)]
@@ -12,6 +21,7 @@ Actions = Literal["play", "skip", "like", "unlike", "playlist_add", "playlist_re
 MAX_SESSION: Final = 500
 MAX_EXCLUDED: Final = 10_000
 MAX_SONGS: Final = 100
+MAX_SEEDS: Final = 100
 DAY_MS: Final = 86_400_000
 
 EXAMPLE: Final[dict[str, Any]] = {
@@ -32,6 +42,8 @@ ANSWER: Final[dict[str, Any]] = {
     "variant": "ranker",
     "degraded": [],
     "unknown_songs": [],
+    "relaxed": [],
+    "notes": [],
     "songs": [
         {
             "song_id": "s0000078",
@@ -42,7 +54,13 @@ ANSWER: Final[dict[str, Any]] = {
             "score": 1.87,
             "p_like": 0.12,
             "sources": ["transitions", "listen"],
-            "reasons": ["For party", "More by The Night Ferry"],
+            "reasons": ["For party", "Often played after Paper Boats"],
+            "why": [
+                {"text": "For party", "kind": "occasion", "of": "request", "effect": 2.4}
+                | {"song_id": None},
+                {"text": "Often played after Paper Boats", "kind": "transitions"}
+                | {"of": "transitions", "effect": 0.21, "song_id": "s0000012"},
+            ],
         }
     ],
 }
@@ -71,6 +89,7 @@ class Profile(StrictModel):
     utc_offset_minutes: Annotated[int, Field(ge=-720, le=840)] | None = None
     languages: Annotated[list[Word], Field(max_length=20)] = []
     favourite_artists: Annotated[list[Id], Field(max_length=100)] = []
+    refused_languages: Annotated[list[Word], Field(max_length=50)] = []
 
 
 class Context(StrictModel):
@@ -84,6 +103,20 @@ class Context(StrictModel):
     era: Era | None = None
     region: Word | None = None
     ts: AwareDatetime | None = None
+
+
+class Seed(StrictModel):
+    """What a radio starts from: a song, an artist, or the songs of a playlist; just one of them."""
+
+    song_id: Id | None = None
+    artist: Id | None = None
+    song_ids: Annotated[list[Id], Field(min_length=1, max_length=MAX_SEEDS)] | None = None
+
+    @model_validator(mode="after")
+    def _just_one(self) -> "Seed":
+        if len([x for x in (self.song_id, self.artist, self.song_ids) if x is not None]) != 1:
+            raise ValueError("Name just one of song_id, artist and song_ids.")
+        return self
 
 
 class RecommendRequest(StrictModel):
@@ -101,6 +134,11 @@ class RecommendRequest(StrictModel):
     explain: bool = False
     allow_repeats: bool = False
     temperature: Annotated[float, Field(ge=0, le=100)] | None = None
+    mode: Mode = "balanced"
+    seed: Seed | None = None
+    less_like: Annotated[list[Id], Field(max_length=MAX_SEEDS)] = []
+    spacing: bool = False
+    allow_explicit: bool = True
 
 
 class SongName(BaseModel):
@@ -111,8 +149,22 @@ class SongName(BaseModel):
     artists: list[str]
 
 
+class Why(BaseModel):
+    """What stands behind a reason.
+
+    `effect` is by how much the score of `of` falls without it: of the `ranker`, of the generator
+    that the heard song `song_id` speaks through, or by the wish of the `request` itself.
+    """
+
+    text: str
+    kind: str
+    of: str
+    effect: float
+    song_id: str | None
+
+
 class RecommendedSong(SongName):
-    """One song of an answer; `sources` and `reasons` are filled on `explain`.
+    """One song of an answer; `sources`, `reasons` and `why` are filled on `explain`.
 
     `propensity` is the probability of this song at this position, given those before it.
     """
@@ -123,10 +175,15 @@ class RecommendedSong(SongName):
     p_like: float | None
     sources: list[str]
     reasons: list[str]
+    why: list[Why] = []
 
 
 class RecommendResponse(BaseModel):
-    """An answer, best song first. `degraded` names what could not be used for it."""
+    """An answer, best song first. `degraded` names what could not be used for it.
+
+    `relaxed` names the rules that gave way so that the answer is not short; `notes` say what could
+    not be done as wished.
+    """
 
     model_config = ConfigDict(
         json_schema_extra={"example": ANSWER}, protected_namespaces=(), frozen=True
@@ -137,6 +194,8 @@ class RecommendResponse(BaseModel):
     variant: Literal["ranker", "retrieval", "popularity"]
     degraded: list[str]
     unknown_songs: list[str]
+    relaxed: list[str] = []
+    notes: list[str] = []
     songs: list[RecommendedSong]
 
 

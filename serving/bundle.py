@@ -6,7 +6,7 @@ factors_<signal>.npz   item factors over the catalogue
 factors_<signal>.faiss an index over them (large catalogues, signals that propose)
 artists.npz            each artist's most popular songs
 <generator>.npz        the other generators that are enabled
-settings.json          the generators' parameters
+settings.json          the parameters of generators, modes and steering
 ranker.txt             LightGBM, orders the pool (absent in a bundle that only retrieves)
 p_like.txt, p_skip.txt, calibration.json   LightGBM probabilities, where the source has them
 manifest.json          version, times, feature list, parameters, metrics, checksums
@@ -26,7 +26,7 @@ from scipy.sparse import csr_matrix
 
 from features.arrays import as_rows, map_arrays, map_rows
 from features.catalogue import Catalogue, IntArray, map_catalogue
-from features.params import SIGNALS, Generators, SignalName
+from features.params import SIGNALS, Generators, Modes, SignalName, Steering
 from serving.fold_in import FactorModel
 from serving.forest import forest
 from serving.generators import (
@@ -133,6 +133,13 @@ def index_file(signal: SignalName) -> str:
 def _load_signal(folder: Path, signal: SignalName) -> SignalFactors:
     model = load_factors(folder / factors_file(signal))
     return SignalFactors(signal, model, load_index(folder / index_file(signal), model.gram))
+
+
+def load_steering(folder: Path) -> tuple[Modes, Steering]:
+    """Read how far wishes reach; bundles from before there were any take the defaults."""
+    settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+    modes, steering = settings.get("modes", {}), settings.get("steering", {})
+    return Modes.model_validate(modes), Steering.model_validate(steering)
 
 
 def load_factors(path: Path) -> FactorModel:

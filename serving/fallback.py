@@ -15,6 +15,7 @@ from serving.exploration import Explore
 from serving.generators import Blend, Generator
 from serving.recommender import Prepared, RankedSong, Recommender, Slate
 from serving.retrieval import BLEND, Retrieval
+from serving.rules import Rights
 from serving.scores import NO_SCORES, Scores, best
 
 log = logging.getLogger("serving.fallback")
@@ -66,7 +67,7 @@ def best_effort(
 ) -> Outcome:
     """Answer a query with all that works."""
     try:
-        reached.prepared, reached.degraded = prepared_with(recommender, query)
+        reached.prepared, reached.degraded = prepared_with(recommender, query, k)
     except Exception:
         log.exception("Retrieval failed; the answer is what is popular")
         slate = most_popular(recommender.retrieval.songs, popular, query, k)
@@ -89,15 +90,17 @@ def when_late(
     return Outcome(slate, "popularity", (DEADLINE,))
 
 
-def prepared_with(recommender: Recommender, query: Query) -> tuple[Prepared, tuple[str, ...]]:
+def prepared_with(
+    recommender: Recommender, query: Query, k: int
+) -> tuple[Prepared, tuple[str, ...]]:
     """Return the ranker's input, and which generators had to be left out for it."""
     try:
-        return recommender.prepare(query), ()
+        return recommender.prepare(query, k), ()
     except Exception:
         log.exception("A generator failed")
     broken = tuple(_broken(recommender.retrieval, resolve(query, recommender.retrieval.songs)))
     rest = replace(recommender, retrieval=without(recommender.retrieval, broken))
-    return rest.prepare(query), tuple(f"{RETRIEVAL}.{name}" for name in broken)
+    return rest.prepare(query, k), tuple(f"{RETRIEVAL}.{name}" for name in broken)
 
 
 def without(retrieval: Retrieval, broken: tuple[str, ...]) -> Retrieval:
@@ -126,7 +129,8 @@ def proposed(recommender: Recommender, reached: Reached, k: int, why: str) -> Ou
         RankedSong(str(song), float(score), None, (), ())
         for song, score in zip(ids, scores[places], strict=True)
     )
-    slate = Slate(found, reached.prepared.state.unknown_songs, scores, places)
+    state = reached.prepared.state
+    slate = Slate(found, state.unknown_songs, scores=scores, places=places)
     return Outcome(slate, "retrieval", (*reached.degraded, why), reached.prepared)
 
 
@@ -140,7 +144,9 @@ def most_popular(songs: Catalogue, popular: IntArray, query: Query, k: int) -> S
     """Return the most popular songs that the query does not bar."""
     played = () if query.allow_repeats else (event.song_id for event in query.session)
     barred = songs.indices([*query.exclude, *played])
-    left = popular[~np.isin(popular, barred)][:k]
+    left = popular[~np.isin(popular, barred)]
+    permitted = Rights.of(songs).permitted(query, songs, left)
+    left = (left if permitted is None else left[permitted])[:k]
     scores = np.nan_to_num(songs.numbers[SongRow.POPULARITY][left])
     found = tuple(
         RankedSong(str(songs.ids[song]), float(score), None, (), ())

@@ -145,7 +145,7 @@ class NearestSessions:
         sessions = near.top(self.params.neighbours)
         songs, lengths = gather(self.session_songs, sessions)
         value = np.repeat(near.of(sessions), lengths) * self._closeness(songs, lengths, seeds)
-        fresh = ~among(songs, state.session)
+        fresh = ~among(songs, state.played)
         return add_up(songs[fresh], value[fresh])
 
     def _similarities(self, seeds: IntArray) -> SparseScores:
@@ -178,8 +178,8 @@ class Repeats:
         days = (state.ts_us - state.history_last_us) / DAY_US
         decay = 0.5 ** (np.maximum(days, 0) / self.params.half_life_days)
         value = np.maximum(state.history_values["listen"], 0.1) * decay
-        songs = np.concatenate([state.history, state.session])
-        return add_up(songs, np.concatenate([value, np.ones(len(state.session))]))
+        songs = np.concatenate([state.history, state.played])
+        return add_up(songs, np.concatenate([value, np.ones(len(state.played))]))
 
 
 @dataclass(frozen=True)

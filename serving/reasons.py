@@ -1,77 +1,159 @@
-"""Why this song, in words, from what proposed it and how it stands to the listener."""
+"""Why this song, in words: from what the ranker saw in it and from the songs behind that.
+
+Kinds of evidence are ordered by how far the ranker's score falls without them (`evidence`); where
+a kind comes from songs that the listener heard, the one with the largest effect is named
+(`explain`). A reason is given only if what it names really raised a score.
+"""
+
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
-from features.columns import Song, User
-from features.pairs import TEEN_AGE, missing
+from features.catalogue import FloatArray, IntArray
 from features.state import State
-from serving.retrieval import Pool, Retrieval
+from serving.context_songs import TAGS
+from serving.evidence import evidence
+from serving.explain import Effects, factor_parts, link_effects
+from serving.generators import Neighbours, SignalFactors
+from serving.ranker import Ranker
+from serving.retrieval import BLEND, Retrieval
+from serving.sentences import SENTENCES, for_context
 
-MOST = 2
+MOST: Final = 2
+LINKED: Final = ("transitions", "together", "listeners")
+ANYONE: Final = "Played by listeners like you"
+SAID: Final = {"like": "liked", "playlist": "added", "listen": "played"}
 
 
-def reasons(retrieval: Retrieval, state: State, pool: Pool, row: int) -> tuple[str, ...]:
-    """Return at most two short sentences for one candidate, the most personal first."""
-    song = int(pool.songs[row])
-    proposed = {
-        name: float(rank)
-        for name, rank in zip(retrieval.names, pool.ranks[row], strict=True)
-        if np.isfinite(rank)
+@dataclass(frozen=True)
+class Reason:
+    """One sentence and what stands behind it.
+
+    `effect` is by how much the score of `of` falls when the evidence is taken away: the ranker's,
+    or, where a heard song is named (`song_id`), that generator's.
+    """
+
+    text: str
+    kind: str
+    of: str
+    effect: float
+    song_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Named:
+    """The heard song with the largest effect on a candidate, and what the listener did with it."""
+
+    song: int
+    effect: float
+    signal: str = ""
+
+
+def reasons(
+    retrieval: Retrieval,
+    ranker: Ranker,
+    state: State,
+    songs: IntArray,
+    rows: FloatArray,
+    raised: float = 0.0,
+) -> list[tuple[Reason, ...]]:
+    """Return at least one and at most two reasons for each song, the weightiest first.
+
+    Parameters
+    ----------
+    songs, rows
+        The songs in question and their features, in the same order.
+    raised
+        By how much the request raised a song for each part of its context that the song matches.
+    """
+    falls = evidence(ranker, retrieval.feature_names, rows)
+    named = {
+        "taste": tastes(retrieval, state, songs),
+        **{kind: links(retrieval, state, kind, songs) for kind in LINKED},
     }
-    found = [*_listener(retrieval, state, song), *_session(retrieval, state, song, proposed)]
-    found += _crowd(state, proposed)
-    return tuple(dict.fromkeys(found))[:MOST]
+    found = []
+    for place, song in enumerate(songs):
+        order = sorted(falls, key=lambda kind: -falls[kind][place])
+        said = asked(retrieval, state, int(song), raised)
+        for kind in order:
+            if falls[kind][place] > 0 and len(said) < MOST:
+                behind = named[kind][place] if kind in named else None
+                more = sentence(retrieval, state, int(song), kind, falls[kind][place], behind)
+                said += [one for one in more if one.text not in {old.text for old in said}]
+        found.append(tuple(said[:MOST]) or (Reason(ANYONE, "crowd", "ranker", 0.0),))
+    return found
 
 
-def title(retrieval: Retrieval, song: int) -> str:
+def asked(retrieval: Retrieval, state: State, song: int, raised: float) -> list[Reason]:
+    """Return the asked occasion and mood that the song is for, where they raised it."""
+    if raised <= 0:
+        return []
+    return [
+        Reason(text, kind, "request", raised)
+        for kind in TAGS
+        if (text := for_context(retrieval, state, song, kind)) is not None
+    ]
+
+
+def sentence(
+    retrieval: Retrieval, state: State, song: int, kind: str, fall: float, behind: Named | None
+) -> list[Reason]:
+    """Return what can truly be said of one kind of evidence; nothing where it says nothing."""
+    if behind is not None:
+        title = title_of(retrieval, behind.song)
+        words = {
+            "transitions": f"Often played after {title}",
+            "together": f"Often played together with {title}",
+            "listeners": f"Heard by listeners of {title}",
+        }
+        text = words.get(kind, f"Because you {SAID.get(behind.signal, 'played')} {title}")
+        of = BLEND if kind == "taste" else kind
+        return [Reason(text, kind, of, behind.effect, str(retrieval.songs.ids[behind.song]))]
+    said = SENTENCES[kind](retrieval, state, song) if kind in SENTENCES else None
+    return [] if said is None else [Reason(said, kind, "ranker", float(fall))]
+
+
+def title_of(retrieval: Retrieval, song: int) -> str:
     """Return a song's title, or its id where it has none."""
     return retrieval.songs.names.title(song) or f"song {retrieval.songs.ids[song]}"
 
 
-def _listener(retrieval: Retrieval, state: State, song: int) -> list[str]:
-    found = []
-    place = np.flatnonzero(state.history == song)
-    if len(place) and state.history_values["like"][place[0]] > 0:
-        found.append("You liked it")
-    elif len(place):
-        found.append("You have played it before")
-    occasion = state.query.context.get("occasion")
-    tags = retrieval.songs.tags[Song.OCCASIONS]
-    column = tags.code_of.get(str(occasion))
-    if column is not None and tags.has[song, column]:
-        found.append(f"For {str(occasion).replace('_', ' ')}")
-    year = retrieval.songs.numbers[Song.RELEASE_YEAR][song]
-    born = state.query.user.get(User.BIRTH_YEAR)
-    age = np.nan if missing(born) else float(year) - float(born or 0)
-    if abs(age - TEEN_AGE) <= 3:
-        found.append(f"From when you were {int(age)}")
-    return found
+def tastes(retrieval: Retrieval, state: State, songs: IntArray) -> list[Named | None]:
+    """Return the heard song that raises each candidate's blended score most, None without any."""
+    best: list[Named | None] = [None] * len(songs)
+    blend = retrieval.blend
+    for signal, scale in zip(blend.signals, blend.scales, strict=True):
+        part = retrieval.generators[signal]
+        heard, values = state.observed(signal)
+        if signal not in SAID or not isinstance(part, SignalFactors) or len(heard) == 0:
+            continue
+        parts = factor_parts(part.model, heard, values, songs)
+        for place, one in enumerate(_largest(Effects(parts.songs, parts.lost * scale), songs)):
+            before = best[place]
+            if one is not None and (before is None or one.effect > before.effect):
+                best[place] = Named(one.song, one.effect, signal)
+    return best
 
 
-def _session(
-    retrieval: Retrieval, state: State, song: int, proposed: dict[str, float]
-) -> list[str]:
-    found = []
-    artists = retrieval.songs.codes[Song.ARTISTS]
-    artist = artists.codes[song]
-    if len(state.session):
-        last = title(retrieval, int(state.session[-1]))
-        if artist >= 0 and artist in artists.codes[state.session]:
-            found.append(f"More by {artists.vocabulary[artist]}")
-        if "transitions" in proposed:
-            found.append(f"Often played after {last}")
-        elif proposed.keys() & {"together", "sessions"}:
-            found.append(f"Played in sessions like this one, with {last}")
-    elif artist >= 0 and "artists" in proposed:
-        found.append(f"By {artists.vocabulary[artist]}, whom you play")
-    return found
+def links(retrieval: Retrieval, state: State, kind: str, songs: IntArray) -> list[Named | None]:
+    """Return the seed that raises each candidate most in a neighbour generator."""
+    generator = retrieval.generators.get(kind)
+    if not isinstance(generator, Neighbours):
+        return [None] * len(songs)
+    count, decay = generator.params.seeds, generator.params.seed_decay
+    # A song may come as often as it likes: whatever moves up in its place must be at hand.
+    seeds = state.seeds(len(state.session) + len(state.history))[: 4 * count]
+    return _largest(link_effects(generator.links, seeds, count, decay, songs), songs)
 
 
-def _crowd(state: State, proposed: dict[str, float]) -> list[str]:
-    found = []
-    if proposed.keys() & {"like", "playlist", "listen", "blend"}:
-        found.append("Loved by listeners with a taste like yours")
-    if "trending" in proposed:
-        region = state.query.user.get(User.REGION)
-        found.append("Much played now" if missing(region) else f"Much played now in {region}")
-    return found or ["Played by listeners like you"]
+def _largest(found: Effects, songs: IntArray) -> list[Named | None]:
+    """Return the song with the largest positive effect on each candidate, but the song itself."""
+    if len(found.songs) == 0:
+        return [None] * len(songs)
+    effects = np.where(found.songs[:, None] == songs[None, :], -np.inf, found.effects)
+    rows = effects.argmax(axis=0)
+    return [
+        Named(int(found.songs[row]), float(effects[row, i])) if effects[row, i] > 0 else None
+        for i, row in enumerate(rows)
+    ]

@@ -6,37 +6,41 @@ Evaluation, batch and service all call `Recommender.recommend_many` or `recommen
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from features.catalogue import FloatArray
-from features.params import Exploration, Feedback
+from features.catalogue import FloatArray, IntArray
+from features.params import Exploration, Feedback, Modes, Steering
 from features.query import Query
-from features.state import State, resolve
-from serving.bundle import load_ranker, load_retrieval, read_manifest
+from features.state import State
+from serving.bundle import load_ranker, load_retrieval, load_steering, read_manifest
 from serving.exploration import Explore, drawn, propensities
 from serving.ranker import Ranker
-from serving.reasons import reasons
+from serving.reasons import Reason, reasons
 from serving.retrieval import Pool, Retrieval
-from serving.scores import best
 from serving.skips import skip_cost
 from serving.stages import current, stage
+from serving.steering import Steerer
 
 PREDICT_ROWS: Final = 20_000
 
 
 @dataclass(frozen=True)
 class RankedSong:
-    """One song of an answer. `sources` are the generators that proposed it, best rank first."""
+    """One song of an answer. `sources` are the generators that proposed it, best rank first.
+
+    `reasons` say why, the weightiest first.
+    """
 
     song_id: str
     score: float
     p_like: float | None
     sources: tuple[str, ...]
-    reasons: tuple[str, ...]
+    reasons: tuple[Reason, ...]
     propensity: float = 1.0
 
 
@@ -44,12 +48,15 @@ class RankedSong:
 class Slate:
     """An answer, best song first, and the session's song ids that the catalogue lacks.
 
+    `relaxed` names the soft rules that gave way; `notes` say what could not be done as wished.
     Where it was drawn (`Explore`), `scores` are those of all candidates as they were ordered and
     `places` the answer's songs among them.
     """
 
     songs: tuple[RankedSong, ...]
     unknown_songs: tuple[str, ...]
+    relaxed: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     scores: NDArray[np.float64] = field(default_factory=lambda: np.empty(0), compare=False)
     places: NDArray[np.intp] = field(
         default_factory=lambda: np.empty(0, dtype=np.intp), compare=False
@@ -58,11 +65,16 @@ class Slate:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A query on its way: resolved, with its pool and the ranker's input."""
+    """A query on its way: resolved, with its pool and the ranker's input.
+
+    `added` are songs in the pool that no generator proposed, by reason.
+    """
 
     state: State
     pool: Pool
     features: FloatArray
+    added: dict[str, IntArray]
+    relaxed: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -74,6 +86,8 @@ class Recommender:
     manifest: dict[str, Any]
     exploration: Exploration = Exploration()
     feedback: Feedback = Feedback()
+    modes: Modes = Modes()
+    steering: Steering = Steering()
 
     @classmethod
     def load(cls, folder: Path) -> "Recommender":
@@ -86,15 +100,18 @@ class Recommender:
         """
         manifest = read_manifest(folder)
         retrieval = load_retrieval(folder)
+        ranker = load_ranker(folder, retrieval.feature_names)
         params = manifest.get("params", {})
-        return cls(
-            retrieval,
-            load_ranker(folder, retrieval.feature_names),
-            manifest,
-            # Bundles from before these sections go by their defaults.
-            Exploration.model_validate(params.get("exploration", {})),
-            Feedback.model_validate(params.get("feedback", {})),
-        )
+        # Bundles from before these sections go by their defaults.
+        exploration = Exploration.model_validate(params.get("exploration", {}))
+        feedback = Feedback.model_validate(params.get("feedback", {}))
+        modes, steering = load_steering(folder)
+        return cls(retrieval, ranker, manifest, exploration, feedback, modes, steering)
+
+    @cached_property
+    def steerer(self) -> Steerer:
+        """What bends the answers to the listeners' wishes."""
+        return Steerer.of(self.retrieval, self.modes, self.steering)
 
     @property
     def version(self) -> str:
@@ -103,7 +120,7 @@ class Recommender:
 
     def recommend(self, query: Query, k: int, explain: bool = False) -> Slate:
         """Answer one query with at most `k` songs."""
-        return self.answer(self.prepare(query), k, explain)
+        return self.answer(self.prepare(query, k), k, explain)
 
     def answer(
         self, prepared: Prepared, k: int, explain: bool = False, explore: Explore | None = None
@@ -120,21 +137,22 @@ class Recommender:
         waiting: list[Prepared] = []
         rows = 0
         for query in queries:
-            waiting.append(self.prepare(query))
+            waiting.append(self.prepare(query, k))
             rows += len(waiting[-1].features)
             if rows >= PREDICT_ROWS:
                 slates += self._answer(waiting, k, threads)
                 waiting, rows = [], 0
         return slates + self._answer(waiting, k, threads)
 
-    def prepare(self, query: Query) -> Prepared:
-        """Do everything up to the ranker's input."""
+    def prepare(self, query: Query, k: int = 0) -> Prepared:
+        """Do everything up to the ranker's input; the pool should hold `k` songs if it can."""
         with stage("resolve"):
-            state = resolve(query, self.retrieval.songs)
+            state = self.steerer.state(query)
         with stage("retrieve"):
-            pool = self.retrieval.pool(state)
+            steered = self.steerer.pool(state, k)
         with stage("features"):
-            return Prepared(state, pool, self.retrieval.features(state, pool))
+            features = self.retrieval.features(state, steered.pool)
+        return Prepared(state, steered.pool, features, steered.added, steered.relaxed)
 
     def _answer(self, waiting: list[Prepared], k: int, threads: int) -> list[Slate]:
         if not waiting:
@@ -152,28 +170,47 @@ class Recommender:
         explain: bool = False,
         explore: Explore | None = None,
     ) -> Slate:
-        songs_of = (prepared.state, self.retrieval.songs, prepared.pool.songs)
-        scores = scores - skip_cost(*songs_of, scores, self.feedback)
-        chosen = best(scores, k) if explore is None else drawn(scores, k, explore)
+        state, pool = prepared.state, prepared.pool
+        scores = scores - skip_cost(state, self.retrieval.songs, pool.songs, scores, self.feedback)
+        raised = self.steerer.raised(state, scores)
+        scores = self.steerer.moved(state, pool.songs, scores)
+        chosen, relaxed, notes = self._chosen(prepared, scores, k, explore)
         chance = propensities(scores, chosen, explore.temperature if explore else 0.0)
-        self._note(prepared.pool, chosen)
-        p_like = self.ranker.probability("p_like", prepared.features[chosen]) if explain else None
-        ids = self.retrieval.songs.ids[prepared.pool.songs[chosen]]
+        self._note(pool, chosen)
+        found, rows = pool.songs[chosen], prepared.features[chosen]
+        p_like = self.ranker.probability("p_like", rows) if explain else None
+        told = reasons(self.retrieval, self.ranker, state, found, rows, raised) if explain else None
+        ids = self.retrieval.songs.ids[found]
         songs = tuple(
             RankedSong(
                 song_id=str(song_id),
                 score=float(scores[row]),
                 p_like=None if p_like is None else float(p_like[i]),
-                sources=self._sources(prepared.pool, row) if explain else (),
-                reasons=reasons(self.retrieval, prepared.state, prepared.pool, row)
-                if explain
-                else (),
+                sources=self._sources(prepared, row) if explain else (),
+                reasons=told[i] if told else (),
                 propensity=float(chance[i]),
             )
             for i, (row, song_id) in enumerate(zip(chosen, ids, strict=True))
         )
-        slate = Slate(songs, prepared.state.unknown_songs)
+        slate = Slate(songs, state.unknown_songs, (*prepared.relaxed, *relaxed), notes)
         return slate if explore is None else replace(slate, scores=scores, places=chosen)
+
+    def _chosen(
+        self, prepared: Prepared, scores: np.ndarray, k: int, explore: Explore | None
+    ) -> tuple[NDArray[np.intp], tuple[str, ...], tuple[str, ...]]:
+        """Return the places of the answer's songs, the rules that gave way, and notes."""
+        state, songs = prepared.state, prepared.pool.songs
+        notes, relaxed = self.steerer.notes(state), tuple[str, ...]()
+        if explore is not None and explore.temperature > 0:
+            chosen = drawn(scores, k, explore)
+            if state.query.wishes.spacing:
+                # A rule on what stands side by side would change the chances that are logged.
+                notes.append("spacing: drawn slates are not spaced.")
+        else:
+            chosen, relaxed = self.steerer.chosen(state, songs, scores, k)
+        if len(chosen) < k:
+            notes.append(f"short: only {len(chosen)} of {k} songs may be proposed.")
+        return chosen, relaxed, tuple(notes)
 
     def _note(self, pool: Pool, chosen: NDArray[np.intp]) -> None:
         """Leave with the request how many songs each generator proposed and ranked best."""
@@ -189,7 +226,8 @@ class Recommender:
             "sources": Counter(names[i] for i in ranks.argmin(axis=1).tolist()),
         }
 
-    def _sources(self, pool: Pool, row: int) -> tuple[str, ...]:
-        ranks = pool.ranks[row]
+    def _sources(self, prepared: Prepared, row: int) -> tuple[str, ...]:
+        ranks, song = prepared.pool.ranks[row], prepared.pool.songs[row]
         order = np.argsort(ranks, kind="stable")
-        return tuple(self.retrieval.names[i] for i in order if np.isfinite(ranks[i]))
+        proposed = [self.retrieval.names[i] for i in order if np.isfinite(ranks[i])]
+        return (*proposed, *(why for why, songs in prepared.added.items() if song in songs))

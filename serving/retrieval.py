@@ -61,7 +61,7 @@ class Retrieval:
             Songs to add to the pool whoever proposed them, for labels.
         """
         scores = self.scores(state)
-        barred = self._barred(state)
+        barred = self.barred(state)
         proposals = [self._proposal(name, scores[name], barred) for name in self.names]
         songs = np.sort(np.concatenate(proposals if also is None else [*proposals, also]))
         songs = songs[np.append(songs[1:] != songs[:-1], np.True_)[: len(songs)]].astype(np.int32)
@@ -111,9 +111,10 @@ class Retrieval:
         nobody = resolve(Query(ts=datetime.fromtimestamp(0, UTC)), self.songs)
         return tuple(self.links.features(nobody, np.empty(0, dtype=np.int32)))
 
-    def _barred(self, state: State) -> IntArray:
+    def barred(self, state: State) -> IntArray:
+        """Return the songs that may not be proposed: excluded ones, and those of the session."""
         excluded = self.songs.indices(sorted(state.query.exclude))
-        played = np.empty(0, np.int32) if state.query.allow_repeats else state.session
+        played = np.empty(0, np.int32) if state.query.allow_repeats else state.played
         return np.unique(np.concatenate([excluded[excluded >= 0], played]))
 
 

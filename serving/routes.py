@@ -52,6 +52,10 @@ def _add_pages(app: FastAPI) -> None:
     def player() -> FileResponse:
         return FileResponse(WEB / "index.html", headers=PAGE_HEADERS)
 
+    @app.get("/operator", include_in_schema=False)
+    def operator() -> FileResponse:
+        return FileResponse(WEB / "operator.html", headers=PAGE_HEADERS)
+
     @app.get("/docs", include_in_schema=False)
     def documentation() -> FileResponse:
         return FileResponse(WEB / "docs.html", headers=DOCS_HEADERS)

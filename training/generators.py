@@ -132,11 +132,20 @@ def write_retrieval(
 
 def song_rows(lake: Path, moment: datetime) -> pd.DataFrame:
     """Return every song that the store knows at a moment, ascending by id, one row each."""
-    ids = read_songs(lake)[Song.ID]
-    entities = pd.DataFrame({Song.ID: ids, SongRow.TS: pd.Timestamp(moment)})
+    songs = read_songs(lake)
+    entities = pd.DataFrame({Song.ID: songs[Song.ID], SongRow.TS: pd.Timestamp(moment)})
     rows = historical_song_rows(entities)
     known = rows[rows[SongRow.POPULARITY_PERCENTILE].notna()]
-    return known.sort_values(Song.ID, ignore_index=True)
+    return with_rights(known, songs).sort_values(Song.ID, ignore_index=True)
+
+
+def with_rights(rows: pd.DataFrame, songs: pd.DataFrame) -> pd.DataFrame:
+    """Add what may be played to whom and where, as far as the source's songs say so.
+
+    Rights are no features of a moment: they hold as they are now.
+    """
+    said = [name for name in Song.RIGHTS if name in songs and songs[name].notna().any()]
+    return rows.merge(songs[[Song.ID, *said]], on=Song.ID, how="left") if said else rows
 
 
 def main() -> None:

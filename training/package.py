@@ -38,14 +38,23 @@ def main() -> None:
     shutil.rmtree(out, ignore_errors=True)
     shutil.copytree(arguments.generators, out)
     shutil.copytree(arguments.ranker, out, dirs_exist_ok=True)
+    params = load_params()
+    write_steering(out / "settings.json", params)
     moment = phases.features_at(arguments.cut)
     listeners = busiest(pd.read_parquet(arguments.users, columns=[User.ID])[User.ID], moment)
     write_json(out / "listeners.json", {"listeners": listeners})
     figures = {}
     if arguments.metrics:
         figures = json.loads(arguments.metrics.read_text(encoding="utf-8"))
-    write_json(out / MANIFEST, manifest(out, arguments.cut, phases, load_params(), figures))
+    write_json(out / MANIFEST, manifest(out, arguments.cut, phases, params, figures))
     load_ranker(out, load_retrieval(out).feature_names)
+
+
+def write_steering(settings: Path, params: Params) -> None:
+    """Add the parameters of modes and steering to a bundle's settings."""
+    content = json.loads(settings.read_text(encoding="utf-8"))
+    steering = {"modes": params.modes.model_dump(), "steering": params.steering.model_dump()}
+    write_json(settings, content | steering)
 
 
 def manifest(

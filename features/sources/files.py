@@ -12,7 +12,7 @@ from features.lake import EVENTS, SONGS, USERS
 from features.sources.batch import Batch
 from features.sources.reading import SUFFIXES, read_table
 
-_COLUMNS = {EVENTS: Event.ORDER, USERS: User.ORDER, SONGS: Song.ORDER}
+_COLUMNS = {EVENTS: Event.ORDER, USERS: User.ORDER, SONGS: (*Song.ORDER, *Song.RIGHTS)}
 _NEEDED = {EVENTS: (Event.TS, Event.USER, Event.SONG), USERS: (User.ID,), SONGS: (Song.ID,)}
 # Two independent 64-bit hashes: an accidental collision would pass for a duplicate.
 _HASH_KEYS = ("segue event id 1", "segue event id 2")

@@ -13,6 +13,23 @@ export const recommend = (request, signal) =>
     signal,
   });
 
+/** Post events; returns the answer's status. `keepalive` lets them outlive the page. */
+export async function sendEvents(events) {
+  const answer = await fetch("/events", {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ events }),
+    keepalive: true,
+  });
+  return answer.status;
+}
+
+export async function metrics() {
+  const answer = await fetch("/metrics");
+  if (!answer.ok) throw new Error(`/metrics answered ${answer.status}.`);
+  return answer.text();
+}
+
 async function call(path, options = {}) {
   const answer = await fetch(path, options);
   const body = await answer.json().catch(() => ({}));

@@ -2,11 +2,11 @@
 
 import { byId } from "./view.js";
 
-const LETTERS = { l: "like", a: "add", s: "skip" };
+const LETTERS = { l: "like", a: "add", s: "skip", w: "why", r: "radio", x: "less" };
 
 export function onKeys(acts, { current, songOf }) {
   document.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || byId("sign-up").open) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
     if (event.target.closest("input, select, textarea, .found")) return;
     const item = event.target.closest("#songs .song");
     if (act(event, item)) event.preventDefault();
@@ -32,6 +32,10 @@ export function onKeys(acts, { current, songOf }) {
         return move(item, 1);
       case "ArrowUp":
         return move(item, -1);
+      case "m":
+      case "M":
+        acts.mode();
+        return true;
       case "/":
         byId("search").focus();
         return true;

@@ -1,6 +1,7 @@
-/** Who listens: a known listener, any id, or someone new with a small sign-up. */
+/** Who listens: a known listener, any id, or someone new. */
 
-import { byId, element, option } from "./view.js";
+import { setUpSignUp } from "./signup.js";
+import { byId, option } from "./view.js";
 
 const NEW = "new";
 const NEWCOMER = "newcomer";
@@ -9,15 +10,20 @@ const KNOWN = "known:";
 
 export function setUpListener(listeners, vocabulary, listenAs) {
   const choice = byId("listener");
-  const dialog = byId("sign-up");
   fillChoice(choice, listeners);
   let before = choice.value;
-  let newcomer = null;
-  fillSignUp(vocabulary);
+  let newcomer = { profile: null, songs: [] };
+  const signUp = setUpSignUp(vocabulary, (said) => {
+    if (said) {
+      newcomer = said;
+      nameNewcomer(choice, said.profile);
+      welcome();
+    } else choice.value = before;
+  });
 
   choice.addEventListener("change", () => {
     byId("by-id").hidden = choice.value !== BY_ID;
-    if (choice.value === NEW) dialog.showModal();
+    if (choice.value === NEW) signUp();
     else if (choice.value === BY_ID) byId("user-id").focus();
     else if (choice.value === NEWCOMER) welcome();
     else chosen(choice.value.slice(KNOWN.length));
@@ -27,23 +33,15 @@ export function setUpListener(listeners, vocabulary, listenAs) {
     const id = byId("user-id").value.trim();
     if (id) chosen(id);
   });
-  dialog.addEventListener("close", () => {
-    if (dialog.returnValue === "start") {
-      newcomer = profile(dialog.querySelector("form"));
-      nameNewcomer(choice, newcomer);
-      welcome();
-    } else choice.value = before;
-    dialog.returnValue = "";
-  });
 
   function chosen(id) {
     before = choice.value;
-    listenAs({ user_id: id, profile: null }, `Listening as ${id}.`);
+    listenAs({ user_id: id, profile: null }, [], `Listening as ${id}.`);
   }
 
   function welcome() {
     before = choice.value;
-    listenAs({ user_id: null, profile: newcomer }, "Listening as someone new.");
+    listenAs({ user_id: null, profile: newcomer.profile }, newcomer.songs, "Listening as someone new.");
   }
 
   if (listeners.length) chosen(listeners[0].user_id);
@@ -66,32 +64,4 @@ function nameNewcomer(choice, { birth_year, region }) {
   const about = [birth_year && `born ${birth_year}`, region].filter(Boolean).join(", ");
   choice.prepend(option(NEWCOMER, about ? `Newcomer, ${about}` : "Newcomer"));
   choice.value = NEWCOMER;
-}
-
-function fillSignUp({ region, language }) {
-  byId("region").replaceChildren(option("", "Rather not say"), ...region.map((name) => option(name, name)));
-  byId("languages").replaceChildren(...language.map((name) => {
-    const label = element("label", "tick");
-    const box = element("input");
-    Object.assign(box, { type: "checkbox", name: "languages", value: name });
-    label.append(box, element("span", "", languageName(name)));
-    return label;
-  }));
-}
-
-function languageName(code) {
-  try {
-    return new Intl.DisplayNames(["en"], { type: "language" }).of(code) ?? code;
-  } catch {
-    return code;
-  }
-}
-
-function profile(form) {
-  const said = new FormData(form);
-  const year = Number(said.get("birth_year"));
-  const made = { languages: said.getAll("languages"), utc_offset_minutes: -new Date().getTimezoneOffset() };
-  if (year) made.birth_year = year;
-  if (said.get("region")) made.region = said.get("region");
-  return made;
 }

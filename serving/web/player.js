@@ -1,27 +1,31 @@
 /** The player: one listener, one session, and a queue that answers everything they do. */
 
 import * as api from "./api.js";
+import { EventLog } from "./events.js";
 import { onKeys } from "./keys.js";
 import { setUpListener } from "./listener.js";
 import { setUpSearch } from "./search.js";
 import { Session } from "./session.js";
-import {
-  artistsOf, byId, clockText, drawChips, drawControls, drawNow, drawQueue, titleOf,
-} from "./view.js";
+import { Steering, drawRadio, nextMode, radioName, setUpSteering } from "./steer.js";
+import { onSwipes } from "./touch.js";
+import { artistsOf, byId, clockText, drawNow, drawQueue, titleOf } from "./view.js";
+import { setUpWhy } from "./why.js";
 
 const QUEUE = 12;
 const TICK_MS = 250;
 
 const state = {
   who: { user_id: null, profile: null },
-  context: {},
+  steering: new Steering(),
   session: new Session(),
   song: null,
   queue: [],
   heardMs: 0,
   running: false,
 };
+const events = new EventLog();
 let asked = null;
+let showWhy = () => {};
 
 /** Ask for the queue; only the latest question's answer counts. */
 async function refresh(said = "") {
@@ -34,6 +38,7 @@ async function refresh(said = "") {
     if (mine !== asked) return;
     state.queue = answer.songs;
     drawQueue(state.queue, state.session);
+    place(answer);
     drawVersion(answer);
     byId("fault").hidden = true;
     say(`${said} ${upNext()}`.trim());
@@ -45,9 +50,31 @@ async function refresh(said = "") {
 }
 
 function question() {
-  const { who, context, session } = state;
-  const given = Object.fromEntries(Object.entries(context).filter(([, word]) => word));
-  return { ...who, context: given, session: session.toJSON(), k: QUEUE, explain: true };
+  const { who, steering, session } = state;
+  const asked = { ...who, ...steering.toJSON(), session: session.toJSON(), k: QUEUE, explain: true };
+  // A service that takes events knows the session by its name, too.
+  return events.taken ? { ...asked, session_id: session.id } : asked;
+}
+
+/** Remember which answer proposed a song, and where: its events say so. */
+function place({ request_id, model_version, variant, songs }) {
+  songs.forEach((song, index) => {
+    const propensity = song.propensity === undefined ? {} : { propensity: song.propensity };
+    song.shown = { request_id, model_version, variant, position: index + 1, ...propensity };
+  });
+}
+
+/** Tell the service what became of a song. */
+function tell(song, action, playedMs) {
+  const { occasion, mood } = state.steering.context;
+  const told = {
+    user_id: state.who.user_id, session_id: state.session.id, song_id: song.song_id, action,
+    surface: song.shown ? "recommended" : "search", ...song.shown,
+  };
+  if (playedMs !== undefined) told.played_ms = Math.round(playedMs);
+  if (occasion) told.occasion = occasion;
+  if (mood) told.mood = mood;
+  events.add(told);
 }
 
 function upNext() {
@@ -58,6 +85,9 @@ function upNext() {
 function drawVersion(answer) {
   const without = answer.degraded.length ? `, without ${answer.degraded.join(", ")}` : "";
   byId("version").textContent = `model ${answer.model_version}${without}`;
+  const notes = [...answer.notes ?? [], ...(answer.relaxed ?? []).map((rule) => `Relaxed: ${rule.replaceAll("_", " ")}.`)];
+  byId("notes").hidden = notes.length === 0;
+  byId("notes").textContent = notes.join(" ");
 }
 
 function fail(error) {
@@ -70,8 +100,14 @@ function say(text) {
 }
 
 function play(song) {
-  state.session.cut(state.heardMs);
+  cut();
   begin(song);
+}
+
+/** End the current song before its end: that is a skip. */
+function cut() {
+  if (state.song && state.session.playing) tell(state.song, "skip", state.heardMs);
+  state.session.cut(state.heardMs);
 }
 
 function begin(song) {
@@ -100,26 +136,45 @@ const acts = {
   play,
   like(song) {
     state.session.like(song.song_id);
+    tell(song, state.session.liked.has(song.song_id) ? "like" : "unlike");
     changed(`${state.session.liked.has(song.song_id) ? "Liked" : "No longer liked"}: ${titleOf(song)}.`);
   },
   add(song) {
     state.session.add(song.song_id);
+    tell(song, state.session.added.has(song.song_id) ? "playlist_add" : "playlist_remove");
     changed(`${state.session.added.has(song.song_id) ? "Added" : "Removed"}: ${titleOf(song)}.`);
   },
   skip(song) {
     if (song === state.song) {
-      state.session.cut(state.heardMs);
+      cut();
       advance();
       return;
     }
     state.session.refuse(song.song_id);
+    tell(song, "skip", 0);
     state.queue = state.queue.filter((other) => other !== song);
     changed(`Not ${titleOf(song)}.`);
   },
   next() {
+    if (state.song) tell(state.song, "play");
     state.session.finish();
     advance();
   },
+  why: (song) => showWhy(song),
+  radio(song) {
+    state.steering.fromSong(song);
+    steered(`Radio from ${radioName(song)}.`);
+  },
+  artist(song) {
+    state.steering.fromArtist(song);
+    steered(`Radio from ${song.artists[0]}.`);
+  },
+  less(song) {
+    state.steering.less(song);
+    state.queue = state.queue.filter((other) => other.song_id !== song.song_id);
+    changed(`Less like ${titleOf(song)}.`);
+  },
+  mode: () => nextMode(state.steering, refresh),
   toggle() {
     if (!state.song) {
       advance();
@@ -130,6 +185,11 @@ const acts = {
     say(state.running ? "Playing." : "Paused.");
   },
 };
+
+function steered(said) {
+  drawRadio(state.steering);
+  refresh(said);
+}
 
 function changed(said) {
   drawQueue(state.queue, state.session);
@@ -150,9 +210,12 @@ function drawClock() {
   byId("clock").textContent = state.song ? clockText(state.heardMs) : "";
 }
 
-function listenAs(who, said) {
+function listenAs(who, loved, said) {
   state.who = who;
   state.session = new Session();
+  state.steering.reset();
+  drawRadio(state.steering);
+  loved.forEach((song) => state.session.like(song.song_id));
   Object.assign(state, { song: null, queue: [], heardMs: 0, running: false });
   draw();
   refresh(said);
@@ -168,6 +231,11 @@ function setUpButtons() {
   for (const name of ["like", "add", "skip"]) {
     byId(name).addEventListener("click", () => acts[name](state.song));
   }
+  byId("song-radio").addEventListener("click", () => acts.radio(state.song));
+  byId("list-radio").addEventListener("click", () => {
+    state.steering.fromSongs(state.session.added);
+    steered("Radio from what you added.");
+  });
   byId("songs").addEventListener("click", (event) => {
     const pressed = event.target.closest("[data-action]");
     if (pressed) acts[pressed.dataset.action](songOf(pressed.closest(".song")));
@@ -190,15 +258,12 @@ async function start() {
   setUpClock();
   draw();
   onKeys(acts, { current: () => state.song, songOf });
+  onSwipes(byId("songs"), { like: acts.like, skip: acts.skip, songOf });
+  showWhy = setUpWhy(acts);
   setUpSearch(play);
   try {
     const [{ vocabulary }, { listeners }] = await Promise.all([api.status(), api.listeners()]);
-    for (const [kind, group] of [["occasion", "occasions"], ["mood", "moods"]]) {
-      drawChips(byId(group), vocabulary[kind], (word) => {
-        state.context[kind] = word;
-        refresh();
-      });
-    }
+    setUpSteering(state.steering, vocabulary, refresh);
     setUpListener(listeners, vocabulary, listenAs);
   } catch (error) {
     fail(error);

@@ -2,8 +2,13 @@
 
 const MOST = 500;
 
+/** A random id; `crypto.randomUUID` is not there where the page came over plain HTTP. */
+export const newId = () =>
+  [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+
 export class Session {
   constructor() {
+    this.id = newId();
     this.events = [];
     this.playing = null;
     this.liked = new Set();

@@ -3,12 +3,13 @@
 import { cover, hue } from "./cover.js";
 import { icon } from "./icons.js";
 
-const SOURCES = {
+export const SOURCES = {
   like: "shared likes", playlist: "shared playlists", listen: "shared listening", skip: "skips",
   transitions: "what follows", together: "heard together", sessions: "similar sessions",
   repeats: "your repeats", artists: "same artist", trending: "trending", blend: "overall taste",
+  context: "the moment", popular: "popular", session_repeats: "this session",
 };
-const MOST_SOURCES = 3;
+const MOST_SOURCES = 2;
 
 export const byId = (id) => document.getElementById(id);
 export const titleOf = (song) => song.title || `Song ${song.song_id}`;
@@ -59,7 +60,8 @@ export function drawControls(song, session, running) {
   dress(byId("add"), added ? "added" : "add", added ? "Remove from playlist" : "Add to playlist", added);
   dress(byId("skip"), "skip", "Skip");
   dress(byId("next"), "next", "Heard it, next");
-  for (const id of ["like", "add", "skip", "next"]) byId(id).disabled = !song;
+  for (const id of ["like", "add", "skip", "next", "song-radio"]) byId(id).disabled = !song;
+  byId("list-radio").hidden = !session.added.size;
 }
 
 export function drawQueue(songs, session) {
@@ -88,6 +90,7 @@ function row(song, session, place) {
 
 function why(song) {
   const made = element("div", "why");
+  made.dataset.action = "why";
   made.append(element("p", "reason", song.reasons.join(" · ")));
   const tags = element("p", "sources");
   const names = song.sources.map((source) => SOURCES[source] ?? source);
@@ -115,6 +118,7 @@ function acts(song, session) {
     button("like", "like", `${liked ? "Unlike" : "Like"} ${title}`, liked),
     button("add", added ? "added" : "add", `${added ? "Remove" : "Add"} ${title}`, added),
     button("skip", "skip", `Not ${title}`),
+    button("why", "info", `Why ${title}`),
   );
   return made;
 }
@@ -136,10 +140,10 @@ function restoreFocus({ song, place, action }) {
 }
 
 /** Fill a group with chips of which one or none is on. */
-export function drawChips(group, words, changed) {
+export function drawChips(group, words, changed, named = worded) {
   group.hidden = words.length === 0;
   for (const word of words) {
-    const chip = element("button", "chip", worded(word));
+    const chip = element("button", "chip", named(word));
     chip.type = "button";
     chip.setAttribute("aria-pressed", "false");
     chip.addEventListener("click", () => {

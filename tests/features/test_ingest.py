@@ -325,3 +325,16 @@ def test_the_command_fails_honestly(
     assert "rows of events" in capsys.readouterr().err
     assert main(["--source", "files", "--path", str(tmp_path / "x")]) == 1
     assert "There is no folder" in capsys.readouterr().err
+
+
+def test_rights_of_songs_are_kept(tmp_path: Path) -> None:
+    folder = _write(tmp_path / "raw", [_good(0), _good(1)])
+    songs = "song_id,clean,where\ns0,no,Europe|Asia\ns1,yes,\ns2,,\n"
+    (folder / "songs.csv").write_text(songs, encoding="utf-8")
+    columns = {"songs": {Song.EXPLICIT: "clean", Song.REGIONS_AVAILABLE: "where"}}
+    ingest(Files(folder, columns), tmp_path / "lake", 0.5, NOW)
+    kept = read_songs(tmp_path / "lake").set_index(Song.ID)
+    assert [*kept[Song.EXPLICIT].isin([True])] == [False, True, False]
+    assert [*kept[Song.EXPLICIT].isna()] == [False, False, True]
+    assert list(kept.loc["s0", Song.REGIONS_AVAILABLE]) == ["Europe", "Asia"]
+    assert kept.loc["s1", Song.REGIONS_AVAILABLE] is None

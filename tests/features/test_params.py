@@ -1,7 +1,7 @@
 import pytest
 import yaml
 
-from features.params import SIGNALS, load_params
+from features.params import SIGNALS, Modes, Steering, load_params
 from features.paths import PROJECT
 
 REAL = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
@@ -31,6 +31,13 @@ def test_the_projects_own_file_is_valid_and_holds_every_signal():
     params = load_params()
     assert set(params.signals) == set(SIGNALS)
     assert params.phases.gap_minutes >= 30
+
+
+def test_the_file_states_how_far_wishes_reach_as_old_bundles_take_it():
+    assert Modes.model_validate(REAL["modes"]) == Modes()
+    assert Steering.model_validate(REAL["steering"]) == Steering()
+    for name, section in (("modes", Modes), ("steering", Steering)):
+        assert set(REAL[name]) == set(section.model_fields)
 
 
 def test_likes_weigh_most_and_skips_count_against():

@@ -1,11 +1,11 @@
-"""Times in texts: what one row says is no concern of the next."""
+"""Times and truths in texts: what one row says is no concern of the next."""
 
 from datetime import UTC, datetime
 
 import pyarrow as pa
 import pytest
 
-from features.parsing import _time
+from features.parsing import TRUTH, _time, parse
 
 MOMENTS = {
     "2024-03-01T05:30:00+05:30": datetime(2024, 3, 1, tzinfo=UTC),
@@ -28,3 +28,19 @@ def test_a_time_means_the_same_after_any_other(dtype, before):
     found = _time(pa.array(texts, dtype)).to_pylist()
     assert found[1::2] == list(MOMENTS.values())
     assert found[::2] == [MOMENTS.get(before)] * len(MOMENTS)
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        ([True, None, False], [True, None, False]),
+        (
+            ["true", " no".strip(), "YES", "0", "maybe", None],
+            [True, False, True, False, None, None],
+        ),
+        ([1, 0, 2, None], [True, False, None, None]),
+        ([1.0, 0.0, 0.5], [True, False, None]),
+    ],
+)
+def test_truths_are_read_from_words_and_numbers(raw, expected):
+    assert parse(pa.array(raw), TRUTH).to_pylist() == expected

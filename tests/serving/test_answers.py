@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from features.columns import User
-from serving.answers import Known, Row, Sources, answer, filled, query_of
+from features.query import Wishes
+from serving.answers import Known, Row, Sources, answer, filled, query_of, wishes_of
 from serving.api import Profile, RecommendRequest, RecommendResponse
 from serving.deadline import Deadline
 from serving.live import Loaded, load
@@ -127,6 +128,40 @@ def test_context_and_session_reach_the_query(loaded: Loaded) -> None:
     event = query.session[0]
     assert (event.song_id, event.action, event.played_ms) == ("a", "skip", 5)
     assert query.exclude == {"a", "b"}
+
+
+def test_wishes_reach_the_query(loaded: Loaded) -> None:
+    songs = loaded.recommender.retrieval.songs
+    plain = wishes_of(RecommendRequest(), False)
+    assert plain == Wishes(fill=True)
+    request = RecommendRequest.model_validate(
+        {
+            "mode": "discover",
+            "seed": {"song_ids": ["a", "b"]},
+            "less_like": ["c"],
+            "spacing": True,
+            "allow_explicit": False,
+            "context": {"mood": "calm"},
+            "profile": {"refused_languages": ["en"]},
+        }
+    )
+    assert wishes_of(request, True) == Wishes(
+        mode="discover",
+        seed_songs=("a", "b"),
+        less_like=("c",),
+        heed_context=True,
+        spacing=True,
+        refused_languages=frozenset({"en"}),
+        allow_explicit=False,
+        fill=True,
+    )
+    by_artist = RecommendRequest.model_validate({"seed": {"artist": "A"}})
+    assert wishes_of(by_artist, False).seed_artist == "A"
+    # A device says nothing that songs could match.
+    on_phone = RecommendRequest.model_validate({"context": {"device": "phone"}})
+    assert not query_of(on_phone, Known({}, [], ()), songs).wishes.heed_context
+    calm = RecommendRequest.model_validate({"context": {"mood": "calm"}})
+    assert query_of(calm, Known({}, [], ()), songs).wishes.heed_context
 
 
 def test_an_occasion_is_told_among_the_reasons(loaded: Loaded) -> None:

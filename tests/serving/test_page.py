@@ -1,5 +1,6 @@
 """The player page in a real, headless Chromium, against the real service."""
 
+import json
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -7,7 +8,16 @@ from typing import Any
 
 import pytest
 import uvicorn
-from playwright.sync_api import Browser, Page, Request, Response, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    ConsoleMessage,
+    Page,
+    Request,
+    Response,
+    Route,
+    expect,
+    sync_playwright,
+)
 
 from tests.serving.conftest import EVIL_TITLE
 
@@ -65,13 +75,20 @@ def page(browser: Browser, address: str, requests: list[Request]) -> Iterator[Pa
     page.set_default_timeout(20_000)
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
+    page.on("console", lambda line: errors.append(line.text) if is_fault(line) else None)
     page.on("request", lambda request: requests.append(request))
+    # What one test does must not follow its listener into the next.
+    page.route("**/events", lambda route: route.fulfill(status=404, json={}))
     page.goto(address)
     settle(page)
     yield page
     context.close()
     assert errors == []
+
+
+def is_fault(line: ConsoleMessage) -> bool:
+    """Tell an error of the page from Chromium's report that events are not taken here."""
+    return line.type == "error" and not line.location["url"].endswith("/events")
 
 
 def settle(page: Page) -> None:
@@ -114,7 +131,10 @@ def test_the_queue_shows_title_artist_reason_and_sources(page: Page) -> None:
         expect(first.locator(part).first).not_to_be_empty()
     expect(page.locator("#listener")).to_have_value("known:user-1")
     expect(page.locator("#version")).to_have_text("model test-1")
-    assert {"Artist 3"} == set(page.locator("#songs .artists").all_inner_texts())
+    artists = page.locator("#songs .artists").all_inner_texts()
+    assert artists[0] == "Artist 3"
+    # The page keeps artists apart: at most three songs of one within any six.
+    assert all(artists[i : i + 6].count(artists[i]) <= 3 for i in range(7))
 
 
 def test_nothing_is_loaded_from_elsewhere(
@@ -137,6 +157,10 @@ def test_a_title_with_markup_is_text(page: Page) -> None:
     expect(page.locator("#play")).to_have_attribute("aria-label", "Pause")
     reasons = page.locator("#songs .reason", has_text="<img src=x")
     expect(reasons.first).to_be_visible()
+    told = page.locator("#songs .song", has_text="<img src=x")
+    told.first.locator("button[data-action=why]").click()
+    expect(page.locator("#why-reasons", has_text="<img src=x")).to_be_visible()
+    page.keyboard.press("Escape")
     assert page.evaluate("window.pwned") is None
     assert page.locator("main img").count() == 0
 
@@ -270,19 +294,227 @@ def test_the_moment_is_asked_for(page: Page) -> None:
     assert sent["context"] == {"mood": "calm"}
 
 
+def test_each_mode_is_asked_for_and_one_is_always_on(page: Page) -> None:
+    modes = page.locator("#modes .chip")
+    assert modes.all_inner_texts() == ["Balanced", "Familiar", "Discover", "Popular", "Deep cuts"]
+    sent, _ = answer_to(page, modes.nth(4).click)
+    assert sent["mode"] == "deep_cuts"
+    on = page.locator("#modes [aria-pressed=true]")
+    expect(on).to_have_text("Deep cuts")
+    sent, _ = answer_to(page, press(page, "m"))
+    assert sent["mode"] == "balanced"
+    expect(on).to_have_text("Balanced")
+    assert sent["spacing"] is True
+
+
+def test_era_and_language_can_be_asked_for(page: Page) -> None:
+    page.get_by_text("Era and language").click()
+    sent, answered = answer_to(page, page.get_by_role("button", name="1990s").click)
+    assert sent["context"] == {"era": "1990"}
+    sent, answered = answer_to(page, page.get_by_role("button", name="Hindi").click)
+    assert sent["context"] == {"era": "1990", "language": "hi"}
+    first = int(answered["songs"][0]["song_id"][-3:])
+    assert first % 3 == 1 or 1990 <= 1970 + first % 50 < 2000
+
+
+def test_a_radio_from_a_song_an_artist_and_what_was_added(page: Page) -> None:
+    expect(page.locator("#song-radio")).to_be_disabled()
+    first = queue(page)[0]
+    answer_to(page, press(page, "Space"))
+    sent, answered = answer_to(page, page.locator("#song-radio").click)
+    assert sent["seed"] == {"song_id": first}
+    assert first not in {song["song_id"] for song in answered["songs"]}
+    expect(page.locator("#radio")).to_contain_text("Radio from")
+    sent, _ = answer_to(page, page.get_by_role("button", name="Stop the radio").click)
+    assert "seed" not in sent
+    expect(page.locator("#radio")).to_be_hidden()
+
+    expect(page.locator("#list-radio")).to_be_hidden()
+    answer_to(page, press(page, "a"))
+    sent, _ = answer_to(page, page.locator("#list-radio").click)
+    assert sent["seed"] == {"song_ids": [first]}
+
+    page.locator("#songs .song").first.locator(".why").click()
+    artist = page.locator("#why-artists").inner_text()
+    sent, answered = answer_to(page, page.get_by_role("button", name="Artist radio").click)
+    assert sent["seed"] == {"artist": artist}
+    assert {song["artists"][0] for song in answered["songs"][:5]} == {artist}
+    expect(page.locator("#why")).to_be_hidden()
+
+
+def test_the_drawer_says_what_stands_behind_each_reason(page: Page) -> None:
+    _, answered = answer_to(page, press(page, "Space"))
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("w")
+    drawer = page.locator("#why")
+    expect(drawer).to_be_visible()
+    song = answered["songs"][0]
+    expect(page.locator("#why-title")).to_have_text(song["title"])
+    assert page.locator("#why-reasons .text").all_inner_texts() == song["reasons"]
+    told = page.locator("#why-reasons .effect").all_inner_texts()
+    assert len(told) == len(song["why"])
+    assert all("lower" in text for text in told)
+    assert page.locator("#why-sources .source").count() == len(song["sources"])
+    # Keys are the drawer's while it is open.
+    page.keyboard.press("s")
+    expect(page.locator("#session")).to_have_text("1 played · 0 skipped · 0 liked · 0 added")
+    page.get_by_role("button", name="Close").click()
+    expect(drawer).to_be_hidden()
+
+
+def test_less_like_this(page: Page) -> None:
+    unwanted = queue(page)[0]
+    page.keyboard.press("ArrowDown")
+    sent, answered = answer_to(page, press(page, "x"))
+    assert sent["less_like"] == [unwanted]
+    assert unwanted not in {song["song_id"] for song in answered["songs"]}
+    assert sent["session"] == []
+
+
+def test_swipes_like_and_turn_down(browser: Browser, address: str) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True)
+    page = context.new_page()
+    page.goto(address)
+    settle(page)
+    swipe = """([song, across]) => {
+      const item = document.querySelector(`[data-song="${song}"]`);
+      const touch = (x, y) => [new Touch({ identifier: 1, target: item, clientX: x, clientY: y })];
+      const send = (name, touches) =>
+        item.dispatchEvent(new TouchEvent(name, { touches, bubbles: true }));
+      send("touchstart", touch(200, 300));
+      send("touchmove", touch(200 + across, 305));
+      send("touchend", []);
+    }"""
+    liked, turned_down, untouched = queue(page)[:3]
+    sent, _ = answer_to(page, lambda: page.evaluate(swipe, [liked, 100]))
+    assert sent["session"] == [{"song_id": liked, "action": "like"}]
+    page.evaluate(swipe, [untouched, 20])
+    sent, _ = answer_to(page, lambda: page.evaluate(swipe, [turned_down, -100]))
+    assert sent["session"][1:] == [{"song_id": turned_down, "action": "skip", "played_ms": 0}]
+    context.close()
+
+
+def test_what_is_done_is_told_to_a_service_that_takes_events(
+    browser: Browser, address: str
+) -> None:
+    page = browser.new_page()
+    batches: list[list[dict[str, Any]]] = []
+
+    def take(route: Route) -> None:
+        batches.append(route.request.post_data_json["events"])
+        route.fulfill(json={"new": len(batches[-1]), "known": 0, "refused": []})
+
+    # `session_id` is known to a service that takes events.
+    page.route("**/recommend", without_session_id)
+    page.route("**/events", take)
+    page.goto(address)
+    settle(page)
+    with page.expect_request("**/events"):
+        answer_to(page, press(page, "Space"))
+        answer_to(page, press(page, "l"))
+    with page.expect_request("**/events"):
+        answer_to(page, press(page, "s"))
+    with page.expect_request("**/events"):
+        answer_to(page, press(page, "ArrowRight"))
+    events = [event for batch in batches for event in batch]
+    assert [event["action"] for event in events] == ["like", "skip", "play"]
+    assert {event["user_id"] for event in events} == {"user-1"}
+    assert len({event["event_id"] for event in events}) == 3
+    assert len({event["session_id"] for event in events}) == 1
+    first = events[0]
+    assert (first["surface"], first["position"]) == ("recommended", 1)
+    assert first["request_id"]
+    assert first["model_version"] == "test-1"
+    assert "played_ms" in events[1]
+    page.close()
+
+
+def without_session_id(route: Route) -> None:
+    body = route.request.post_data_json
+    body.pop("session_id", None)
+    route.continue_(post_data=json.dumps(body))
+
+
+def test_a_service_that_takes_no_events_is_left_alone(page: Page, requests: list[Request]) -> None:
+    with page.expect_response("**/events"):
+        answer_to(page, press(page, "Space"))
+        answer_to(page, press(page, "l"))
+    answer_to(page, press(page, "a"))
+    answer_to(page, press(page, "s"))
+    assert [r.url.rsplit("/", 1)[1] for r in requests].count("events") == 1
+    assert "session_id" not in answer_to(page, press(page, "s"))[0]
+
+
+def test_the_operators_view_shows_what_is_served_and_how_fast(
+    browser: Browser, address: str
+) -> None:
+    page = browser.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(f"{address}/operator")
+    expect(page.locator("#state")).to_have_text("All is well")
+    expect(page.locator("#served")).to_contain_text("test-1")
+    expect(page.locator("#sources tbody tr").first).to_contain_text("trending")
+    expect(page.locator("#counts")).to_contain_text("answers total · none · test-1")
+    expect(page.locator("#times")).to_contain_text("answer seconds · test-1")
+    # The probe's own answer is soon among the last minute's.
+    expect(page.locator("#p50")).to_contain_text("ms", timeout=30_000)
+    assert errors == []
+    page.route("**/metrics", lambda route: route.abort())
+    expect(page.get_by_role("alert")).to_be_visible(timeout=10_000)
+    page.close()
+
+
+def test_the_operator_sees_what_is_degraded(browser: Browser, address: str) -> None:
+    page = browser.new_page()
+
+    def degrade(route: Route) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, json=answer.json() | {"degraded": ["features"]})
+
+    page.route("**/recommend", degrade)
+    page.goto(f"{address}/operator")
+    expect(page.locator("#state")).to_have_text("Degraded: features")
+    page.close()
+
+
+def test_quantiles_are_read_off_buckets(page: Page) -> None:
+    found = page.evaluate("""async () => {
+      const { parse, grown, histograms, quantile } = await import("/web/metrics.js");
+      const text = (...counts) => counts.map((count, i) =>
+        `a_bucket{le="${["0.1", "0.2", "+Inf"][i]}",of="x \\"y\\""} ${count}`).join("\n");
+      const now = parse("# HELP a b\n" + text(4, 8, 10)), before = parse(text(4, 4, 4));
+      const [{ labels, buckets }] = histograms(now, "a");
+      const [{ buckets: later }] = histograms(grown(now, before), "a");
+      return [Object.keys(labels), quantile(buckets, 0.5), quantile(buckets, 0.99),
+        quantile(later, 0.5), quantile([], 0.5)];
+    }""")
+    assert found == [["of"], pytest.approx(0.125), 0.2, pytest.approx(0.175), None]
+
+
 def test_someone_new_signs_up(page: Page) -> None:
     answer_to(page, press(page, "Space"))
     page.locator("#listener").select_option("new")
     page.get_by_label("Born in").fill("1994")
     page.get_by_label("Region").select_option("Europe")
-    page.get_by_text("German").click()
+    page.locator("#languages").get_by_text("German").click()
+    page.get_by_text("Languages to leave out").click()
+    page.locator("#refused").get_by_text("Hindi").click()
+    page.locator("#favourite").fill("artist 6")
+    page.get_by_role("button", name="Artist 6 (artist)").click()
+    page.locator("#favourite").fill("<img")
+    expect(page.locator("#favourite-found .pick")).to_have_count(1)
+    page.keyboard.press("Enter")
+    expect(page.locator("#favourites")).to_contain_text(EVIL_TITLE)
     sent, _ = answer_to(page, page.get_by_role("button", name="Start listening").click)
     assert sent["user_id"] is None
     profile = sent["profile"]
     assert (profile["birth_year"], profile["region"], profile["languages"]) == (
         1994, "Europe", ["de"],
     )  # fmt: skip
-    assert sent["session"] == []
+    assert profile["refused_languages"] == ["hi"]
+    assert profile["favourite_artists"] == ["Artist 6"]
+    assert sent["session"] == [{"song_id": "song-003", "action": "like"}]
     chosen = page.locator("#listener option:checked")
     expect(chosen).to_have_text("Newcomer, born 1994, Europe")
     expect(page.locator("#now-title")).to_have_text("Press play")
@@ -335,16 +567,27 @@ def test_a_failing_service_is_said_and_can_be_tried_again(browser: Browser, addr
 
 
 @pytest.mark.parametrize("width", [320, 390, 768, 1280, 1920])
-def test_no_width_scrolls_sideways(page: Page, width: int) -> None:
+def test_no_width_scrolls_sideways(page: Page, address: str, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 800})
     answer_to(page, press(page, "Space"))
     too_wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
     assert page.evaluate(too_wide) == 0
+    page.get_by_text("Era and language").click()
+    page.locator("#songs .song").first.locator("button[data-action=why]").click()
+    drawer = page.locator("#why").bounding_box()
+    assert drawer is not None
+    assert drawer["x"] >= 0
+    assert drawer["x"] + drawer["width"] <= width
+    assert page.evaluate(too_wide) == 0
+    page.keyboard.press("Escape")
     for name in ("#play", "#search", "#listener"):
         box = page.locator(name).bounding_box()
         assert box is not None
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= width
+    page.goto(f"{address}/operator")
+    expect(page.locator("#counts tbody tr").first).to_be_visible()
+    assert page.evaluate(too_wide) == 0
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -1,17 +1,23 @@
-"""What an answer says about each song."""
+"""Reasons are true, come from the model, and what they name really moves a score."""
 
 from dataclasses import replace
 from datetime import timedelta
 
+import lightgbm
 import numpy as np
 import pytest
 
-from features.columns import User, UserRow
-from features.query import Query, SessionEvent
+from features.columns import Action, Song, User, UserRow
+from features.query import Query, SessionEvent, Wishes
 from features.state import resolve
-from serving.bundle import load_retrieval
-from serving.reasons import MOST, reasons
-from serving.retrieval import Pool
+from serving.bundle import LINKS
+from serving.evidence import FEATURES, GENERATORS, KINDS, columns, evidence
+from serving.explain import factor_parts
+from serving.ranker import Ranker
+from serving.reasons import ANYONE, MOST, sentence, tastes
+from serving.recommender import Recommender
+from serving.retrieval import BLEND
+from serving.sentences import SENTENCES
 from tests.serving.conftest import AS_OF, SONGS, UNTITLED, song_id
 
 LIKED, HEARD = 43, 5
@@ -25,85 +31,269 @@ USER = {
 
 
 @pytest.fixture(scope="module")
-def retrieval(bundle):
-    return load_retrieval(bundle)
+def recommender(bundle):
+    return Recommender.load(bundle)
 
 
-def say(retrieval, song, sources=(), session=(), **changes):
-    """Return the reasons for one song that the named generators proposed."""
+@pytest.fixture(scope="module")
+def attentive(recommender):
+    """Return the recommender with a ranker that goes by what was heard: by links and factors."""
+    names = recommender.retrieval.feature_names
+    prepared = [recommender.prepare(query(i, i + 10, user=USER)) for i in range(20)]
+    rows = np.concatenate([one.features for one in prepared])
+    wanted = np.zeros(len(rows))
+    for name in ("transitions_score", "together_score", "listeners_score", "blend_score"):
+        column = np.nan_to_num(rows[:, names.index(name)])
+        wanted += column / (column.std() or 1.0)
+    kept = [any(n.startswith(g) for g in (*LINKS, BLEND)) for n in names]
+    rows = np.where(kept, rows, np.nan)
+    booster = lightgbm.train(
+        {"verbosity": -1, "num_threads": 1, "min_data_in_leaf": 5},
+        lightgbm.Dataset(rows, wanted, feature_name=list(names)),
+        40,
+    )
+    return replace(recommender, ranker=Ranker(booster, {}))
+
+
+def query(*session, wishes=None, **changes):
     events = tuple(SessionEvent(song_id(i)) for i in session)
-    state = resolve(replace(Query(ts=AS_OF, session=events), **changes), retrieval.songs)
-    ranks = [[0.0 if name in sources else np.nan for name in retrieval.names]]
-    pool = Pool(np.array([song], np.int32), np.zeros((1, len(retrieval.names))), np.array(ranks))
-    return reasons(retrieval, state, pool, 0)
+    return replace(Query(ts=AS_OF, session=events, wishes=Wishes(**(wishes or {}))), **changes)
 
 
-def test_a_song_of_the_history_says_what_the_listener_did_with_it(retrieval):
-    assert say(retrieval, LIKED, user=USER)[0] == "You liked it"
-    assert say(retrieval, HEARD, user=USER)[0] == "You have played it before"
-    assert not {"You liked it", "You have played it before"} & set(say(retrieval, 6, user=USER))
+def say(recommender, song, kind, *session, **changes):
+    """Return what one kind of evidence says of one song."""
+    state = resolve(query(*session, **changes), recommender.retrieval.songs)
+    return SENTENCES[kind](recommender.retrieval, state, song)
 
 
-@pytest.mark.parametrize(("song", "occasion"), [(8, "party"), (9, "diwali")])
+def test_own_songs_say_what_the_listener_did_with_them(recommender):
+    assert say(recommender, LIKED, "own", user=USER) == "You liked it"
+    assert say(recommender, HEARD, "own", user=USER) == "You have played it before"
+    assert say(recommender, 7, "own", 7) == "You have played it before"
+    assert say(recommender, 6, "own", user=USER) is None
+
+
+@pytest.mark.parametrize(
+    ("song", "word", "text"), [(8, "party", "For party"), (9, "diwali", "For Diwali")]
+)
 def test_an_occasion_is_named_where_it_is_asked_for_and_the_song_is_for_it(
-    retrieval, song, occasion
+    recommender, song, word, text
 ):
-    assert say(retrieval, song, context={"occasion": occasion})[0] == f"For {occasion}"
+    assert say(recommender, song, "occasion", context={"occasion": word}) == text
     for context in ({}, {"occasion": None}, {"occasion": "wedding"}):
-        assert not any(text.startswith("For ") for text in say(retrieval, song, context=context))
-    assert "For party" not in say(retrieval, 7, context={"occasion": "party"})
+        assert say(recommender, song, "occasion", context=context) is None
+    assert say(recommender, 7, "occasion", context={"occasion": word}) is None
+    assert say(recommender, 6, "mood", context={"mood": "calm"}) == "For a calm mood"
 
 
 @pytest.mark.parametrize("age", [12, 13, 16, 19, 20])
-def test_a_song_of_the_listeners_teens_says_how_old_they_were(retrieval, age):
-    # Song 20 is of 1990.
-    found = say(retrieval, 20, user={User.BIRTH_YEAR: 1990 - age})
-    assert (f"From when you were {age}" in found) == (13 <= age <= 19)
-    assert any("when you were" in text for text in found) == (13 <= age <= 19)
+def test_a_song_of_the_listeners_teens_says_how_old_they_were(recommender, age):
+    # Songs 20 and 120 are of 1990; the first is the more popular.
+    big = say(recommender, 20, "teens", user={User.BIRTH_YEAR: 1990 - age})
+    small = say(recommender, 120, "teens", user={User.BIRTH_YEAR: 1990 - age})
+    teens = 13 <= age <= 19
+    assert big == (f"Big when you were {age}" if teens else None)
+    assert small == (f"From when you were {age}" if teens else None)
 
 
 @pytest.mark.parametrize("born", [None, np.nan])
-def test_nothing_is_said_of_an_age_that_is_not_known(retrieval, born):
+def test_nothing_is_said_of_an_age_that_is_not_known(recommender, born):
     for song in range(SONGS):
-        found = say(retrieval, song, user={User.BIRTH_YEAR: born})
-        assert not any("when you were" in text for text in found)
+        assert say(recommender, song, "teens", user={User.BIRTH_YEAR: born}) is None
 
 
-def test_the_session_is_named_by_artist_and_last_song(retrieval):
-    last = "Tune 6 of the Storm"
-    same = say(retrieval, 16, ["transitions"], session=(3, 6))
-    assert same == ("More by Artist 6", f"Often played after {last}")
-    for source in ("together", "sessions"):
-        found = say(retrieval, 17, [source], session=(3, 6))
-        assert found == (f"Played in sessions like this one, with {last}",) + found[1:]
-    after_untitled = say(retrieval, 18, ["transitions"], session=(7,))
-    assert after_untitled[0] == f"Often played after song {UNTITLED}"
+def test_artist_album_genre_and_sound_of_the_session(recommender):
+    assert say(recommender, 16, "artist", 3, 6) == "More by Artist 6"
+    assert say(recommender, 46, "album", 6) == "From an album of this session"
+    assert say(recommender, 8, "genre", 6) == "More rock, as in this session"
+    assert say(recommender, 7, "genre", 6) is None
+    assert say(recommender, 7, "sound", 6) == "Sounds like this session"
+    assert say(recommender, 7, "sound") is None
 
 
-def test_without_a_session_the_artist_and_the_crowd_speak(retrieval):
-    assert say(retrieval, 16, ["artists"]) == (
-        "By Artist 6, whom you play",
-        "Played by listeners like you",
+def test_what_the_listener_usually_plays(recommender):
+    user = {
+        User.LANGUAGES: ["hi"],
+        User.FAVOURITE_ARTISTS: ["Artist 2"],
+        UserRow.ARTIST_KEYS: ["Artist 6"],
+        UserRow.ARTIST_SHARES: [0.5],
+        UserRow.GENRE_KEYS: ["rock", "pop"],
+        UserRow.GENRE_SHARES: [0.95, 0.05],
+        UserRow.ERA_KEYS: ["1990"],
+        UserRow.ERA_SHARES: [0.4],
+    }
+    assert say(recommender, 16, "artist", user=user) == "By Artist 6, whom you play"
+    assert say(recommender, 12, "artist", user=user) == "By Artist 2, whom you named"
+    assert say(recommender, 12, "artist") is None
+    assert say(recommender, 1, "language", user=user) == "In a language that you listen to"
+    assert say(recommender, 2, "language", user=user) is None
+    assert say(recommender, 4, "genre", user=user) == "You often play rock"
+    assert say(recommender, 5, "genre", user=user) is None
+    assert say(recommender, 25, "era", user=user) == "From the 1990s, which you often play"
+    assert say(recommender, 25, "era", context={"era": "1990"}) == "From the 1990s"
+    assert say(recommender, 15, "era", user=user) is None
+
+
+def test_what_the_crowd_does(recommender):
+    assert say(recommender, 3, "trend") == "Much played now"
+    assert say(recommender, 3, "trend", user=USER) == "Much played now in Europe"
+    assert say(recommender, 3, "popular") == "Popular with everyone"
+    assert say(recommender, 150, "popular") is None
+    assert say(recommender, 2, "region", user=USER) == "Heard in Europe"
+    assert say(recommender, 3, "region", user=USER) is None
+    assert say(recommender, 3, "new") is None
+
+
+def test_every_feature_is_of_one_kind_at_most(recommender):
+    places = columns(recommender.retrieval.feature_names)
+    listed = [place for kind in KINDS for place in places[kind]]
+    assert len(listed) == len(set(listed))
+    named = {name for names in FEATURES.values() for name in names}
+    off = {name for name in LINKS if name not in recommender.retrieval.names}
+    assert named - {f"{name}_from_1" for name in off} <= set(recommender.retrieval.feature_names)
+    assert {name for names in GENERATORS.values() for name in names} - off <= set(
+        recommender.retrieval.names
     )
-    taste = "Loved by listeners with a taste like yours"
-    assert say(retrieval, 16, ["like"]) == (taste,)
-    assert say(retrieval, 16, ["trending"]) == ("Much played now",)
-    region = {User.REGION: "Europe"}
-    assert say(retrieval, 16, ["blend", "trending"], user=region) == (
-        taste,
-        "Much played now in Europe",
-    )
+
+
+def test_evidence_is_what_the_score_loses_without_it(recommender):
+    prepared = recommender.prepare(query(3, 13, user=USER))
+    rows, names = prepared.features[:7], recommender.retrieval.feature_names
+    found = evidence(recommender.ranker, names, rows)
+    for kind, falls in found.items():
+        without = rows.copy()
+        without[:, columns(names)[kind]] = np.nan
+        expected = recommender.ranker.scores(rows) - recommender.ranker.scores(without)
+        np.testing.assert_allclose(falls, expected, rtol=1e-6)
+    assert any(np.abs(falls).max() > 0 for falls in found.values())
+
+
+QUERIES = [
+    query(3, 13, 24),
+    query(7, 7, 17, user=USER),
+    query(user=USER),
+    query(user=USER | {User.BIRTH_YEAR: 1980, User.REGION: None}),
+    query(session=(SessionEvent(song_id(3)), SessionEvent(song_id(5), Action.LIKE))),
+]
+
+
+@pytest.mark.parametrize("asked", QUERIES)
+def test_what_a_reason_names_moves_the_score_by_what_it_says(attentive, asked):
+    """Take the named song, or the named evidence, away and compute everything anew."""
+    retrieval = attentive.retrieval
+    names = retrieval.feature_names
+    prepared = attentive.prepare(asked)
+    named = 0
+    for song in attentive.recommend(asked, 20, explain=True).songs:
+        index = retrieval.songs.index_of[song.song_id]
+        row = prepared.features[prepared.pool.songs == index]
+        for reason in song.reasons:
+            if reason.kind == "crowd":
+                continue
+            assert reason.effect > 0
+            if reason.song_id is None:
+                without = row.copy()
+                without[:, columns(names)[reason.kind]] = np.nan
+                full, rest = attentive.ranker.scores(np.concatenate([row, without]))
+                assert full - rest == pytest.approx(reason.effect)
+                continue
+            named += 1
+            assert reason.song_id != song.song_id
+            place = np.array([index], np.int32)
+            lost = scored(retrieval, asked, reason.of, place) - scored(
+                retrieval, less(asked, reason.song_id), reason.of, place
+            )
+            if reason.of == BLEND:
+                # The largest of the signals through which the song speaks.
+                assert lost > 0
+                assert reason.effect == pytest.approx(
+                    part_of(retrieval, asked, reason, index), 1e-2
+                )
+            else:
+                assert lost == pytest.approx(reason.effect, rel=1e-2, abs=1e-4)
+    assert named
+
+
+def scored(retrieval, asked, name, place):
+    state = resolve(asked, retrieval.songs)
+    return float(np.nan_to_num(retrieval.scores(state)[name].of(place))[0])
+
+
+def less(asked, named):
+    """Return the query as if the song had never been heard."""
+    user = dict(asked.user)
+    songs = list(user.get(UserRow.HISTORY_SONGS, []))
+    if named in songs:
+        place = songs.index(named)
+        for key in UserRow.HISTORY:
+            if user.get(key) is not None:
+                user[key] = [v for i, v in enumerate(user[key]) if i != place]
+    session = tuple(event for event in asked.session if event.song_id != named)
+    return replace(asked, user=user, session=session)
+
+
+def part_of(retrieval, asked, reason, index):
+    """Return the largest loss of a signal's blended score without the named song."""
+    state = resolve(asked, retrieval.songs)
+    place, named = np.array([index], np.int32), retrieval.songs.index_of[reason.song_id]
+    start, found = 0, []
+    for signal, width in zip(retrieval.blend.signals, retrieval.blend.widths, strict=True):
+        model = retrieval.generators[signal].model
+        factor = retrieval.blend.stacked[index, start] / model.item_factors[index, 0]
+        start += width
+        songs, values = state.observed(signal)
+        if named in songs and signal != "skip":
+            parts = factor_parts(model, songs, values, place)
+            found.append(float(parts.lost[parts.songs == named][0, 0] * factor))
+    return max(found)
+
+
+@pytest.mark.parametrize(
+    ("action", "said"),
+    [(Action.LIKE, "liked"), (Action.PLAYLIST_ADD, "added"), (Action.PLAY, "played")],
+)
+def test_what_was_done_with_the_named_song_is_said(recommender, action, said):
+    retrieval = recommender.retrieval
+    state = resolve(query(session=(SessionEvent(song_id(5), action),)), retrieval.songs)
+    songs = np.array([15, 25], np.int32)
+    for song, behind in zip(songs, tastes(retrieval, state, songs), strict=True):
+        (reason,) = sentence(retrieval, state, int(song), "taste", 1.0, behind)
+        assert reason.text == f"Because you {said} Tune 5 of the Hill"
+        assert (reason.song_id, reason.of, reason.kind) == (song_id(5), BLEND, "taste")
+        assert reason.effect == pytest.approx(
+            scored(retrieval, state.query, BLEND, np.array([song])), rel=1e-3
+        )
+
+
+def test_an_untitled_song_is_named_by_its_id(attentive):
+    told = [
+        r.text for s in attentive.recommend(query(7), 20, explain=True).songs for r in s.reasons
+    ]
+    assert any(f"song {UNTITLED}" in text for text in told)
+
+
+def test_what_was_asked_for_comes_first(recommender):
+    context = {"occasion": "diwali", "mood": "calm"}
+    asked = query(3, context=context, wishes={"heed_context": True})
+    slate = recommender.recommend(asked, SONGS, explain=True)
+    tags = recommender.retrieval.songs.tags[Song.OCCASIONS]
+    for song in slate.songs:
+        index = recommender.retrieval.songs.index_of[song.song_id]
+        first = song.reasons[0]
+        if tags.has[index, tags.code_of["diwali"]]:
+            assert (first.text, first.of) == ("For Diwali", "request")
+            assert first.effect > 0
+        else:
+            assert first.text != "For Diwali"
 
 
 @pytest.mark.parametrize("user", [{}, USER, USER | {User.BIRTH_YEAR: 1980, User.REGION: None}])
 @pytest.mark.parametrize("session", [(), (3, 13), (7, 49, 99)])
-def test_there_is_always_one_reason_and_never_more_than_two(retrieval, user, session):
-    events = tuple(SessionEvent(song_id(i)) for i in session)
-    query = Query(ts=AS_OF, user=user, session=events, context={"occasion": "diwali"})
-    state = resolve(query, retrieval.songs)
-    pool = retrieval.pool(state, also=np.arange(SONGS, dtype=np.int32))
-    for row in range(len(pool.songs)):
-        found = reasons(retrieval, state, pool, row)
-        assert 1 <= len(found) <= MOST
-        assert len(set(found)) == len(found)
-        assert all(text and "None" not in text and "nan" not in text for text in found)
+def test_there_is_always_one_reason_and_never_more_than_two(recommender, user, session):
+    asked = query(*session, user=user, context={"occasion": "diwali"})
+    for song in recommender.recommend(asked, SONGS, explain=True).songs:
+        texts = [reason.text for reason in song.reasons]
+        assert 1 <= len(texts) <= MOST
+        assert len(set(texts)) == len(texts)
+        assert all(text and "None" not in text and "nan" not in text for text in texts)
+        assert texts == [ANYONE] or ANYONE not in texts

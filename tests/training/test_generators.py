@@ -1,6 +1,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.sparse import csr_matrix
 
@@ -8,7 +9,7 @@ from features.params import Ease, Links, Transitions, Vectors, load_params
 from tests.features import small
 from tests.training import tiny
 from tests.training.tiny import DAY, MINUTE, START, TICK
-from training.generators import trending, write_factors, write_generators
+from training.generators import trending, with_rights, write_factors, write_generators
 from training.item_links import ease, keep_best, listeners, together, transitions
 from training.phases import LeakError
 from training.plays import read_plays, recency, session_songs
@@ -269,3 +270,13 @@ def test_an_absent_signal_writes_nothing(tmp_path):
     factors(tmp_path / "in.npz", START, songs=())
     write_factors(tmp_path / "in.npz", tmp_path / "out.npz", np.array(["s0"]), START)
     assert not (tmp_path / "out.npz").exists()
+
+
+def test_rights_are_added_where_the_source_has_them():
+    rows = pd.DataFrame({"song_id": ["s0", "s1"], "plays": [3, 4]})
+    songs = pd.DataFrame({"song_id": ["s1", "s0"], "explicit": None, "title": "t"})
+    pd.testing.assert_frame_equal(with_rights(rows, songs), rows)
+    songs["regions_available"] = [["Europe"], None]
+    found = with_rights(rows, songs)
+    assert list(found) == ["song_id", "plays", "regions_available"]
+    assert found["regions_available"].tolist() == [None, ["Europe"]]

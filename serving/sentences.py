@@ -1,0 +1,178 @@
+"""What can truly be said of a song and a listener for one kind of evidence; None where nothing can.
+
+Every function takes the retrieval (for the catalogue), the state and a dense song index.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Final
+
+import numpy as np
+
+from features.columns import Song, SongRow, User, UserRow
+from features.pairs import TEEN_AGE, missing
+from features.state import State
+from serving.context_songs import TAGS
+from serving.retrieval import Retrieval
+
+TEEN_YEARS: Final = 3
+WELL_KNOWN: Final = 0.8
+USUAL_SHARE: Final = 0.1
+NEW_DAYS: Final = 30
+_LANGUAGE: Final = (UserRow.LANGUAGE_KEYS, UserRow.LANGUAGE_SHARES)
+_ERA: Final = (UserRow.ERA_KEYS, UserRow.ERA_SHARES)
+_GENRE: Final = (UserRow.GENRE_KEYS, UserRow.GENRE_SHARES)
+PLAIN: Final = ("commute", "party", "sleep", "workout")
+
+
+def _own(retrieval: Retrieval, state: State, song: int) -> str | None:
+    place = np.flatnonzero(state.history == song)
+    if len(place) and state.history_values["like"][place[0]] > 0:
+        return "You liked it"
+    return "You have played it before" if len(place) or song in state.played else None
+
+
+def _artist(retrieval: Retrieval, state: State, song: int) -> str | None:
+    artists = retrieval.songs.codes[Song.ARTISTS]
+    code = artists.codes[song]
+    if code < 0:
+        return None
+    name = str(artists.vocabulary[code])
+    if code in artists.codes[state.session]:
+        return f"More by {name}"
+    favourites, usual = (
+        state.query.user.get(key) for key in (User.FAVOURITE_ARTISTS, UserRow.ARTIST_KEYS)
+    )
+    if favourites is not None and name in list(favourites):
+        return f"By {name}, whom you named"
+    if usual is not None and name in list(usual) or code in artists.codes[state.history]:
+        return f"By {name}, whom you play"
+    return None
+
+
+def _album(retrieval: Retrieval, state: State, song: int) -> str | None:
+    albums = retrieval.songs.codes[Song.ALBUM].codes
+    same = albums[song] >= 0 and albums[song] in albums[state.session]
+    return "From an album of this session" if same else None
+
+
+def _language(retrieval: Retrieval, state: State, song: int) -> str | None:
+    spoken = _listed(retrieval, state, song, Song.LANGUAGE, User.LANGUAGES)
+    usual = _usual(retrieval, state, song, Song.LANGUAGE, *_LANGUAGE)
+    return "In a language that you listen to" if spoken or usual else None
+
+
+def _region(retrieval: Retrieval, state: State, song: int) -> str | None:
+    region = state.query.user.get(User.REGION)
+    column = retrieval.songs.listener_regions.get(str(region))
+    if missing(region) or column is None or retrieval.songs.region_popularity[song, column] <= 0:
+        return None
+    return f"Heard in {region}"
+
+
+def _era(retrieval: Retrieval, state: State, song: int) -> str | None:
+    era = _word(retrieval, "era", song)
+    if era is not None and era == state.query.context.get("era"):
+        return f"From the {era}s"
+    usual = _usual(retrieval, state, song, "era", *_ERA)
+    return f"From the {era}s, which you often play" if usual else None
+
+
+def _genre(retrieval: Retrieval, state: State, song: int) -> str | None:
+    codes = retrieval.songs.codes[Song.GENRES].codes
+    genre = _word(retrieval, Song.GENRES, song)
+    if genre is not None and codes[song] in codes[state.session]:
+        return f"More {genre}, as in this session"
+    usual = _usual(retrieval, state, song, Song.GENRES, *_GENRE)
+    return f"You often play {genre}" if usual else None
+
+
+def _sound(retrieval: Retrieval, state: State, song: int) -> str | None:
+    if not np.isfinite(retrieval.songs.audio[song]).all():
+        return None
+    if len(state.session):
+        return "Sounds like this session"
+    return "Sounds like what you play" if len(state.history) else None
+
+
+def _teens(retrieval: Retrieval, state: State, song: int) -> str | None:
+    born = state.query.user.get(User.BIRTH_YEAR)
+    year = retrieval.songs.numbers[Song.RELEASE_YEAR][song]
+    age = np.nan if missing(born) else float(year) - float(born or 0)
+    if not abs(age - TEEN_AGE) <= TEEN_YEARS:
+        return None
+    popularity = retrieval.songs.numbers[SongRow.POPULARITY_PERCENTILE][song]
+    return f"{'Big' if popularity >= WELL_KNOWN else 'From'} when you were {int(age)}"
+
+
+def for_context(retrieval: Retrieval, state: State, song: int, kind: str) -> str | None:
+    """Say that a song is for the named occasion or mood."""
+    word = str(state.query.context.get(kind))
+    tags = retrieval.songs.tags[TAGS[kind]]
+    column = tags.code_of.get(word)
+    if column is None or not tags.has[song, column]:
+        return None
+    name = word.replace("_", " ")
+    if kind == "mood":
+        return f"For a {name} mood"
+    # Feasts are names; the others are not.
+    return f"For {name if word in PLAIN else name.title()}"
+
+
+def _trend(retrieval: Retrieval, state: State, song: int) -> str | None:
+    if retrieval.songs.numbers[SongRow.PLAYS][song] <= 0:
+        return None
+    region = state.query.user.get(User.REGION)
+    return "Much played now" if missing(region) else f"Much played now in {region}"
+
+
+def _popular(retrieval: Retrieval, state: State, song: int) -> str | None:
+    popularity = retrieval.songs.numbers[SongRow.POPULARITY_PERCENTILE][song]
+    return "Popular with everyone" if popularity >= WELL_KNOWN else None
+
+
+def _new(retrieval: Retrieval, state: State, song: int) -> str | None:
+    return "New" if retrieval.songs.numbers[SongRow.AGE_DAYS][song] < NEW_DAYS else None
+
+
+def _word(retrieval: Retrieval, column: str, song: int) -> str | None:
+    codes = retrieval.songs.codes[column]
+    code = codes.codes[song]
+    return str(codes.vocabulary[code]) if code >= 0 else None
+
+
+def _listed(retrieval: Retrieval, state: State, song: int, column: str, key: str) -> bool:
+    """Tell whether a list of the listener's row holds the song's word."""
+    words = state.query.user.get(key)
+    return words is not None and _word(retrieval, column, song) in list(words)
+
+
+def _usual(
+    retrieval: Retrieval, state: State, song: int, column: str, keys: str, shares: str
+) -> bool:
+    """Tell whether the song's word has at least a `USUAL_SHARE` of what the listener hears."""
+    words, parts = state.query.user.get(keys), state.query.user.get(shares)
+    if words is None or parts is None:
+        return False
+    of = dict(zip(words, parts, strict=True))
+    return bool(of.get(_word(retrieval, column, song), 0) >= USUAL_SHARE)
+
+
+SENTENCES: Final[Mapping[str, Callable[[Retrieval, State, int], str | None]]] = {
+    "own": _own,
+    "artist": _artist,
+    "album": _album,
+    "language": _language,
+    "region": _region,
+    "era": _era,
+    "genre": _genre,
+    "sound": _sound,
+    "teens": _teens,
+    "occasion": partial(for_context, kind="occasion"),
+    "mood": partial(for_context, kind="mood"),
+    "trend": _trend,
+    "popular": _popular,
+    "new": _new,
+    "taste": lambda *_: "Loved by listeners with a taste like yours",
+    "sessions": lambda *_: "Played in sessions like this one",
+}

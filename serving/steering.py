@@ -1,0 +1,215 @@
+"""Steering: what listeners wish bends the ranker's answer; without a wish it stays as it is.
+
+Before the ranker: a radio's seeds, songs for the named context, hard rules. After it: scores moved
+by mode, context, radio and "less like this", then spacing. Weights are in standard deviations of
+the pool's scores, so that they mean the same for every ranker and listener.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.catalogue import FloatArray, IntArray
+from features.columns import Song, SongRow
+from features.params import Modes, ModeWeights, Steering
+from features.query import Query, Wishes
+from features.state import State, resolve
+from serving.context_songs import ContextSongs, context_match, named
+from serving.generators import SignalFactors
+from serving.nearness import nearness
+from serving.radio import notes, radio_seeds, tuned
+from serving.retrieval import Pool, Retrieval, allowed
+from serving.rules import ALBUM, ARTIST, REPEATS, Limit, Rights, spaced
+from serving.scores import best
+
+NEUTRAL: Final = Wishes()
+CONTEXT, FURTHER = "context", "popular"
+# Where hard rules leave fewer candidates than this, popular songs are added, from so many at most.
+ENOUGH: Final = 100
+DEPTHS: Final = (2_000, 100_000)
+ANCHORS: Final = 20
+NONE: Final[IntArray] = np.empty(0, dtype=np.int32)
+
+
+@dataclass(frozen=True)
+class Steered:
+    """A pool that keeps the hard rules; `added` are songs that no generator proposed, by reason."""
+
+    pool: Pool
+    added: dict[str, IntArray]
+    relaxed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Steerer:
+    """Bends the answers of one bundle."""
+
+    retrieval: Retrieval
+    modes: Modes
+    params: Steering
+    rights: Rights
+    context: ContextSongs
+
+    @classmethod
+    def of(cls, retrieval: Retrieval, modes: Modes, params: Steering) -> "Steerer":
+        """Prepare what does not depend on a query."""
+        songs = retrieval.songs
+        return cls(retrieval, modes, params, Rights.of(songs), ContextSongs.of(songs))
+
+    def state(self, query: Query) -> State:
+        """Resolve a query; a radio's seeds begin its session and are not proposed themselves."""
+        wishes = query.wishes
+        if wishes == NEUTRAL:
+            return resolve(query, self.retrieval.songs)
+        unwanted = frozenset(wishes.less_like)
+        if not query.allow_repeats:
+            unwanted |= frozenset(wishes.seed_songs)
+        query = replace(query, exclude=query.exclude | unwanted)
+        return tuned(resolve(query, self.retrieval.songs), radio_seeds(self.retrieval, wishes))
+
+    def notes(self, state: State) -> list[str]:
+        """Say what of the wishes the catalogue does not know."""
+        wishes = state.query.wishes
+        return [] if wishes == NEUTRAL else notes(self.retrieval, wishes)
+
+    def pool(self, state: State, k: int = 0) -> Steered:
+        """Return the candidates; where rules leave too few, further songs make up for them.
+
+        Parameters
+        ----------
+        k
+            How many songs will be asked for.
+        """
+        added = self._for_context(state)
+        pool = self._pool(state, added)
+        mask = self.rights.permitted(state.query, self.retrieval.songs, pool.songs)
+        if mask is not None and mask.sum() < max(ENOUGH, k):
+            added[FURTHER] = self._further(state, max(ENOUGH, k))
+            pool = self._pool(state, added)
+            mask = self.rights.permitted(state.query, self.retrieval.songs, pool.songs)
+        left = len(pool.songs) if mask is None else int(mask.sum())
+        relaxed: tuple[str, ...] = ()
+        if left < k and state.query.wishes.fill and not state.query.allow_repeats:
+            again = self._again(state)
+            if len(again):
+                relaxed, added[REPEATS] = (REPEATS,), again
+                pool = self._pool(state, added)
+                mask = self.rights.permitted(state.query, self.retrieval.songs, pool.songs)
+        return Steered(pool if mask is None else rows_of(pool, mask), added, relaxed)
+
+    def moved(self, state: State, songs: IntArray, scores: NDArray[Any]) -> NDArray[Any]:
+        """Return the ranker's scores as the wishes move them; untouched where there are none."""
+        wishes = state.query.wishes
+        if wishes == NEUTRAL or len(songs) == 0:
+            return scores
+        steps = np.zeros(len(songs))
+        if wishes.mode != "balanced":
+            steps += self._mode(getattr(self.modes, wishes.mode), state, songs)
+        if wishes.heed_context:
+            match = context_match(self.retrieval.songs, state.query.context, songs)
+            steps += self.params.context_weight * match
+        if state.radio:
+            steps += self.params.radio_weight * self._near(songs, state.session[: state.radio])
+        if wishes.less_like:
+            unwanted = self.retrieval.songs.indices(wishes.less_like)
+            steps -= self.params.less_like_weight * self._near(songs, unwanted[unwanted >= 0])
+        return scores + steps * unit(scores)
+
+    def raised(self, state: State, scores: NDArray[Any]) -> float:
+        """Return by how much a match with one part of the named context raises a score."""
+        parts = len(named(state.query.context)) if state.query.wishes.heed_context else 0
+        return self.params.context_weight * unit(scores) / parts if parts else 0.0
+
+    def chosen(
+        self, state: State, songs: IntArray, scores: NDArray[Any], k: int
+    ) -> tuple[NDArray[np.intp], tuple[str, ...]]:
+        """Return the places of the answer's songs in order, and the rules that gave way."""
+        if not state.query.wishes.spacing:
+            return best(scores, k), ()
+        order = best(scores, len(scores)).tolist()
+        places, relaxed = spaced(order, self._limits(state, songs), k)
+        return np.array(places, dtype=np.intp), tuple(relaxed)
+
+    def _for_context(self, state: State) -> dict[str, IntArray]:
+        if not state.query.wishes.heed_context:
+            return {}
+        barred = self.retrieval.barred(state)
+        count = self.params.context_candidates
+        songs = self.context.scores(state).top(count + len(barred))
+        return {CONTEXT: allowed(songs, barred)[:count]}
+
+    def _pool(self, state: State, added: dict[str, IntArray]) -> Pool:
+        also = np.concatenate(list(added.values())) if added else None
+        return self.retrieval.pool(state, also)
+
+    def _further(self, state: State, count: int) -> IntArray:
+        """Return the most trending songs that the rules permit."""
+        trending = self.retrieval.generators["trending"].scores(state)
+        barred = self.retrieval.barred(state)
+        found = NONE
+        for depth in DEPTHS:
+            songs = allowed(trending.top(depth), barred)
+            mask = self.rights.permitted(state.query, self.retrieval.songs, songs)
+            found = songs if mask is None else songs[mask]
+            if len(found) >= count:
+                break
+        return found[:count]
+
+    def _again(self, state: State) -> IntArray:
+        """Return the songs that were played in this session and not skipped or excluded."""
+        excluded = self.retrieval.songs.indices(sorted(state.query.exclude))
+        skipped = state.session[state.skipped]
+        return np.setdiff1d(state.played, np.concatenate([excluded, skipped])).astype(np.int32)
+
+    def _mode(self, weights: ModeWeights, state: State, songs: IntArray) -> FloatArray:
+        catalogue = self.retrieval.songs
+        heard = np.concatenate([state.history, state.played])
+        known = np.isin(songs, heard)
+        artists = catalogue.codes[Song.ARTISTS].codes
+        theirs = np.isin(artists[songs], artists[heard]) & (artists[songs] >= 0) & ~known
+        popularity = np.nan_to_num(catalogue.numbers[SongRow.POPULARITY_PERCENTILE][songs])
+        return (
+            weights.known * known + weights.known_artist * theirs + weights.popularity * popularity
+        )
+
+    def _near(self, songs: IntArray, anchors: IntArray) -> FloatArray:
+        listen = self.retrieval.generators.get("listen")
+        model = listen.model if isinstance(listen, SignalFactors) else None
+        return nearness(self.retrieval.songs, model, songs, anchors[:ANCHORS])
+
+    def _limits(self, state: State, songs: IntArray) -> list[Limit]:
+        codes = self.retrieval.songs.codes
+        artists = codes[Song.ARTISTS].codes
+        albums = codes[Song.ALBUM].codes
+        asked = codes[Song.ARTISTS].code_of.get(state.query.wishes.seed_artist or "", -1)
+        size = len(codes[Song.ARTISTS].vocabulary) + 1
+
+        def album(places: IntArray) -> list[int]:
+            # Albums of several artists share names such as "Greatest Hits".
+            both = albums[places].astype(np.int64) * size + artists[places] + 1
+            return np.where(albums[places] < 0, -1, both).tolist()
+
+        def artist(places: IntArray) -> list[int]:
+            # The radio of an artist may stay with them.
+            return np.where(artists[places] == asked, -1, artists[places]).tolist()
+
+        last = state.played[-max(self.params.artist.window, self.params.album.window) :]
+        return [
+            Limit(rule, of(songs), of(last), spacing.limit, spacing.window)
+            for rule, of, spacing in (
+                (ALBUM, album, self.params.album),
+                (ARTIST, artist, self.params.artist),
+            )
+        ]
+
+
+def unit(scores: NDArray[Any]) -> float:
+    """Return the standard deviation of a pool's scores, in which wishes are weighed."""
+    return (float(np.std(scores)) or 1.0) if len(scores) else 1.0
+
+
+def rows_of(pool: Pool, mask: NDArray[np.bool_]) -> Pool:
+    """Return the marked candidates of a pool."""
+    return Pool(pool.songs[mask], pool.scores[mask], pool.ranks[mask])

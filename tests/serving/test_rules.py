@@ -1,0 +1,123 @@
+"""Hard rules bar songs, soft rules space them: hand-worked cases and a naive oracle."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from features.catalogue import catalogue
+from features.columns import Song, User
+from features.query import Query, Wishes
+from serving.rules import ALBUM, ARTIST, Limit, Rights, spaced
+from tests.serving.conftest import AS_OF, SONGS, songs_frame
+
+
+def limit(codes, limit=1, window=2, before=(), rule=ARTIST):
+    return Limit(rule, codes, before, limit, window)
+
+
+def test_spacing_by_hand():
+    codes = [7, 7, 7, 8, 8, 9]
+    order = range(6)
+    assert spaced(order, [limit(codes)], 4) == ([0, 3, 1, 4], [])
+    assert spaced(order, [limit(codes, window=3)], 4) == ([0, 3, 5, 1], [])
+    assert spaced(order, [limit(codes, limit=2, window=3)], 5) == ([0, 1, 3, 2, 4], [])
+
+
+def test_the_songs_played_last_count():
+    codes = [7, 8, 7]
+    assert spaced(range(3), [limit(codes, before=[7])], 2)[0] == [1, 0]
+    assert spaced(range(3), [limit(codes, before=[7, 9])], 2)[0] == [0, 1]
+    assert spaced(range(3), [limit(codes, before=[7, 9], window=3)], 1)[0] == [1]
+
+
+def test_songs_without_a_code_are_left_alone():
+    codes = [-1] * 5
+    assert spaced([4, 2, 0], [limit(codes, window=9, before=[-1, -1])], 3) == ([4, 2, 0], [])
+
+
+def test_albums_give_way_before_artists():
+    artists, albums = [1, 1, 2], [5, 5, 5]
+    limits = [limit(albums, rule=ALBUM), limit(artists, rule=ARTIST)]
+    assert spaced(range(3), limits, 2) == ([0, 2], [ALBUM])
+    # Nothing but the same artist is left for the last place.
+    assert spaced(range(2), limits, 2) == ([0, 1], [ALBUM, ARTIST])
+
+
+def test_a_rule_never_makes_an_answer_shorter():
+    assert len(spaced(range(9), [limit([1] * 9, window=9)], 9)[0]) == 9
+    assert spaced([], [limit([])], 5) == ([], [])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_spacing_against_a_naive_oracle(seed):
+    random = np.random.default_rng(seed)
+    n, most, window = 40, int(random.integers(1, 4)), int(random.integers(2, 7))
+    codes = random.integers(-1, 12, n).tolist()
+    before = random.integers(-1, 12, 8).tolist()
+    order = random.permutation(n).tolist()
+    chosen, relaxed = spaced(order, [limit(codes, most, window, before)], 12)
+    heard = [*before, *(codes[i] for i in chosen)]
+    assert len(set(chosen)) == 12
+    if not relaxed:
+        for end in range(len(before), len(heard)):
+            part = heard[max(0, end - window + 1) : end + 1]
+            assert heard[end] < 0 or part.count(heard[end]) <= most
+    # Nobody who could have come earlier was passed over.
+    for place, song in enumerate(chosen):
+        recent = heard[: len(before) + place][-(window - 1) :]
+        free = [i for i in order if i not in chosen[:place]]
+        fit = [i for i in free if codes[i] < 0 or recent.count(codes[i]) < most]
+        assert song == (fit or free)[0]
+
+
+@pytest.fixture(scope="module")
+def songs():
+    explicit = pd.array([True if i % 4 == 0 else None for i in range(SONGS)], dtype="boolean")
+    regions = [["Europe"] if i % 5 == 0 else ["Asia", "Africa"] if i % 5 == 1 else None
+               for i in range(SONGS)]  # fmt: skip
+    return catalogue(
+        songs_frame().assign(**{Song.EXPLICIT: explicit, Song.REGIONS_AVAILABLE: regions})
+    )
+
+
+ALL = np.arange(SONGS, dtype=np.int32)
+
+
+def barred(songs, *, user=None, **wishes):
+    query = Query(ts=AS_OF, user=user or {}, wishes=Wishes(**wishes))
+    mask = Rights.of(songs).permitted(query, songs, ALL)
+    return set() if mask is None else set(np.flatnonzero(~mask).tolist())
+
+
+def test_explicit_songs_are_barred_where_they_are_not_allowed(songs):
+    assert barred(songs, allow_explicit=False) == set(range(0, SONGS, 4))
+    assert barred(songs, allow_explicit=True) == set()
+
+
+def test_songs_are_barred_where_they_are_not_available(songs):
+    here, elsewhere = set(range(0, SONGS, 5)), set(range(1, SONGS, 5))
+    assert barred(songs, user={User.REGION: "Europe"}) == elsewhere
+    assert barred(songs, user={User.REGION: "Africa"}) == here
+    assert barred(songs, user={User.REGION: "Moon"}) == here | elsewhere
+    assert barred(songs, user={User.REGION: None}) == set()
+
+
+def test_refused_languages_are_barred_and_unknown_ones_bar_nothing(songs):
+    assert barred(songs, refused_languages=frozenset({"hi", "xx"})) == set(range(1, SONGS, 3))
+    assert barred(songs, refused_languages=frozenset({"xx"})) == set()
+
+
+def test_hard_rules_add_up(songs):
+    both = barred(songs, allow_explicit=False, refused_languages=frozenset({"hi"}))
+    assert both == set(range(0, SONGS, 4)) | set(range(1, SONGS, 3))
+
+
+def test_a_source_without_the_columns_restricts_nothing():
+    plain = catalogue(songs_frame())
+    assert barred(plain, user={User.REGION: "Europe"}, allow_explicit=False) == set()
+    rights = Rights.of(catalogue(songs_frame().assign(**{Song.REGIONS_AVAILABLE: None})))
+    assert rights.regions is None
+    query = replace(Query(ts=AS_OF), user={User.REGION: "Europe"})
+    assert rights.permitted(query, plain, ALL) is None

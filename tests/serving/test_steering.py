@@ -1,0 +1,269 @@
+"""Wishes bend the answers of a whole bundle, each in its own direction."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from features.columns import Action, Song, SongRow, User, UserRow
+from features.query import MODES, Query, SessionEvent, Wishes
+from serving.recommender import Recommender
+from serving.rules import REPEATS
+from serving.steering import CONTEXT, FURTHER
+from tests.serving.conftest import AS_OF, CLUSTERS, SONGS, song_id
+
+KNOWN = [3, 13, 23, 33, 43]
+USER = {
+    UserRow.HISTORY_SONGS: [song_id(i) for i in KNOWN],
+    UserRow.HISTORY_LAST_TS: [int(AS_OF.timestamp()) - 86_400] * len(KNOWN),
+    UserRow.HISTORY_LISTEN: [1.0] * len(KNOWN),
+}
+
+
+@pytest.fixture(scope="module")
+def recommender(bundle):
+    return Recommender.load(bundle)
+
+
+def query(*songs, wishes=None, **changes):
+    events = tuple(SessionEvent(song_id(i)) for i in songs)
+    asked = Query(ts=AS_OF, session=events, wishes=Wishes(**(wishes or {})))
+    return replace(asked, **changes)
+
+
+def places(slate):
+    return [int(song.song_id[-3:]) for song in slate.songs]
+
+
+def ask(recommender, *songs, k=10, **changes):
+    return places(recommender.recommend(query(*songs, **changes), k))
+
+
+def test_without_a_wish_the_ranker_alone_decides(recommender):
+    for asked in (query(), query(3, 13), query(3, user=USER, context={"occasion": "party"})):
+        prepared = recommender.prepare(asked)
+        scores = recommender.ranker.scores(prepared.features)
+        assert recommender.steerer.moved(prepared.state, prepared.pool.songs, scores) is scores
+        order = prepared.pool.songs[np.argsort(-scores, kind="stable")][:10]
+        assert places(recommender.recommend(asked, 10)) == order.tolist()
+        api = replace(asked, wishes=Wishes(fill=True))
+        assert recommender.recommend(api, 10).songs == recommender.recommend(asked, 10).songs
+
+
+def mean(recommender, mode, of):
+    found = [
+        of(ask(recommender, *session, user=USER, wishes={"mode": mode}))
+        for session in ((), (4, 14), (7,))
+    ]
+    return float(np.mean(found))
+
+
+def test_each_mode_does_what_it_says(recommender):
+    percentile = recommender.retrieval.songs.numbers[SongRow.POPULARITY_PERCENTILE]
+    known = {m: mean(recommender, m, lambda found: np.isin(found, KNOWN).mean()) for m in MODES}
+    popular = {m: mean(recommender, m, lambda found: percentile[found].mean()) for m in MODES}
+    assert known["discover"] < known["balanced"] < known["familiar"]
+    assert popular["deep_cuts"] < popular["balanced"] < popular["popular"]
+
+
+def test_a_modes_weights_are_added_in_standard_deviations(recommender):
+    asked = query(4, user=USER, wishes={"mode": "deep_cuts"})
+    prepared = recommender.prepare(asked)
+    songs = prepared.pool.songs
+    scores = recommender.ranker.scores(prepared.features)
+    weights = recommender.modes.deep_cuts
+    artist = songs % CLUSTERS
+    heard = np.isin(songs, [*KNOWN, 4])
+    # Songs 49, 99, ... have no artist.
+    of_theirs = np.isin(artist, [3, 4]) & (songs % 50 != 49) & ~heard
+    percentile = 1 - songs / SONGS
+    steps = weights.known * heard + weights.known_artist * of_theirs
+    expected = scores + (steps + weights.popularity * percentile) * scores.std()
+    moved = recommender.steerer.moved(prepared.state, songs, scores)
+    np.testing.assert_allclose(moved, expected, rtol=1e-5)
+
+
+def lifted(recommender, context, matches):
+    """Tell whether matching songs stand higher where the context is heeded, among the same."""
+    plain = ask(recommender, 4, k=SONGS, context=context)
+    heeded = ask(recommender, 4, k=SONGS, context=context, wishes={"heed_context": True})
+    heeded = [song for song in heeded if song in set(plain)]
+    before, after = (
+        np.mean([place for place, song in enumerate(order) if matches(song)])
+        for order in (plain, heeded)
+    )
+    return after < before
+
+
+def test_a_context_brings_up_what_matches_even_if_nobody_proposes_it(recommender):
+    context = {"occasion": "diwali"}
+    # Songs 9, 18, ... but those of a multiple of eight, which are for parties.
+    tagged = [i for i in range(SONGS) if i % 9 == 0 and i % 8]
+    assert lifted(recommender, context, tagged.__contains__)
+    pool = recommender.prepare(query(3, context=context, wishes={"heed_context": True})).pool.songs
+    assert set(tagged) <= set(pool.tolist())
+    slate = recommender.recommend(
+        query(3, context=context, wishes={"heed_context": True}), SONGS, explain=True
+    )
+    assert any(song.sources == (CONTEXT,) for song in slate.songs)
+    assert all(song.sources for song in slate.songs)
+
+
+@pytest.mark.parametrize(
+    ("context", "matches"),
+    [
+        ({"era": "1990"}, lambda i: 1990 <= 1970 + i % 50 < 2000),
+        ({"language": "hi"}, lambda i: i % 3 == 1),
+        ({"region": "South Asia"}, lambda i: i % 2 == 1),
+        ({"mood": "calm"}, lambda i: i % 6 == 0),
+        ({"mood": "calm", "language": "en"}, lambda i: i % 6 == 0),
+    ],
+)
+def test_every_kind_of_context_can_be_asked_for(recommender, context, matches):
+    assert lifted(recommender, context, matches)
+
+
+def test_words_that_the_catalogue_does_not_know_change_nothing(recommender):
+    context = {"occasion": "wedding", "era": "1230"}
+    assert ask(recommender, 3, context=context, wishes={"heed_context": True}) == ask(
+        recommender, 3, context=context
+    )
+
+
+@pytest.mark.parametrize("wishes", [{"seed_songs": (song_id(6),)}, {"seed_artist": "Artist 6"}])
+@pytest.mark.parametrize("user", [{}, USER])
+def test_a_radio_goes_on_from_its_seed(recommender, wishes, user):
+    found = ask(recommender, wishes=wishes, user=user)
+    assert [i % CLUSTERS for i in found] == [6] * 10
+
+
+def test_a_radios_songs_are_continued_from_but_not_played(recommender):
+    seeds = (song_id(6), song_id(16))
+    state = recommender.steerer.state(query(4, wishes={"seed_songs": seeds}))
+    assert state.session.tolist() == [6, 16, 4]
+    assert state.played.tolist() == [4]
+    assert state.acted.tolist() == [4]
+    assert state.observed("listen")[0].tolist() == [4]
+    # The latest play and the radio take turns.
+    assert state.seeds(10).tolist() == [4, 6, 16]
+    assert state.seeds(2).tolist() == [4, 6]
+
+
+def test_a_radios_named_songs_are_not_proposed_but_its_artists_are(recommender):
+    found = ask(recommender, k=SONGS, wishes={"seed_songs": (song_id(6),)})
+    assert 6 not in found
+    again = ask(recommender, k=SONGS, wishes={"seed_songs": (song_id(6),)}, allow_repeats=True)
+    assert 6 in again
+    assert {6, 16, 26, 36, 46} <= set(ask(recommender, k=SONGS, wishes={"seed_artist": "Artist 6"}))
+
+
+def test_a_radio_keeps_its_course_while_it_plays(recommender):
+    found = ask(recommender, 6, 16, 26, 36, wishes={"seed_songs": (song_id(5),)}, k=20)
+    assert {i % CLUSTERS for i in found} >= {5, 6}
+
+
+def test_an_unknown_seed_is_said_and_answered_without(recommender):
+    wishes = {"seed_songs": ("?",), "seed_artist": "Nobody"}
+    slate = recommender.recommend(query(3, wishes=wishes), 5)
+    assert slate.notes == (
+        "seed: the catalogue has no song '?'.",
+        "seed: the catalogue has no artist 'Nobody'.",
+    )
+    assert places(slate) == ask(recommender, 3, k=5)
+
+
+def test_less_like_this_pushes_down_the_like(recommender):
+    plain = ask(recommender, 3, 13, k=20)
+    unwanted = plain[0]
+    found = ask(recommender, 3, 13, k=20, wishes={"less_like": (song_id(unwanted),)})
+    assert unwanted not in found
+    alike = [i for i in plain if i % CLUSTERS == unwanted % CLUSTERS and i != unwanted]
+    assert alike
+    assert sum(i % CLUSTERS == unwanted % CLUSTERS for i in found) < len(alike)
+
+
+def test_less_like_an_unknown_song_changes_nothing(recommender):
+    assert ask(recommender, 3, wishes={"less_like": ("?",)}) == ask(recommender, 3)
+
+
+def test_spacing_keeps_artists_apart(recommender):
+    rules = recommender.steering.artist
+    found = ask(recommender, 3, 13, wishes={"spacing": True})
+    artists = [3, 3, *(i % CLUSTERS for i in found)]
+    for end in range(2, len(artists)):
+        part = artists[max(0, end - rules.window + 1) : end + 1]
+        assert part.count(artists[end]) <= rules.limit
+    assert len(set(artists)) > 1
+
+
+def test_an_artists_radio_may_stay_with_the_artist(recommender):
+    wishes = {"seed_artist": "Artist 6", "spacing": True}
+    assert {i % CLUSTERS for i in ask(recommender, wishes=wishes)} == {6}
+
+
+def test_refused_languages_never_come_and_others_take_their_place(recommender):
+    refused = frozenset({"en", "hi"})
+    found = ask(recommender, 3, 13, wishes={"refused_languages": refused}, k=50)
+    assert {i % 3 for i in found} == {2}
+    assert len(found) == 50
+    slate = recommender.recommend(
+        query(3, 13, wishes={"refused_languages": refused}), 50, explain=True
+    )
+    assert any(song.sources == (FURTHER,) for song in slate.songs)
+
+
+def test_an_answer_that_nothing_can_fill_says_so(recommender):
+    slate = recommender.recommend(
+        query(3, wishes={"refused_languages": frozenset({"en", "hi", "de"})}), 5
+    )
+    assert slate.songs == ()
+    assert slate.notes == ("short: only 0 of 5 songs may be proposed.",)
+
+
+def test_excluded_songs_stay_away_whatever_is_wished(recommender):
+    everything = frozenset(song_id(i) for i in range(SONGS)) - {song_id(8), song_id(9)}
+    wishes = {"fill": True, "heed_context": True, "spacing": True}
+    slate = recommender.recommend(
+        query(3, exclude=everything, context={"occasion": "party"}, wishes=wishes), 5
+    )
+    assert set(places(slate)) <= {8, 9}
+    assert slate.notes[0].startswith("short: only 2 of 5")
+
+
+def test_songs_of_the_session_come_again_before_an_answer_falls_short(recommender):
+    left = [3, 13, 23, 33]
+    everything = frozenset(song_id(i) for i in range(SONGS) if i not in left)
+    events = (SessionEvent(song_id(3)), SessionEvent(song_id(13), Action.SKIP, 900))
+    asked = query(session=events, exclude=everything)
+    assert sorted(places(recommender.recommend(asked, 4))) == [23, 33]
+    filled = recommender.recommend(replace(asked, wishes=Wishes(fill=True)), 4)
+    # What was skipped does not come again.
+    assert sorted(places(filled)) == [3, 23, 33]
+    assert filled.relaxed == (REPEATS,)
+    enough = recommender.recommend(replace(asked, wishes=Wishes(fill=True)), 2)
+    assert sorted(places(enough)) == [23, 33]
+    assert enough.relaxed == ()
+
+
+def test_wishes_go_through_blocks_as_through_single_answers(recommender):
+    wishes = (Wishes(mode="discover"), Wishes(spacing=True), Wishes(seed_artist="Artist 2"))
+    queries = [replace(query(i), wishes=one) for i in range(4) for one in wishes]
+    assert recommender.recommend_many(queries, 10, threads=1) == [
+        recommender.recommend(one, 10) for one in queries
+    ]
+
+
+def test_albums_of_two_artists_with_one_name_are_two_albums(recommender):
+    steerer = recommender.steerer
+    state = steerer.state(query(wishes={"spacing": True}))
+    songs = np.array([0, 40, 80, 1], np.int32)
+    album = steerer._limits(state, songs)[0].codes
+    codes = recommender.retrieval.songs.codes
+    # Songs 0, 40 and 80 share an album's name and an artist.
+    assert codes[Song.ALBUM].codes[0] == codes[Song.ALBUM].codes[40]
+    assert album[0] == album[1] == album[2] != album[3]
+
+
+def test_a_listeners_region_bars_nothing_where_no_song_names_one(recommender):
+    here = ask(recommender, 3, user={User.REGION: "Europe"})
+    assert len(here) == 10
