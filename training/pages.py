@@ -121,13 +121,15 @@ def fates(folder: Path) -> list[Section]:
         "(at a session start, with any song of the listener's history)."
     )
     found = pd.read_csv(folder / "fates.csv")
-    cells = {"slice": str, "queries": count} | dict.fromkeys(FATES, share)
+    cells: dict[str, Callable[[Any], str]] = {"slice": str, "queries": count}
     met = pd.read_csv(folder / "meetings.csv").rename(
         columns={"in_pool": "in the pool", "found_20": "ranked 1-20"}
     )
     names = ("share", "in the pool", "ranked 1-20")
-    meetings = table(met, {"meeting": str, "queries": count} | dict.fromkeys(names, share))
-    return [Section("Where the answers are lost", [told, meetings, table(found, cells)], "fates")]
+    kinds: dict[str, Callable[[Any], str]] = {"meeting": str, "queries": count}
+    meetings = table(met, kinds | dict.fromkeys(names, share))
+    every = table(found, cells | dict.fromkeys(FATES, share))
+    return [Section("Where the answers are lost", [told, meetings, every], "fates")]
 
 
 def candidates(folder: Path) -> list[Section]:
@@ -176,7 +178,8 @@ def quotas(folder: Path) -> list[Section]:
         "the listeners that they were not chosen on, `recall_seen` on all that they were chosen on."
     )
     found = pd.read_csv(folder / "quotas.csv")
-    plain = {"pool": str, "size": count, "recall": score, "recall_seen": score}
+    plain: dict[str, Callable[[Any], str]] = {"pool": str, "size": count}
+    plain |= {"recall": score, "recall_seen": score}
     names = [name for name in found.columns if name not in plain and found[name].any()]
     part = table(found, plain | dict.fromkeys(names, count))
     return [Section("How many candidates from whom", [told, part], "quotas")]

@@ -69,8 +69,8 @@ def wins(folder: Path) -> Figure:
     axes.axvline(0, color="#1a202c", linewidth=1)
     axes.set_yticks(places, names)
     for place, method in enumerate(part["method"]):
-        where = {"xycoords": ("axes fraction", "data"), "annotation_clip": False}
-        axes.annotate(method, (1.01, place), va="center", fontsize=8, color="#4a5568", **where)
+        beside = axes.get_yaxis_transform()
+        axes.text(1.01, place, method, transform=beside, va="center", fontsize=8, color="#4a5568")
     axes.grid(**STYLE)
     axes.margins(y=0.02)
     axes.set(xlabel="NDCG@10: Segue less the best other method (named at the right)")
