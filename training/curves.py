@@ -18,7 +18,7 @@ from serving.recommender import Recommender
 from serving.retrieval import Retrieval
 from training.metrics import METRICS
 from training.queries import Labelled
-from training.ranker import fit_ranker, usable
+from training.ranker import fit_ranker
 from training.rows import Rows
 
 DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -28,16 +28,17 @@ NO_SONGS: Final = np.empty(0, dtype=np.int32)
 
 
 def ranks_in_rows(rows: Rows, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the answer's rank among its query's rows, for the queries of `usable` rows."""
+    """Return the answer's rank among its query's rows; each query has one (`answered`)."""
     query, answer = rows.query, rows.answer
     sizes = np.unique(query, return_counts=True)[1]
     better = scores > np.repeat(scores[answer], sizes)
     return 1.0 + np.bincount(query, weights=better)[np.unique(query)].astype(np.float64)
 
 
-def first_usable(rows: Rows, queries: int | None = None) -> Rows:
+def answered(rows: Rows, queries: int | None = None) -> Rows:
     """Return the rows of queries whose answer is in the pool, of the first `queries`."""
-    keep = usable(rows) & (rows.query < (queries or int(rows.query.max()) + 1))
+    found = np.bincount(rows.query, weights=rows.answer & rows.in_pool) > 0
+    keep = found[rows.query] & (rows.query < (queries or len(found)))
     return select(rows, keep)
 
 
@@ -49,7 +50,7 @@ def select(rows: Rows, keep: NDArray[np.bool_]) -> Rows:
 def by_trees(booster: lightgbm.Booster, rows: Rows, points: int = 15) -> pd.DataFrame:
     """Return NDCG@10 within the test rows at some numbers of trees."""
     step = max(1, booster.num_trees() // points)
-    mine = first_usable(rows, 2000)
+    mine = answered(rows, 2000)
     curve = []
     for trees in range(step, booster.num_trees() + 1, step):
         ranks = ranks_in_rows(mine, booster.predict(mine.features, num_iteration=trees))
@@ -68,7 +69,7 @@ def by_label_queries(
 
     Smaller parts are within the larger ones.
     """
-    mine = first_usable(test)
+    mine = answered(test)
     total = int(labels.query.max()) + 1
     order = np.random.default_rng(params.seed).permutation(total)
     curve = []

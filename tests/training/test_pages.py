@@ -11,10 +11,10 @@ from tests.training.test_dataset_and_ranker import NAMES, PARAMS, hand_made, mad
 from training import pages, publish
 from training.comparison import TASKS
 from training.curves import (
+    answered,
     by_candidates,
     by_label_queries,
     by_trees,
-    first_usable,
     group_importance,
     ranks_in_rows,
     select,
@@ -139,7 +139,7 @@ def test_the_best_peers_stand_beside_it(report, monkeypatch, tmp_path):
 
 
 def test_ranks_within_rows_are_the_naive_ones():
-    rows = first_usable(made_rows(3, 60))
+    rows = answered(made_rows(3, 60))
     scores = np.random.default_rng(4).random(len(rows.query))
     naive = [
         1 + (scores[rows.query == query] > scores[(rows.query == query) & rows.answer]).sum()
@@ -150,8 +150,8 @@ def test_ranks_within_rows_are_the_naive_ones():
 
 def test_queries_whose_answer_nobody_proposed_are_left_out():
     rows = hand_made()
-    assert first_usable(rows).query.tolist() == [0, 0, 1, 1]
-    assert first_usable(rows, 1).query.tolist() == [0, 0]
+    assert answered(rows).query.tolist() == [0, 0, 1, 1]
+    assert answered(rows, 1).query.tolist() == [0, 0]
     assert select(rows, rows.answer).listener.tolist() == [7, 8, 7]
 
 
