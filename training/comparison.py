@@ -1,6 +1,6 @@
 """Compare methods query by query: metrics, intervals over listeners, slices, wins and losses."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -68,7 +68,7 @@ def mean_of_rows(values: NDArray[np.floating]) -> NDArray[np.floating]:
 
 
 def session_recall(
-    found: NDArray[np.int32], queries: Sequence[Labelled], index_of: dict[str, int]
+    found: NDArray[np.int32], queries: Sequence[Labelled], index_of: Mapping[str, int]
 ) -> NDArray[np.float64]:
     """Return, for session starts, the share of the coming session's songs in the first TOP."""
     recall = np.full(len(queries), np.nan)
@@ -80,7 +80,7 @@ def session_recall(
 
 
 def outcome_rate(
-    found: NDArray[np.int32], queries: Sequence[Labelled], index_of: dict[str, int], outcome: str
+    found: NDArray[np.int32], queries: Sequence[Labelled], index_of: Mapping[str, int], outcome: str
 ) -> NDArray[np.float64]:
     """Return the share of the top songs that came to `outcome`, of those played in the rest.
 
