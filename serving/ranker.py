@@ -13,7 +13,7 @@ from serving.forest import Forest
 
 @dataclass(frozen=True)
 class Calibration:
-    """A monotone curve from raw model output to observed share (isotonic regression)."""
+    """A monotone curve from raw model output to observed share, by points."""
 
     raw: NDArray[np.float64]
     share: NDArray[np.float64]

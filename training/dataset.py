@@ -20,7 +20,7 @@ from serving.bundle import load_retrieval
 from serving.retrieval import Retrieval
 from training.phases import Cut, Phases, read_phases, refuse_leak, refuse_stale
 from training.queries import Labelled, labelled_queries, sample_positions
-from training.rows import Rows, write_rows
+from training.rows import Rows, listener_code, write_rows
 from training.sessions import OUTCOMES, SKIP, read_sessions
 
 BLOCK = 100
@@ -77,6 +77,7 @@ def build_rows(folder: Path, queries: list[Labelled], params: Ranker, workers: i
             parts += block
     sizes = [len(part.answer) for part in parts]
     outcomes = [OUTCOMES.index(labelled.outcome) for labelled in queries]
+    listeners = [listener_code(labelled.user_id) for labelled in queries]
     return Rows(
         features=np.concatenate([part.features for part in parts]),
         query=np.repeat(np.arange(len(parts), dtype=np.int32), sizes),
@@ -85,6 +86,7 @@ def build_rows(folder: Path, queries: list[Labelled], params: Ranker, workers: i
         in_pool=np.concatenate([part.in_pool for part in parts]),
         outcome=np.repeat(np.array(outcomes, dtype=np.int8), sizes),
         ts=np.repeat(np.array([utc(labelled.query.ts) for labelled in queries]), sizes),
+        listener=np.repeat(np.array(listeners, dtype=np.uint32), sizes),
     )
 
 

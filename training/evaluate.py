@@ -18,6 +18,7 @@ from features.catalogue import IntArray
 from features.columns import SongRow, User
 from features.pairs import local_hour, missing
 from serving.recommender import Prepared, Recommender
+from serving.retrieval import Pool
 from serving.scores import best
 from training.metrics import TOP
 from training.queries import Labelled
@@ -25,15 +26,22 @@ from training.queries import Labelled
 SEGUE = "segue"
 POPULARITY = "popularity"
 TOP_OUTCOMES = 5
+CANDIDATES = (25, 50, 100, 200, 300, 500)
+FUSION = 60
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What every method answered: song indices, best first, shape (queries, TOP), -1 = none."""
+    """What every method answered: song indices, best first, shape (queries, TOP), -1 = none.
+
+    `pool_ranks` (queries, CANDIDATES) is the played song's rank by the ranker among the pool's best
+    so many by `fused_order`, NaN where it is not among them.
+    """
 
     songs: dict[str, IntArray]
     in_pool: NDArray[np.bool_]
     pool_size: IntArray
+    pool_ranks: NDArray[np.float64]
 
 
 def ask(recommender: Recommender, queries: Sequence[Labelled]) -> Answers:
@@ -43,7 +51,7 @@ def ask(recommender: Recommender, queries: Sequence[Labelled]) -> Answers:
     answers: dict[str, list[IntArray]] = {
         name: [] for name in (SEGUE, *retrieval.names, POPULARITY)
     }
-    in_pool, size = [], []
+    in_pool, size, cut = [], [], []
     for labelled in tqdm(queries, desc="test queries", unit="query", mininterval=1):
         prepared = recommender.prepare(labelled.query)
         slate = recommender.answer(prepared, TOP)
@@ -52,10 +60,32 @@ def ask(recommender: Recommender, queries: Sequence[Labelled]) -> Answers:
         for name, songs in generator_tops(recommender, prepared):
             answers[name].append(songs)
         answers[POPULARITY].append(popular)
-        in_pool.append(retrieval.songs.index_of.get(labelled.answer, -1) in prepared.pool.songs)
+        truth = retrieval.songs.index_of.get(labelled.answer, -1)
+        in_pool.append(truth in prepared.pool.songs)
         size.append(len(prepared.pool.songs))
+        cut.append(cut_ranks(prepared.pool, truth, recommender.ranker.scores(prepared.features)))
     padded = {name: np.stack([pad(songs) for songs in rows]) for name, rows in answers.items()}
-    return Answers(padded, np.array(in_pool), np.array(size, dtype=np.int32))
+    return Answers(padded, np.array(in_pool), np.array(size, dtype=np.int32), np.array(cut))
+
+
+def cut_ranks(pool: Pool, truth: int, scores: NDArray[np.float64]) -> list[float]:
+    """Return the truth's rank by `scores` in the pool cut to its best `CANDIDATES`, NaN outside."""
+    place = np.flatnonzero(pool.songs == truth)
+    if not len(place):
+        return [np.nan] * len(CANDIDATES)
+    order = fused_order(pool)
+    better = scores[order] > scores[place[0]]
+    position = int(np.flatnonzero(order == place[0])[0])
+    return [1.0 + better[:n].sum() if position < n else np.nan for n in CANDIDATES]
+
+
+def fused_order(pool: Pool) -> NDArray[np.intp]:
+    """Return the pool's places by reciprocal rank fusion of the generators, best first.
+
+    The sum of 1 / (60 + rank) over those that propose a song (Cormack et al., SIGIR 2009).
+    """
+    fused = np.nansum(1 / (FUSION + 1 + pool.ranks.astype(np.float64)), axis=1)
+    return np.argsort(-fused, kind="stable")
 
 
 def generator_tops(recommender: Recommender, prepared: Prepared) -> Iterator[tuple[str, IntArray]]:

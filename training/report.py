@@ -1,275 +1,69 @@
 """Evaluate a bundle on the test phase and write metrics, tables and plot data.
 
-Writes into `--out`: metrics.json (for `dvc metrics`), methods.csv, slices.csv, importance.csv,
-learning_curve.csv, dayparts.csv (for `dvc plots`), report.md, and answers.parquet (one row a
-query and method, for error analysis).
+Writes into `--out`: metrics.json (for `dvc metrics`), CSVs for `dvc plots` and the pages of
+`training.publish` (docs/reports.md lists them), report.md, and with rows of the data, never to be
+published, answers.parquet (one row a query and method) and examples.csv (queries by id).
 """
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from features.columns import SongRow
-from features.pairs import local_hour, missing
 from features.params import Evaluation, load_params
 from serving.recommender import Recommender
-from training.dataset import phase_queries
-from training.evaluate import (
-    SEGUE,
-    TOP_OUTCOMES,
-    Answers,
-    answer_ranks,
-    ask,
-    slices,
+from training import calibration, curves, error_analysis, pages
+from training.comparison import (
+    TASKS,
+    Table,
+    best_others,
+    coverage,
+    headline,
+    per_query,
+    pool_recall,
+    slice_table,
+    summarise,
 )
+from training.dataset import phase_queries
+from training.evaluate import CANDIDATES, SEGUE, Answers, ask, slices
 from training.files import write_json
-from training.metrics import METRICS, cluster_bootstrap, interval
 from training.phases import Phases, read_phases, refuse_leak
 from training.queries import Labelled
-from training.ranker import usable
 from training.rows import Rows, read_rows
 
-TASKS = ("next song", "session start")
-DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-COLUMNS = (
-    "hr_10",
-    "hr_20",
-    "mrr_20",
-    "ndcg_10",
-    "session_recall_20",
-    "skip_rate_5",
-    "like_rate_5",
-    "coverage_10",
-    "popularity_10",
-)
-SLICED = ("hr_20", "mrr_20", "ndcg_10")
+EXAMPLES = 20
 
 
 @dataclass(frozen=True)
-class Table:
-    """Per-query values of one method: rows queries, columns metrics."""
+class Evaluated:
+    """What the test queries gave: tables a query and method, slices a query, and their summary."""
 
-    method: str
-    values: pd.DataFrame
-    ranks: NDArray[np.float64]
+    answers: Answers
+    tables: list[Table]
+    kinds: pd.DataFrame
+    fate: Any
+    summary: pd.DataFrame
+    pools: dict[str, dict[str, float]]
 
-
-def per_query(
-    recommender: Recommender, queries: Sequence[Labelled], answers: Answers
-) -> list[Table]:
-    """Return every method's metrics for every query; NaN where a metric does not apply."""
-    songs = recommender.retrieval.songs
-    truth = songs.indices([labelled.answer for labelled in queries])
-    popularity = songs.numbers[SongRow.POPULARITY_PERCENTILE]
-    tables = []
-    for method, found in answers.songs.items():
-        ranks = answer_ranks(found, truth)
-        values = pd.DataFrame({name: metric(ranks) for name, metric in METRICS.items()})
-        values["session_recall_20"] = session_recall(found, queries, songs.index_of)
-        top = found[:, :10]
-        shown = np.where(top >= 0, popularity[np.maximum(top, 0)], np.nan)
-        values["popularity_10"] = mean_of_rows(shown)
-        for name, outcome in (("skip_rate_5", "skip"), ("like_rate_5", "liked")):
-            values[name] = outcome_rate(found, queries, songs.index_of, outcome)
-        tables.append(Table(method, values, ranks))
-    return tables
-
-
-def mean_of_rows(values: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Return each row's mean over its known values, NaN for a row without any."""
-    known = np.isfinite(values)
-    total = np.where(known, values, 0).sum(axis=1)
-    return np.where(known.any(axis=1), total / np.maximum(known.sum(axis=1), 1), np.nan)
-
-
-def session_recall(
-    found: NDArray[np.int32], queries: Sequence[Labelled], index_of: Mapping[str, int]
-) -> NDArray[np.float64]:
-    """Return, for session starts, the share of the coming session's songs in the first TOP."""
-    recall = np.full(len(queries), np.nan)
-    for i, labelled in enumerate(queries):
-        if labelled.place == 0:
-            coming = {index_of.get(song, -2) for song in labelled.rest}
-            recall[i] = len(coming & set(found[i].tolist())) / len(coming)
-    return recall
-
-
-def outcome_rate(
-    found: NDArray[np.int32], queries: Sequence[Labelled], index_of: Mapping[str, int], outcome: str
-) -> NDArray[np.float64]:
-    """Return the share of the top songs that came to `outcome`, of those played in the rest.
-
-    NaN where none of the top songs was played later in the session: nothing is known then.
-    """
-    rates = np.full(len(queries), np.nan)
-    for i, labelled in enumerate(queries):
-        top = set(found[i, :TOP_OUTCOMES].tolist())
-        pairs = zip(labelled.rest, labelled.rest_outcomes, strict=True)
-        became = [result == outcome for song, result in pairs if index_of.get(song, -2) in top]
-        if became:
-            rates[i] = np.mean(became)
-    return rates
-
-
-def summarise(
-    tables: Sequence[Table], listeners: NDArray[np.int64], keep: NDArray[np.bool_], how: Evaluation
-) -> pd.DataFrame:
-    """Return one row per method and metric: mean, 95 % interval, and the paired lead of Segue."""
-    metrics = list(tables[0].values.columns)
-    stacked = np.hstack([table.values[keep].to_numpy() for table in tables])
-    clusters = pd.factorize(listeners[keep])[0]
-    draws = cluster_bootstrap(stacked, clusters, how.bootstrap, how.seed)
-    rows = []
-    for t, table in enumerate(tables):
-        for m, metric in enumerate(metrics):
-            column = t * len(metrics) + m
-            known = np.isfinite(stacked[:, column])
-            if not known.any():
-                continue
-            low, high = interval(draws[:, column])
-            lead_low, lead_high = interval(draws[:, m] - draws[:, column])
-            rows.append(
-                {
-                    "method": table.method,
-                    "metric": metric,
-                    "value": stacked[known, column].mean(),
-                    "low": low,
-                    "high": high,
-                    "lead_low": lead_low,
-                    "lead_high": lead_high,
-                    "queries": int(known.sum()),
-                }
-            )
-    return pd.DataFrame(rows)
-
-
-def slice_table(
-    tables: Sequence[Table],
-    listeners: NDArray[np.int64],
-    kinds: pd.DataFrame,
-    how: Evaluation,
-    fewest: int = 30,
-) -> pd.DataFrame:
-    """Return `summarise` for each value of each slice that has enough queries."""
-    parts = []
-    brief = [replace(table, values=table.values[list(SLICED)]) for table in tables]
-    for kind in kinds.columns:
-        for value, count in kinds[kind].value_counts().sort_index().items():
-            if count < fewest:
-                continue
-            keep = (kinds[kind] == value).to_numpy()
-            part = summarise(brief, listeners, keep, how)
-            parts.append(part.assign(slice=f"{kind}: {value}", queries=count))
-    return pd.concat(parts, ignore_index=True)
-
-
-def coverage(found: NDArray[np.int32], songs: int) -> float:
-    """Return the share of the catalogue that comes in some first ten."""
-    top = np.unique(found[:, :10])
-    return float((top >= 0).sum() / songs)
-
-
-def pool_recall(answers: Answers, keep: NDArray[np.bool_]) -> dict[str, float]:
-    """Return how often the answer was in the pool at all, and how large the pool is."""
-    return {
-        "recall": float(answers.in_pool[keep].mean()),
-        "size": float(answers.pool_size[keep].mean()),
-    }
-
-
-def headline(summary: pd.DataFrame, task: str) -> dict[str, float]:
-    """Return Segue's means of one task, for `dvc metrics`."""
-    mine = summary[(summary["method"] == SEGUE) & (summary["task"] == task)]
-    return {str(m): round(float(v), 5) for m, v in zip(mine["metric"], mine["value"], strict=True)}
-
-
-def learning_curve(
-    recommender: Recommender, rows: Rows, points: int = 15, queries: int = 2000
-) -> pd.DataFrame:
-    """Return NDCG@10 within the rows of the first test queries at some numbers of trees."""
-    booster = recommender.ranker.booster
-    step = max(1, booster.num_trees() // points)
-    keep = usable(rows) & (rows.query < queries)
-    features, query, answer = rows.features[keep], rows.query[keep], rows.answer[keep]
-    curve = []
-    for trees in range(step, booster.num_trees() + 1, step):
-        scores = booster.predict(features, num_iteration=trees)
-        better = scores > np.repeat(scores[answer], np.unique(query, return_counts=True)[1])
-        ranks = 1.0 + np.bincount(query, weights=better)[np.unique(query)].astype(np.float64)
-        curve.append({"trees": trees, "ndcg_10": float(METRICS["ndcg_10"](ranks).mean())})
-    return pd.DataFrame(curve)
-
-
-def importance(recommender: Recommender) -> pd.DataFrame:
-    """Return each feature's share of the ranker's total gain, largest first."""
-    booster = recommender.ranker.booster
-    gain = booster.feature_importance("gain")
-    table = pd.DataFrame({"feature": booster.feature_name(), "share": gain / gain.sum()})
-    return table.sort_values("share", ascending=False, ignore_index=True)
-
-
-def dayparts(queries: Sequence[Labelled], ranks: NDArray[np.float64]) -> pd.DataFrame:
-    """Return how many queries fell into each local daypart, and Segue's NDCG@10 there."""
-    hours = [
-        local_hour(item.query.user, int(item.query.ts.timestamp() * 1_000_000)) for item in queries
-    ]
-    frame = pd.DataFrame(
-        {
-            "weekday": [f"{day} {DAYS[day]}" for day, _ in hours],
-            "hours": [f"{hour // 6 * 6:02d}-{hour // 6 * 6 + 6:02d}" for _, hour in hours],
-            "ndcg_10": METRICS["ndcg_10"](ranks),
-        }
-    )
-    grouped = frame.groupby(["weekday", "hours"])["ndcg_10"].agg(["size", "mean"]).reset_index()
-    return grouped.rename(columns={"size": "queries", "mean": "ndcg_10"})
-
-
-def markdown(summary: pd.DataFrame, pools: dict[str, dict[str, float]], context: str) -> str:
-    """Return the methods' tables as Markdown, best NDCG@10 first, with 95 % intervals."""
-    parts = ["# Evaluation on the test phase", context]
-    for task in TASKS:
-        part = summary[summary["task"] == task]
-        if part.empty:
-            continue
-        parts.append(f"## {task.capitalize()}")
-        pool = pools[task]
-        parts.append(
-            f"{int(part['queries'].max()):,} queries; the pool holds {pool['size']:.0f} songs and "
-            f"the answer in {pool['recall']:.1%} of them."
-        )
-        parts.append(methods_table(part))
-    return "\n\n".join(parts) + "\n"
-
-
-def methods_table(part: pd.DataFrame) -> str:
-    """Return one row per method, one column per metric: value [low, high]."""
-    numbers = zip(part["value"], part["low"], part["high"], strict=True)
-    cells = [f"{v:.4f}" + ("" if missing(a) else f" [{a:.4f}, {b:.4f}]") for v, a, b in numbers]
-    shown = part.assign(cell=cells)
-    table = shown.pivot_table(index="method", columns="metric", values="cell", aggfunc="first")
-    order = part[part["metric"] == "ndcg_10"].sort_values("value", ascending=False)["method"]
-    columns = [c for c in COLUMNS if c in table.columns]
-    lines = ["| method | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
-    for method in order:
-        row = [str(table.at[method, column]) for column in columns]
-        lines.append(f"| {method} | " + " | ".join(row) + " |")
-    return "\n".join(lines)
+    @property
+    def ranks(self) -> Any:
+        """Segue's rank of each answer, NaN beyond the first 20."""
+        return self.tables[0].ranks
 
 
 def evaluate(
-    recommender: Recommender, queries: Sequence[Labelled], how: Evaluation
-) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, dict[str, float]], pd.DataFrame]:
-    """Return summary, slices, pool figures and one row a query and method."""
+    recommender: Recommender, queries: Sequence[Labelled], heard: pd.DataFrame, how: Evaluation
+) -> Evaluated:
+    """Ask every query and measure every method; `heard` are the listenings before the fit."""
     answers = ask(recommender, queries)
     tables = per_query(recommender, queries, answers)
-    listeners = np.array([labelled.user_id for labelled in queries])
+    listeners = listeners_of(queries)
     start = np.array([labelled.place == 0 for labelled in queries])
     songs = len(recommender.retrieval.songs)
     parts, pools = [], {}
@@ -287,19 +81,54 @@ def evaluate(
         ]
         parts.append(pd.concat([part, pd.DataFrame(covered)]).assign(task=task))
         pools[task] = pool_recall(answers, keep)
-    kinds = slices(recommender, queries).assign(task=np.where(start, TASKS[1], TASKS[0]))
-    sliced = slice_table(tables, listeners, kinds, how)
-    detail = pd.concat(
+    meeting = error_analysis.meetings(heard, queries)
+    tasks = np.where(start, TASKS[1], TASKS[0])
+    kinds = slices(recommender, queries).assign(task=tasks, meeting=meeting)
+    fate = error_analysis.fates(tables[0].ranks, answers.in_pool, meeting)
+    summary = pd.concat(parts, ignore_index=True)
+    return Evaluated(answers, tables, kinds, fate, summary, pools)
+
+
+def listeners_of(queries: Sequence[Labelled]) -> Any:
+    """Return each query's listener."""
+    return np.array([labelled.user_id for labelled in queries])
+
+
+def detail_of(found: Evaluated, queries: Sequence[Labelled]) -> pd.DataFrame:
+    """Return one row a query and method."""
+    return pd.concat(
         table.values.assign(
             rank=table.ranks,
             method=table.method,
             query_id=[labelled.query_id for labelled in queries],
-            user_id=listeners,
-            in_pool=answers.in_pool,
-        ).join(kinds)
-        for table in tables
+            user_id=listeners_of(queries),
+            in_pool=found.answers.in_pool,
+            fate=found.fate,
+        ).join(found.kinds)
+        for table in found.tables
     )
-    return pd.concat(parts, ignore_index=True), sliced, pools, detail
+
+
+def csv_tables(
+    found: Evaluated, recommender: Recommender, queries: Sequence[Labelled], how: Evaluation
+) -> dict[str, pd.DataFrame]:
+    """Return the aggregates by file name; none of them holds a row of the data."""
+    sliced = slice_table(found.tables, listeners_of(queries), found.kinds, how)
+    bars = sliced[(sliced["metric"] == "ndcg_10") & (sliced["method"] == SEGUE)]
+    features = curves.importance(recommender)
+    answers, meeting = found.answers, found.kinds["meeting"].to_numpy()
+    return {
+        "methods": found.summary,
+        "slices": sliced,
+        "slice_bars": bars,
+        "wins": best_others(sliced),
+        "fates": error_analysis.fate_table(found.fate, found.kinds),
+        "meetings": error_analysis.cross_table(meeting, found.ranks, answers.in_pool),
+        "candidates": curves.by_candidates(answers.pool_ranks, CANDIDATES, answers.pool_size),
+        "importance": features.head(30),
+        "importance_groups": curves.group_importance(features),
+        "dayparts": curves.dayparts(queries, found.ranks),
+    }
 
 
 def main() -> None:
@@ -311,31 +140,53 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, default=Path("data/dataset/test.parquet"))
     parser.add_argument("--out", type=Path, default=Path("data/report"))
     arguments = parser.parse_args()
-    params = load_params()
+    how = load_params().evaluation
     phases = read_phases(arguments.phases)
     recommender = Recommender.load(arguments.bundle)
     seen = datetime.fromisoformat(recommender.manifest["seen_until"])
     refuse_leak(f"The bundle {arguments.bundle}", seen, phases.test, phases.gap)
-    how = params.evaluation
     queries = phase_queries(arguments.lake, phases, "test", how.max_queries, how.seed)
-    summary, sliced, pools, detail = evaluate(recommender, queries, how)
-    out: Path = arguments.out
-    out.mkdir(parents=True, exist_ok=True)
-    figures = {task: headline(summary, task) | {"pool": pools[task]} for task in pools}
-    write_json(out / "metrics.json", {name.replace(" ", "_"): f for name, f in figures.items()})
-    summary.to_csv(out / "methods.csv", index=False)
-    sliced.to_csv(out / "slices.csv", index=False)
-    plots = sliced[(sliced["metric"] == "ndcg_10") & (sliced["method"] == SEGUE)]
-    plots.to_csv(out / "slice_bars.csv", index=False)
-    importance(recommender).head(30).to_csv(out / "importance.csv", index=False)
+    heard = error_analysis.read_listenings(arguments.lake, phases.fit_until("test"))
+    found = evaluate(recommender, queries, heard, how)
     rows, _ = read_rows(arguments.rows)
-    learning_curve(recommender, rows).to_csv(out / "learning_curve.csv", index=False)
-    mine = detail[detail["method"] == SEGUE]
-    dayparts(queries, mine["rank"].to_numpy()).to_csv(out / "dayparts.csv", index=False)
-    detail.to_parquet(out / "answers.parquet", index=False)
-    text = markdown(summary, pools, context_of(recommender, phases, len(queries), how))
+    context = context_of(recommender, phases, len(queries), how)
+    write(arguments.out, found, recommender, queries, rows, how, context)
+    sys.stdout.write((arguments.out / "report.md").read_text(encoding="utf-8"))
+
+
+def write(
+    out: Path,
+    found: Evaluated,
+    recommender: Recommender,
+    queries: Sequence[Labelled],
+    rows: Rows,
+    how: Evaluation,
+    context: str,
+) -> None:
+    """Write everything but the pictures."""
+    out.mkdir(parents=True, exist_ok=True)
+    tables = csv_tables(found, recommender, queries, how)
+    tables["learning_curve"] = curves.by_trees(recommender.ranker.booster, rows)
+    tables["calibration"], calibrated = calibration.calibration(recommender.ranker, rows, how)
+    for name, table in tables.items():
+        table.to_csv(out / f"{name}.csv", index=False)
+    figures: dict[str, Any] = {
+        task.replace(" ", "_"): headline(found.summary, task) | {"pool": pool}
+        for task, pool in found.pools.items()
+    }
+    every = tables["fates"].iloc[0]
+    figures["fates"] = {name: round(float(every[name]), 5) for name in error_analysis.FATES}
+    figures["calibration"] = {
+        name: {key: round(value, 5) for key, value in row.items()}
+        for name, row in calibrated.items()
+    }
+    write_json(out / "metrics.json", figures)
+    (out / "about.txt").write_text(context + "\n", encoding="utf-8")
+    detail_of(found, queries).to_parquet(out / "answers.parquet", index=False)
+    chosen = error_analysis.examples(queries, found.fate, EXAMPLES, how.seed)
+    chosen.to_csv(out / "examples.csv", index=False)
+    text = pages.markdown(pages.sections(out, pages.OF_THE_EVALUATION))
     (out / "report.md").write_text(text, encoding="utf-8")
-    sys.stdout.write(text)
 
 
 def context_of(recommender: Recommender, phases: Phases, queries: int, how: Evaluation) -> str:

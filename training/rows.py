@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ class Rows:
     `features` is (rows, features); `query` (rows,) ascending; `ts` the query's time;
     `answer` marks the song that was played, `later` those heard, not skipped, in the session's rest
     after it, `in_pool` whether some generator proposed it,
-    `outcome` indexes `OUTCOMES` (the query's, on every row of it).
+    `outcome` indexes `OUTCOMES`, `listener` is `listener_code` (both the query's, on every row).
     """
 
     features: FloatArray
@@ -27,9 +28,21 @@ class Rows:
     in_pool: NDArray[np.bool_]
     outcome: NDArray[np.int8]
     ts: NDArray[np.datetime64]
+    listener: NDArray[np.uint32]
 
 
-MARKS = ("query", "answer", "later", "in_pool", "outcome", "ts")
+MARKS = ("query", "answer", "later", "in_pool", "outcome", "ts", "listener")
+
+
+def listener_code(user_id: str) -> int:
+    """Return a number that is the same for a listener in every file of rows.
+
+    Examples
+    --------
+    >>> listener_code("u1") == listener_code("u1"), listener_code("u1") == listener_code("u2")
+    (True, False)
+    """
+    return crc32(user_id.encode())
 
 
 def write_rows(rows: Rows, names: tuple[str, ...], path: Path) -> None:

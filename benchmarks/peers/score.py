@@ -21,9 +21,9 @@ from benchmarks.peers.scoring import per_query
 from features.lake import read_songs
 from features.params import Evaluation
 from features.paths import data_dir
+from training.comparison import Table, coverage, slice_table, summarise
 from training.evaluate import SEGUE
 from training.files import write_json
-from training.report import Table, coverage, slice_table, summarise
 
 SHOWN: Final = ("hr_10", "hr_20", "mrr_20", "ndcg_10")
 RECALL: Final = "session_recall_20"

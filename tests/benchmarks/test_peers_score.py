@@ -18,9 +18,9 @@ from benchmarks.peers.score import (
 )
 from benchmarks.peers.scoring import per_query, ranks
 from features.params import Evaluation
+from training.comparison import session_recall
 from training.evaluate import answer_ranks
 from training.metrics import METRICS
-from training.report import session_recall
 
 HOW = Evaluation(max_queries=1000, bootstrap=50, seed=7)
 SONGS = pd.Index([f"s{i:02d}" for i in range(30)])

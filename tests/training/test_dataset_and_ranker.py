@@ -15,6 +15,8 @@ from training.ranker import (
     fit_ranker,
     grades,
     query_weights,
+    sigmoid_curve,
+    tree_counts,
     usable,
 )
 from training.rows import Rows, read_rows, write_rows
@@ -41,6 +43,7 @@ def made_rows(seed, queries=300):
         in_pool=np.ones(len(query), dtype=np.bool_),
         outcome=np.repeat(rng.integers(0, 4, queries).astype(np.int8), sizes),
         ts=np.repeat(np.datetime64("2024-01-01T00:00:00.000001", "us") + np.arange(queries), sizes),
+        listener=np.repeat(np.arange(queries, dtype=np.uint32) % 40, sizes),
     )
 
 
@@ -54,6 +57,7 @@ def hand_made(**changed):
         in_pool=np.array([True, True, True, True, False, True]),
         outcome=np.repeat(np.array([3, 0, 2], dtype=np.int8), 2),
         ts=np.repeat(np.array([1, 2, 3], dtype="datetime64[us]"), 2),
+        listener=np.repeat(np.array([7, 8, 7], dtype=np.uint32), 2),
     )
     return replace(rows, **changed)
 
@@ -150,7 +154,9 @@ def test_probabilities_are_calibrated_on_songs_not_seen():
     features = rng.normal(size=(8000, 3)).astype(np.float32)
     truth = 1 / (1 + np.exp(-1.5 * features[:, 0] + 1))
     happened = rng.random(8000) < truth
-    fitted = fit_probability(features[:5000], happened[:5000], NAMES, PARAMS)
+    fitted = fit_probability(
+        features[:5000], happened[:5000], np.arange(5000, dtype=np.uint32) % 97, NAMES, PARAMS
+    )
     said = np.interp(fitted.booster.predict(features[5000:]), fitted.raw, fitted.share)
     assert said.min() >= 0
     assert said.max() <= 1
@@ -162,7 +168,38 @@ def test_probabilities_are_calibrated_on_songs_not_seen():
 @pytest.mark.parametrize("often", [ranker.MIN_POSITIVES - 1, 300 - ranker.MIN_POSITIVES + 1])
 def test_what_never_or_always_happened_has_no_probability(often):
     happened = np.arange(300) < often
-    assert fit_probability(np.zeros((300, 3), np.float32), happened, NAMES, PARAMS) is None
+    listeners = np.arange(300, dtype=np.uint32)
+    features = np.zeros((300, 3), np.float32)
+    assert fit_probability(features, happened, listeners, NAMES, PARAMS) is None
+
+
+def test_more_trees_than_pay_are_not_grown():
+    # What happened is a coin toss: any tree is one too many, and all songs get the mean.
+    rng = np.random.default_rng(9)
+    features = rng.normal(size=(2000, 3)).astype(np.float32)
+    happened = rng.random(2000) < 0.3
+    listeners = np.arange(2000, dtype=np.uint32)
+    params = PARAMS.model_copy(update={"rounds": 120})
+    fitted = fit_probability(features, happened, listeners, NAMES, params)
+    assert fitted.booster.num_trees() == 20
+    said = np.interp(fitted.booster.predict(features), fitted.raw, fitted.share)
+    assert said == pytest.approx(happened.mean(), abs=0.1)
+
+
+def test_a_curve_follows_a_known_distortion_and_is_never_certain():
+    # What is said is twice as sure, in log odds, as it should be.
+    rng = np.random.default_rng(10)
+    odds = rng.normal(size=40_000)
+    happened = rng.random(40_000) < 1 / (1 + np.exp(-odds))
+    raw, share = sigmoid_curve(1 / (1 + np.exp(-2 * odds)), happened)
+    assert np.interp([0.5, 0.8808, 0.1192], raw, share) == pytest.approx(
+        [0.5, 0.7311, 0.2689], abs=0.02
+    )
+    assert np.all(np.diff(share) >= 0)
+    assert share[0] > 0
+    assert share[-1] < 1
+    _, upside_down = sigmoid_curve(1 / (1 + np.exp(2 * odds)), happened)
+    assert upside_down == pytest.approx(happened.mean())
 
 
 def test_the_command_says_what_it_has_seen(tmp_path, monkeypatch):
@@ -177,6 +214,12 @@ def test_the_command_says_what_it_has_seen(tmp_path, monkeypatch):
     assert pd.Timestamp(fit["seen_until"]) == pd.Timestamp("2024-01-01T00:00:00.000121Z")
     curves = json.loads((out / "calibration.json").read_text())
     assert {f"{name}.txt" for name in ("ranker", *curves)} <= {path.name for path in out.iterdir()}
+
+
+def test_numbers_of_trees_reach_the_last():
+    assert tree_counts(20) == [20]
+    assert tree_counts(60) == [20, 40, 60]
+    assert tree_counts(7) == [7]
 
 
 def test_query_times_are_kept_in_utc():
@@ -199,6 +242,7 @@ def test_an_outcome_that_weighs_more_wins_where_two_songs_contradict_each_other(
         in_pool=np.ones(2 * queries, dtype=np.bool_),
         outcome=np.repeat(np.where(first, OUTCOMES.index("liked"), 0), 2).astype(np.int8),
         ts=np.zeros(2 * queries, dtype="datetime64[us]"),
+        listener=np.zeros(2 * queries, dtype=np.uint32),
     )
     params = load_params().ranker.model_copy(update={"rounds": 20, "min_data_in_leaf": 5})
     played_first, played_second = fit_ranker(rows, ("x",), params).predict(features[:2])

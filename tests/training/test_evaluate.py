@@ -6,9 +6,13 @@ import pytest
 
 from features.columns import SongRow
 from features.query import Query, SessionEvent
+from serving.retrieval import Pool
 from training.evaluate import (
+    CANDIDATES,
     TOP,
     answer_ranks,
+    cut_ranks,
+    fused_order,
     pad,
     popularity_order,
     prefix_bin,
@@ -99,3 +103,23 @@ def test_slices_describe_each_query():
 
 def test_popularity_puts_songs_nobody_plays_last():
     assert popularity_order(catalogue()).tolist() == [1, 0, 2]
+
+
+def test_pools_are_cut_by_reciprocal_rank_fusion():
+    # Song 9 is proposed twice (1/63 + 1/62), then come the first, the second, the third places.
+    ranks = np.array([[0, np.nan], [np.nan, 0], [2, 1], [1, np.nan], [np.nan, np.nan]], "f4")
+    pool = Pool(np.array([3, 5, 9, 11, 12], "i4"), np.zeros((5, 2), "f4"), ranks)
+    assert fused_order(pool).tolist() == [2, 0, 1, 3, 4]
+
+
+def test_ranks_count_only_what_is_left_in_a_cut_pool():
+    n = CANDIDATES[1]
+    # Fusion follows the songs' numbers; the ranker turns them round.
+    ranks = np.arange(n, dtype=np.float32)[:, None]
+    pool = Pool(np.arange(n, dtype=np.int32), np.zeros((n, 1), "f4"), ranks)
+    scores = np.arange(n, dtype=np.float64)
+    assert cut_ranks(pool, 10, scores)[:2] == [CANDIDATES[0] - 10, n - 10]
+    late = cut_ranks(pool, CANDIDATES[0], scores)
+    assert np.isnan(late[0])
+    assert late[1:] == [n - CANDIDATES[0]] * (len(CANDIDATES) - 1)
+    assert np.isnan(cut_ranks(pool, n + 5, scores)).all()

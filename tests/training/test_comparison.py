@@ -6,12 +6,11 @@ import pytest
 
 from features.params import Evaluation
 from tests.training.test_evaluate import labelled
-from training.evaluate import SEGUE, Answers
-from training.report import (
+from training.comparison import (
     Table,
+    best_others,
     coverage,
     headline,
-    markdown,
     mean_of_rows,
     methods_table,
     outcome_rate,
@@ -20,6 +19,7 @@ from training.report import (
     slice_table,
     summarise,
 )
+from training.evaluate import SEGUE, Answers
 
 HOW = Evaluation(max_queries=100, bootstrap=200, seed=1)
 INDEX = {"a": 0, "b": 1, "c": 2}
@@ -131,12 +131,28 @@ def test_the_methods_are_listed_best_first():
     ]
 
 
-def test_the_report_tells_pool_and_queries_of_the_tasks_there_are():
-    answers = Answers({}, np.array([True, False, True]), np.array([10, 99, 20]))
-    pool = pool_recall(answers, np.array([True, False, True]))
-    assert pool == {"recall": 1.0, "size": 15.0}
-    text = markdown(part(), {"next song": pool}, "What was asked.")
-    assert "What was asked." in text
-    assert "1,234 queries; the pool holds 15 songs and the answer in 100.0% of them." in text
-    assert "Session start" not in text
+def test_a_pool_tells_recall_and_size_of_the_queries_kept():
+    answers = Answers(
+        {}, np.array([True, False, True]), np.array([10, 99, 20]), np.full((3, 6), np.nan)
+    )
+    assert pool_recall(answers, np.array([True, False, True])) == {"recall": 1.0, "size": 15.0}
     assert headline(part(), "next song") == {"ndcg_10": 0.3, "coverage_10": 0.5}
+
+
+def test_the_best_other_method_of_each_slice_is_named_with_its_verdict():
+    rows = [
+        ("s", "ndcg_10", SEGUE, 0.30, 0, 0),
+        ("s", "ndcg_10", "good", 0.20, 0.05, 0.15),
+        ("s", "ndcg_10", "poor", 0.10, 0.15, 0.25),
+        ("t", "ndcg_10", SEGUE, 0.30, 0, 0),
+        ("t", "ndcg_10", "good", 0.10, 0.1, 0.3),
+        ("t", "ndcg_10", "poor", 0.35, -0.08, -0.02),
+        ("u", "ndcg_10", SEGUE, 0.30, 0, 0),
+        ("u", "ndcg_10", "good", 0.31, -0.05, 0.03),
+    ]
+    columns = ["slice", "metric", "method", "value", "lead_low", "lead_high"]
+    best = best_others(pd.DataFrame(rows, columns=columns).assign(queries=40))
+    assert best["slice"].tolist() == ["s", "t", "u"]
+    assert best["method"].tolist() == ["good", "poor", "good"]
+    assert best["verdict"].tolist() == ["ahead", "behind", "level"]
+    assert best["lead"].tolist() == pytest.approx([0.1, -0.05, -0.01])

@@ -1,0 +1,44 @@
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from benchmarks.learning_curves import commands, last_labels, later_lake, since
+from tests.training import tiny
+from tests.training.test_dataset_and_ranker import NAMES, made_rows
+from training.phases import Phase, Phases
+from training.rows import read_rows, write_rows
+
+
+def test_history_is_shortened_at_its_beginning():
+    start = datetime(2024, 1, 1, tzinfo=UTC)
+    days = [start + timedelta(days=day) for day in (0, 80, 81, 90, 91, 100)]
+    phases = Phases(Phase(*days[:2]), Phase(*days[2:4]), Phase(*days[4:]), days[5])
+    assert since(phases, 0.25) == start + timedelta(days=60)
+    assert since(phases, 1.0) == start
+
+
+def test_a_later_lake_lacks_the_events_before_and_nothing_else(tmp_path):
+    events = [
+        tiny.event(number, tiny.START + number * tiny.DAY / 2, "s", "a") for number in range(6)
+    ]
+    tiny.write_lake(tmp_path / "lake", events, [tiny.user("u0")], [tiny.song("a")])
+    later_lake(tmp_path / "lake", tmp_path / "later", tiny.START + tiny.DAY * 1.5)
+    kept = sorted((tmp_path / "later").glob("events/*/*.parquet"))
+    ids = [row for path in kept for row in pq.ParquetFile(path).read()["event_id"].to_pylist()]
+    assert ids == ["e003", "e004", "e005"]
+    before, after = ((tmp_path / name / "songs.parquet").read_bytes() for name in ("lake", "later"))
+    assert before == after
+
+
+def test_the_last_labels_are_those_nearest_to_the_test(tmp_path):
+    write_rows(made_rows(1, 101), NAMES, tmp_path / "labels.parquet")
+    part, _ = read_rows(last_labels(tmp_path / "labels.parquet", 0.25, tmp_path / "part.parquet"))
+    # A query each microsecond: the last 25 and the one at the border.
+    assert np.unique(part.query).tolist() == list(range(75, 101))
+
+
+def test_every_stage_reads_and_writes_the_points_own_folder(tmp_path):
+    for command in commands(tmp_path):
+        for flag, value in zip(command[1::2], command[2::2], strict=True):
+            assert flag in {"--cut", "--signal", "--workers"} or value.startswith(str(tmp_path))

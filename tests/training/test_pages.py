@@ -1,0 +1,180 @@
+"""The report's pages, made from tables as the stages write them."""
+
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.training.test_dataset_and_ranker import NAMES, PARAMS, hand_made, made_rows
+from training import pages, publish
+from training.comparison import TASKS
+from training.curves import (
+    answered,
+    by_candidates,
+    by_label_queries,
+    by_trees,
+    group_importance,
+    ranks_in_rows,
+    select,
+)
+from training.error_analysis import FATES
+from training.evaluate import CANDIDATES
+from training.pictures import PICTURES
+from training.ranker import fit_ranker
+
+SECRET = "listener-4711"
+
+
+def methods():
+    rows = [
+        (task, method, metric, value)
+        for task in TASKS
+        for method, value in (("segue", 0.3), ("<transitions>", 0.2))
+        for metric in ("hr_20", "ndcg_10")
+    ]
+    table = pd.DataFrame(rows, columns=["task", "method", "metric", "value"])
+    return table.assign(low=table["value"] - 0.05, high=table["value"] + 0.05, queries=40)
+
+
+def wins():
+    rows = [
+        ("task: next song", "ndcg_10", "ahead", 0.1),
+        ("region: north", "hr_20", "behind", -0.1),
+    ]
+    table = pd.DataFrame(rows, columns=["slice", "metric", "verdict", "lead"])
+    table = table.assign(queries=40, method="repeats", value=0.2, segue=table["lead"] + 0.2)
+    return table.assign(lead_low=table["lead"] - 0.05, lead_high=table["lead"] + 0.05)
+
+
+@pytest.fixture
+def report(tmp_path):
+    """Return a folder with every table, and with rows that must not get out."""
+    bins = {"probability": ["p_skip"] * 2, "bin": [1, 2], "songs": [5, 5], "said": [0.2, 0.6]}
+    ranks = np.array([[1.0] * 6, [np.nan] * 3 + [4.0] * 3])
+    metric = {name: [0.1, 0.2] for name in pages.METRIC_NAMES}
+    quotas = {"pool": ["now", "100, greedy"], "size": [90.0, 95.0], "recall": [0.5, 0.6]}
+    shares = dict.fromkeys(FATES, [0.2])
+    tables = {
+        "methods": methods(),
+        "wins": wins(),
+        "fates": pd.DataFrame({"slice": ["all"], "queries": [40], **shares}),
+        "meetings": pd.DataFrame(
+            {"meeting": ["met"], "queries": [40], "share": [1.0], "in_pool": [0.8], "found_20": 0.5}
+        ),
+        "candidates": by_candidates(ranks, CANDIDATES, np.array([80, 90])),
+        "calibration": pd.DataFrame({**bins, "happened": [0.1, 0.7], "low": 0.05, "high": 0.8}),
+        "importance_groups": pd.DataFrame({"group": ["links"], "share": [1.0], "features": [3]}),
+        "label_queries": pd.DataFrame({"label_queries": [10, 20], **metric}),
+        "quotas": pd.DataFrame({**quotas, "recall_seen": [0.5, 0.7], "like": [0, 0], "ease": 10}),
+        "examples": pd.DataFrame({"user_id": [SECRET]}),
+    }
+    for name, table in tables.items():
+        table.to_csv(tmp_path / f"{name}.csv", index=False)
+    pool = {"pool": {"size": 85.0, "recall": 0.5}}
+    row = {"ece": 0.03, "low": 0.02, "high": 0.05, "by_chance": 0.01, "songs": 10}
+    figures = {"calibration": {"p_skip": row | {"said": 0.4, "happened": 0.4}}}
+    figures |= {task.replace(" ", "_"): pool for task in TASKS}
+    (tmp_path / "metrics.json").write_text(json.dumps(figures))
+    (tmp_path / "about.txt").write_text("What was asked of `whom`.\n")
+    return tmp_path
+
+
+def run(monkeypatch, *arguments):
+    monkeypatch.setattr("sys.argv", ["publish", *map(str, arguments)])
+    publish.main()
+
+
+def test_what_is_published_has_every_picture_and_no_rows(report, monkeypatch, tmp_path):
+    out = tmp_path / "published"
+    run(monkeypatch, "--report", report, "--out", out)
+    text = (out / "README.md").read_text()
+    assert set(re.findall(r"\]\((\w+)\.png\)", text)) == set(PICTURES)
+    for name in PICTURES:
+        assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert {path.suffix for path in out.iterdir()} == {".md", ".png"}
+    assert SECRET not in text
+    assert "What was asked of `whom`." in text
+    assert "Over 2 slices and 2 metrics: 1 ahead, 0 level, 1 behind." in text
+    # What is lost is listed whatever its metric; a generator that gives nothing is not.
+    assert "| region: north | 40 | HR@20 | repeats | 0.2000 | 0.1000 |" in text
+    assert "| pool | size | recall | recall_seen | ease |" in text
+    assert "| p_skip | 10 | 0.4000 | 0.4000 | 0.0300 | 0.0200 to 0.0500 | 0.0100 | no |" in text
+
+
+def test_the_page_needs_nothing_from_outside(report, monkeypatch):
+    run(monkeypatch, "--report", report)
+    page = (report / "report.html").read_text()
+    assert page.count('src="data:image/png;base64,') == len(PICTURES)
+    assert not re.search(r"https?://|(src|href)=\"(?!data:)", page)
+    assert "&lt;transitions&gt;" in page
+    assert "<code>whom</code>" in page
+    assert SECRET not in page
+
+
+def test_the_same_tables_give_the_same_bytes(report, monkeypatch):
+    run(monkeypatch, "--report", report)
+    first = (report / "report.html").read_bytes()
+    run(monkeypatch, "--report", report)
+    assert (report / "report.html").read_bytes() == first
+
+
+def test_the_best_peers_stand_beside_it(report, monkeypatch, tmp_path):
+    found = wins().assign(task=TASKS[0], method="vstan").to_dict("records")
+    content = {"cut": {"as_of": "2014-11-27T10:29"}, "figures": {"best_peer_per_slice": found}}
+    (tmp_path / "peers_x.json").write_text(json.dumps(content))
+    run(
+        monkeypatch,
+        "--report",
+        report,
+        "--out",
+        tmp_path / "o",
+        "--peers",
+        tmp_path / "peers_x.json",
+    )
+    text = (tmp_path / "o" / "README.md").read_text()
+    assert "## Against the best peer" in text
+    assert "| next song | task: next song | 40 | NDCG@10 | vstan | 0.2000 | 0.3000 |" in text
+
+
+def test_ranks_within_rows_are_the_naive_ones():
+    rows = answered(made_rows(3, 60))
+    scores = np.random.default_rng(4).random(len(rows.query))
+    naive = [
+        1 + (scores[rows.query == query] > scores[(rows.query == query) & rows.answer]).sum()
+        for query in np.unique(rows.query)
+    ]
+    assert ranks_in_rows(rows, scores).tolist() == naive
+
+
+def test_queries_whose_answer_nobody_proposed_are_left_out():
+    rows = hand_made()
+    assert answered(rows).query.tolist() == [0, 0, 1, 1]
+    assert answered(rows, 1).query.tolist() == [0, 0]
+    assert select(rows, rows.answer).listener.tolist() == [7, 8, 7]
+
+
+def test_more_label_queries_order_better():
+    curve = by_label_queries(made_rows(1, 400), made_rows(2, 200), NAMES, PARAMS, (0.05, 1.0))
+    assert curve["label_queries"].tolist() == [20, 400]
+    assert curve["ndcg_10"].is_monotonic_increasing
+    trees = by_trees(fit_ranker(made_rows(1, 400), NAMES, PARAMS), made_rows(2, 200), 4)
+    assert trees["trees"].tolist() == [10, 20, 30, 40]
+    assert trees["ndcg_10"].iloc[-1] == pytest.approx(curve["ndcg_10"].iloc[-1])
+
+
+def test_the_candidates_curve_by_hand():
+    ranks = np.array([[1.0, 2.0], [np.nan, 1.0], [np.nan, np.nan]])
+    curve = by_candidates(ranks, (25, 50), np.array([30, 40, 60]))
+    assert curve["size"].tolist() == [25, pytest.approx((30 + 40 + 50) / 3)]
+    assert curve["recall"].tolist() == pytest.approx([1 / 3, 2 / 3])
+    assert curve["mrr_20"].tolist() == pytest.approx([1 / 3, 0.5])
+
+
+def test_groups_add_up_their_features():
+    features = pd.DataFrame({"group": ["a", "b", "a"], "share": [0.2, 0.5, 0.3]})
+    table = group_importance(features)
+    assert table["group"].tolist() == ["a", "b"]
+    assert table["share"].tolist() == [0.5, 0.5]
+    assert table["features"].tolist() == [2, 1]

@@ -1,0 +1,203 @@
+"""Compare methods query by query: metrics, intervals over listeners, slices, wins and losses."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from features.columns import SongRow
+from features.pairs import missing
+from features.params import Evaluation
+from serving.recommender import Recommender
+from training.evaluate import SEGUE, TOP_OUTCOMES, Answers, answer_ranks
+from training.metrics import METRICS, cluster_bootstrap, interval
+from training.queries import Labelled
+
+TASKS = ("next song", "session start")
+COLUMNS = (
+    "hr_10",
+    "hr_20",
+    "mrr_20",
+    "ndcg_10",
+    "session_recall_20",
+    "skip_rate_5",
+    "like_rate_5",
+    "coverage_10",
+    "popularity_10",
+)
+SLICED = ("hr_20", "mrr_20", "ndcg_10")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Per-query values of one method: rows queries, columns metrics."""
+
+    method: str
+    values: pd.DataFrame
+    ranks: NDArray[np.float64]
+
+
+def per_query(
+    recommender: Recommender, queries: Sequence[Labelled], answers: Answers
+) -> list[Table]:
+    """Return every method's metrics for every query; NaN where a metric does not apply."""
+    songs = recommender.retrieval.songs
+    truth = songs.indices([labelled.answer for labelled in queries])
+    popularity = songs.numbers[SongRow.POPULARITY_PERCENTILE]
+    tables = []
+    for method, found in answers.songs.items():
+        ranks = answer_ranks(found, truth)
+        values = pd.DataFrame({name: metric(ranks) for name, metric in METRICS.items()})
+        values["session_recall_20"] = session_recall(found, queries, songs.index_of)
+        top = found[:, :10]
+        shown = np.where(top >= 0, popularity[np.maximum(top, 0)], np.nan)
+        values["popularity_10"] = mean_of_rows(shown)
+        for name, outcome in (("skip_rate_5", "skip"), ("like_rate_5", "liked")):
+            values[name] = outcome_rate(found, queries, songs.index_of, outcome)
+        tables.append(Table(method, values, ranks))
+    return tables
+
+
+def mean_of_rows(values: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return each row's mean over its known values, NaN for a row without any."""
+    known = np.isfinite(values)
+    total = np.where(known, values, 0).sum(axis=1)
+    return np.where(known.any(axis=1), total / np.maximum(known.sum(axis=1), 1), np.nan)
+
+
+def session_recall(
+    found: NDArray[np.int32], queries: Sequence[Labelled], index_of: Mapping[str, int]
+) -> NDArray[np.float64]:
+    """Return, for session starts, the share of the coming session's songs in the first TOP."""
+    recall = np.full(len(queries), np.nan)
+    for i, labelled in enumerate(queries):
+        if labelled.place == 0:
+            coming = {index_of.get(song, -2) for song in labelled.rest}
+            recall[i] = len(coming & set(found[i].tolist())) / len(coming)
+    return recall
+
+
+def outcome_rate(
+    found: NDArray[np.int32], queries: Sequence[Labelled], index_of: Mapping[str, int], outcome: str
+) -> NDArray[np.float64]:
+    """Return the share of the top songs that came to `outcome`, of those played in the rest.
+
+    NaN where none of the top songs was played later in the session: nothing is known then.
+    """
+    rates = np.full(len(queries), np.nan)
+    for i, labelled in enumerate(queries):
+        top = set(found[i, :TOP_OUTCOMES].tolist())
+        pairs = zip(labelled.rest, labelled.rest_outcomes, strict=True)
+        became = [result == outcome for song, result in pairs if index_of.get(song, -2) in top]
+        if became:
+            rates[i] = np.mean(became)
+    return rates
+
+
+def summarise(
+    tables: Sequence[Table], listeners: NDArray[np.int64], keep: NDArray[np.bool_], how: Evaluation
+) -> pd.DataFrame:
+    """Return one row per method and metric: mean, 95 % interval, and the paired lead of Segue."""
+    metrics = list(tables[0].values.columns)
+    stacked = np.hstack([table.values[keep].to_numpy() for table in tables])
+    clusters = pd.factorize(listeners[keep])[0]
+    draws = cluster_bootstrap(stacked, clusters, how.bootstrap, how.seed)
+    rows = []
+    for t, table in enumerate(tables):
+        for m, metric in enumerate(metrics):
+            column = t * len(metrics) + m
+            known = np.isfinite(stacked[:, column])
+            if not known.any():
+                continue
+            low, high = interval(draws[:, column])
+            lead_low, lead_high = interval(draws[:, m] - draws[:, column])
+            rows.append(
+                {
+                    "method": table.method,
+                    "metric": metric,
+                    "value": stacked[known, column].mean(),
+                    "low": low,
+                    "high": high,
+                    "lead_low": lead_low,
+                    "lead_high": lead_high,
+                    "queries": int(known.sum()),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def slice_table(
+    tables: Sequence[Table],
+    listeners: NDArray[np.int64],
+    kinds: pd.DataFrame,
+    how: Evaluation,
+    fewest: int = 30,
+) -> pd.DataFrame:
+    """Return `summarise` for each value of each slice that has enough queries."""
+    parts = []
+    brief = [replace(table, values=table.values[list(SLICED)]) for table in tables]
+    for kind in kinds.columns:
+        for value, count in kinds[kind].value_counts().sort_index().items():
+            if count < fewest:
+                continue
+            keep = (kinds[kind] == value).to_numpy()
+            part = summarise(brief, listeners, keep, how)
+            parts.append(part.assign(slice=f"{kind}: {value}", queries=count))
+    return pd.concat(parts, ignore_index=True)
+
+
+def coverage(found: NDArray[np.int32], songs: int) -> float:
+    """Return the share of the catalogue that comes in some first ten."""
+    top = np.unique(found[:, :10])
+    return float((top >= 0).sum() / songs)
+
+
+def pool_recall(answers: Answers, keep: NDArray[np.bool_]) -> dict[str, float]:
+    """Return how often the answer was in the pool at all, and how large the pool is."""
+    return {
+        "recall": float(answers.in_pool[keep].mean()),
+        "size": float(answers.pool_size[keep].mean()),
+    }
+
+
+def headline(summary: pd.DataFrame, task: str) -> dict[str, float]:
+    """Return Segue's means of one task, for `dvc metrics`."""
+    mine = summary[(summary["method"] == SEGUE) & (summary["task"] == task)]
+    return {str(m): round(float(v), 5) for m, v in zip(mine["metric"], mine["value"], strict=True)}
+
+
+def methods_table(part: pd.DataFrame) -> str:
+    """Return one row per method, one column per metric: value [low, high]."""
+    numbers = zip(part["value"], part["low"], part["high"], strict=True)
+    cells = [f"{v:.4f}" + ("" if missing(a) else f" [{a:.4f}, {b:.4f}]") for v, a, b in numbers]
+    shown = part.assign(cell=cells)
+    table = shown.pivot_table(index="method", columns="metric", values="cell", aggfunc="first")
+    order = part[part["metric"] == "ndcg_10"].sort_values("value", ascending=False)["method"]
+    columns = [c for c in COLUMNS if c in table.columns]
+    lines = ["| method | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    for method in order:
+        row = [str(table.at[method, column]) for column in columns]
+        lines.append(f"| {method} | " + " | ".join(row) + " |")
+    return "\n".join(lines)
+
+
+def best_others(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return, for each task, slice and metric, the best method but Segue and Segue's lead over it.
+
+    `verdict` is `ahead` or `behind` where the paired interval lies beside zero, else `level`. The
+    best of many is picked on the queries it is measured on, so that it looks better than it is.
+    """
+    keys = [key for key in ("task", "slice", "metric") if key in rows.columns]
+    mine = rows[rows["method"] == SEGUE].set_index(keys)["value"].rename("segue")
+    others = rows[rows["method"] != SEGUE].sort_values(
+        ["value", "method"], ascending=[False, True], kind="stable"
+    )
+    best = others.groupby(keys, sort=False).head(1).join(mine, on=keys)
+    best["lead"] = best["segue"] - best["value"]
+    best["verdict"] = np.select(
+        [best["lead_low"] > 0, best["lead_high"] < 0], ["ahead", "behind"], default="level"
+    )
+    columns = [*keys, "queries", "method", "value", "segue", "lead", "lead_low", "lead_high"]
+    return best.sort_values(keys)[[*columns, "verdict"]].reset_index(drop=True)
