@@ -36,7 +36,8 @@ class Words:
         found = self.keys[place]
         if isinstance(found, bytes):
             return found.decode()
-        return np.array([word.decode() for word in found.tolist()], dtype=np.str_)
+        words = [word.decode() for word in found.ravel().tolist()]
+        return np.array(words, dtype=np.str_).reshape(found.shape)
 
     def __iter__(self) -> Iterator[str]:
         """Yield the words in order."""
