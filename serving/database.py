@@ -49,12 +49,18 @@ class Database:
     ----------
     url
         `sqlite:///path` or `postgresql://...`.
+    metadata
+        The tables; made at first use where there are none.
     synchronous
         SQLite only: `FULL` survives a power cut at every commit, `NORMAL` a killed process.
     """
 
-    def __init__(self, url: str, synchronous: str = "FULL") -> None:
+    def __init__(
+        self, url: str, metadata: MetaData | None = None, synchronous: str = "FULL"
+    ) -> None:
         self.url = _with_driver(url)
+        self.metadata = metadata
+        self._made = metadata is None
         self.is_postgresql = self.url.get_backend_name() == "postgresql"
         if self.is_postgresql:
             self.writer = create_engine(
@@ -76,23 +82,33 @@ class Database:
         Unavailable
             If the database does not take it.
         """
+        self.ensure()
         with explained(), self.writer.begin() as connection:
             yield connection
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """Yield a connection whose every statement sees what was committed before it."""
+        self.ensure()
         with explained(), self.reader.connect() as connection:
             yield connection
 
-    def create(self, metadata: MetaData) -> None:
-        """Make the tables that are not there; several processes may do so at once."""
-        if not self.is_postgresql:
-            Path(str(self.url.database)).parent.mkdir(parents=True, exist_ok=True)
+    def ensure(self) -> None:
+        """Make the tables that are not there; several processes may do so at once.
+
+        Raises
+        ------
+        Unavailable
+            If the database does not take them; the next use tries again.
+        """
+        if self._made or self.metadata is None:
+            return
         deadline = time.monotonic() + CREATE_SECONDS
         while True:
             try:
-                return self._create(metadata)
+                self._create(self.metadata)
+                self._made = True
+                return
             except Unavailable as error:
                 # Turning to WAL mode is refused at once while another process does the same.
                 if error.reason != "locked" or time.monotonic() > deadline:
@@ -105,10 +121,13 @@ class Database:
         self.reader.dispose()
 
     def _create(self, metadata: MetaData) -> None:
-        with self.writing() as connection:
-            if self.is_postgresql:
-                connection.execute(text(f"SELECT pg_advisory_xact_lock({CREATE_LOCK})"))
-            metadata.create_all(connection)
+        with explained():
+            if not self.is_postgresql:
+                Path(str(self.url.database)).parent.mkdir(parents=True, exist_ok=True)
+            with self.writer.begin() as connection:
+                if self.is_postgresql:
+                    connection.execute(text(f"SELECT pg_advisory_xact_lock({CREATE_LOCK})"))
+                metadata.create_all(connection)
 
 
 _POSTGRESQL_ARGUMENTS: Final[dict[str, Any]] = {
@@ -122,7 +141,7 @@ def explained() -> Iterator[None]:
     """Turn what the database refuses into `Unavailable`, which says why."""
     try:
         yield
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, OSError) as error:
         cause = error.orig if isinstance(error, DBAPIError) else error
         message = f"{type(cause).__name__}: {cause}".strip()
         raise Unavailable(_reason(message), message) from error

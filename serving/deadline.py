@@ -109,7 +109,6 @@ class Bounded(Generic[Asked, Found]):
         if not self.breaker.may_try():
             raise OutOfService(f"{self.name} failed {self.breaker.failures} times; it rests.")
         if not self._free.acquire(blocking=False):
-            self.breaker.report(good=False)
             raise OutOfService(f"All calls to {self.name} hang.")
         future: Future[Found] = Future()
         # The call's stages and request id are the caller's.
@@ -120,6 +119,9 @@ class Bounded(Generic[Asked, Found]):
         """Return what a begun call found, or raise its error, or `TimeoutError`."""
         try:
             found = future.result(seconds)
+        except OutOfService:
+            # Nothing was tried: to count it would prolong the rest as long as anybody asks.
+            raise
         except BaseException:
             # Where no time was left to wait, the source is not to blame.
             if future.done() or seconds >= FAIR_SECONDS:

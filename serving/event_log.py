@@ -94,10 +94,11 @@ class EventLog:
         self.database = database
 
     @classmethod
-    def open(cls, url: str | None = None) -> "EventLog":
-        """Open the log, and make its tables where there are none."""
-        log = cls(Database(url or events_url()))
-        log.database.create(metadata)
+    def open(cls, url: str | None = None, eager: bool = True) -> "EventLog":
+        """Open the log, and make its tables where there are none; at first use if not `eager`."""
+        log = cls(Database(url or events_url(), metadata))
+        if eager:
+            log.database.ensure()
         return log
 
     def append(self, batches: Sequence[Sequence[Mapping[str, Any]]]) -> list[int]:

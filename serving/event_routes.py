@@ -25,7 +25,7 @@ def _body() -> dict[str, Any]:
 
 ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
     400: {"description": "The body is not as described; nothing was written."},
-    503: {"description": "The event log is full, locked or gone; nothing was written."},
+    503: {"description": "The event log is full, locked or gone; send the batch again."},
 }
 
 
@@ -50,7 +50,7 @@ def add_events(app: FastAPI, desk: Callable[[], EventDesk]) -> None:
     async def unavailable(_: Request, error: Unavailable) -> JSONResponse:
         log.warning("No event was written (%s): %s", error.reason, error)
         return JSONResponse(
-            {"error": f"The event log is {error.reason}; nothing was written, send it again."},
+            {"error": f"The event log is {error.reason}; send the batch again."},
             status_code=503,
             headers={"Retry-After": str(error.retry_seconds)},
         )

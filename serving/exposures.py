@@ -106,11 +106,9 @@ class ExposureLog:
 
     @classmethod
     def open(cls, url: str) -> "ExposureLog":
-        """Open the log, and make its tables where there are none."""
+        """Open the log; its tables are made at first use where there are none."""
         # A killed process loses nothing that was committed, a power cut the last commits.
-        opened = cls(Database(url, synchronous="NORMAL"))
-        opened.database.create(metadata)
-        return opened
+        return cls(Database(url, metadata, synchronous="NORMAL"))
 
     def put(self, exposure: Exposure) -> None:
         """Hand an exposure in; where too many wait it is counted and dropped."""

@@ -8,7 +8,7 @@ const POLL_MS = 2000;
 const PROBE_MS = 10000;
 const WINDOW = 31;
 const ANSWERS = "segue_answers_total";
-const SECONDS = "segue_answer_seconds";
+const SECONDS = "segue_stage_seconds";
 const NONE = "none";
 
 const readings = [];
@@ -49,7 +49,8 @@ function draw() {
   const answers = recent.filter(({ name }) => name === ANSWERS);
   const total = sum(answers);
   const missed = sum(answers.filter(({ labels }) => labels.degraded !== NONE));
-  const buckets = together(histograms(recent, SECONDS));
+  const answered = histograms(recent, SECONDS).filter(({ labels }) => labels.stage === "total");
+  const buckets = together(answered);
   const [p50, p99] = [quantile(buckets, 0.5), quantile(buckets, 0.99)];
   byId("rate").textContent = (total / seconds).toFixed(1);
   byId("p50").textContent = ms(p50);

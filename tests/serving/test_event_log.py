@@ -153,6 +153,19 @@ def test_a_server_that_is_gone_is_told() -> None:
     assert caught.value.reason == "gone"
 
 
+def test_a_log_that_is_gone_at_the_start_is_made_once_it_is_back(tmp_path: Path) -> None:
+    place = tmp_path / "disk"
+    place.write_text("in the way", encoding="utf-8")
+    log = EventLog.open(f"sqlite:///{place / 'events.db'}", eager=False)
+    for use in (lambda: log.append([rows(0, 3)]), lambda: log.recent("u1")):
+        with pytest.raises(Unavailable) as caught:
+            use()
+        assert caught.value.reason == "gone"
+    place.unlink()
+    assert log.append([rows(0, 3)]) == [3]
+    log.close()
+
+
 @pytest.mark.parametrize("url", ["mysql://a/b", "sqlite://"])
 def test_another_database_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="SEGUE_EVENTS_URL"):

@@ -221,13 +221,14 @@ def test_arrows_walk_the_queue_and_letters_act_where_the_focus_is(page: Page) ->
     assert page.evaluate(focused) == songs[1]
     sent, _ = answer_to(page, press(page, "l"))
     assert sent["session"] == [{"song_id": songs[1], "action": "like"}]
-    assert page.evaluate(focused) == songs[1]
-
     before = queue(page)
-    follower = before[before.index(songs[1]) + 1]
+    current = page.evaluate(focused)
+    assert current == songs[1] or songs[1] not in before
+
+    follower = before[before.index(current) + 1]
     sent, _ = answer_to(page, press(page, "s"))
-    assert sent["session"][-1] == {"song_id": songs[1], "action": "skip", "played_ms": 0}
-    assert songs[1] not in queue(page)
+    assert sent["session"][-1] == {"song_id": current, "action": "skip", "played_ms": 0}
+    assert current not in queue(page)
     # The focus goes to the next song, and stays with it where the new queue still holds it.
     chosen = page.evaluate(focused)
     assert chosen in queue(page)
@@ -243,9 +244,8 @@ def test_the_focus_is_visible(page: Page) -> None:
 
 
 def test_the_queues_buttons(page: Page) -> None:
-    row = page.locator("#songs .song").nth(2)
-    song = str(row.get_attribute("data-song"))
     for action, event in (("like", "like"), ("add", "playlist_add")):
+        song = queue(page)[2]
         button = page.locator(f'[data-song="{song}"] [data-action="{action}"]')
         sent, _ = answer_to(page, button.click)
         assert sent["session"][-1] == {"song_id": song, "action": event}
@@ -385,9 +385,10 @@ def test_swipes_like_and_turn_down(browser: Browser, address: str) -> None:
       send("touchmove", touch(200 + across, 305));
       send("touchend", []);
     }"""
-    liked, turned_down, untouched = queue(page)[:3]
+    liked = queue(page)[0]
     sent, _ = answer_to(page, lambda: page.evaluate(swipe, [liked, 100]))
     assert sent["session"] == [{"song_id": liked, "action": "like"}]
+    turned_down, untouched = queue(page)[1:3]
     page.evaluate(swipe, [untouched, 20])
     sent, _ = answer_to(page, lambda: page.evaluate(swipe, [turned_down, -100]))
     assert sent["session"][1:] == [{"song_id": turned_down, "action": "skip", "played_ms": 0}]
@@ -409,12 +410,12 @@ def test_what_is_done_is_told_to_a_service_that_takes_events(
     page.route("**/events", take)
     page.goto(address)
     settle(page)
-    with page.expect_request("**/events"):
+    with page.expect_response("**/events"):
         answer_to(page, press(page, "Space"))
         answer_to(page, press(page, "l"))
-    with page.expect_request("**/events"):
+    with page.expect_response("**/events"):
         answer_to(page, press(page, "s"))
-    with page.expect_request("**/events"):
+    with page.expect_response("**/events"):
         answer_to(page, press(page, "ArrowRight"))
     events = [event for batch in batches for event in batch]
     assert [event["action"] for event in events] == ["like", "skip", "play"]
@@ -456,7 +457,7 @@ def test_the_operators_view_shows_what_is_served_and_how_fast(
     expect(page.locator("#served")).to_contain_text("test-1")
     expect(page.locator("#sources tbody tr").first).to_contain_text("trending")
     expect(page.locator("#counts")).to_contain_text("answers total · none · test-1")
-    expect(page.locator("#times")).to_contain_text("answer seconds · test-1")
+    expect(page.locator("#times")).to_contain_text("stage seconds · test-1")
     # The probe's own answer is soon among the last minute's.
     expect(page.locator("#p50")).to_contain_text("ms", timeout=30_000)
     assert errors == []
@@ -479,10 +480,11 @@ def test_the_operator_sees_what_is_degraded(browser: Browser, address: str) -> N
 
 
 def test_quantiles_are_read_off_buckets(page: Page) -> None:
-    found = page.evaluate("""async () => {
+    found = page.evaluate(r"""async () => {
       const { parse, grown, histograms, quantile } = await import("/web/metrics.js");
-      const text = (...counts) => counts.map((count, i) =>
-        `a_bucket{le="${["0.1", "0.2", "+Inf"][i]}",of="x \\"y\\""} ${count}`).join("\n");
+      const bounds = ["0.1", "0.2", "+Inf"];
+      const line = (count, i) => `a_bucket{le="${bounds[i]}",of="x \\"y\\""} ${count}`;
+      const text = (...counts) => counts.map(line).join("\n");
       const now = parse("# HELP a b\n" + text(4, 8, 10)), before = parse(text(4, 4, 4));
       const [{ labels, buckets }] = histograms(now, "a");
       const [{ buckets: later }] = histograms(grown(now, before), "a");
