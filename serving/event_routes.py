@@ -17,9 +17,13 @@ log = logging.getLogger("serving.events")
 
 
 def _body() -> dict[str, Any]:
-    """Return the body's schema; OpenAPI knows no definitions of a schema's own."""
+    """Return the body's schema; OpenAPI 3.0 knows no definitions of a schema's own."""
     schema = EventBatch.model_json_schema()
-    schema["properties"]["events"]["items"] = schema.pop("$defs")["ClientEvent"]
+    event = schema.pop("$defs")["ClientEvent"]
+    # To it an excluded bound is a flag beside the bound.
+    known, _ = event["properties"]["propensity"]["anyOf"]
+    known |= {"minimum": known["exclusiveMinimum"], "exclusiveMinimum": True}
+    schema["properties"]["events"]["items"] = event
     return {"required": True, "content": {"application/json": {"schema": schema}}}
 
 

@@ -40,7 +40,7 @@ def schema(client: Client) -> Any:
 def sent(client: Client, case: Any) -> Any:
     """Send a case through the app in this process."""
     words = case.as_transport_kwargs(base_url="http://segue")
-    kept = ("method", "url", "headers", "params", "json", "data", "content", "cookies")
+    kept = ("method", "url", "headers", "params", "json", "data", "content")
     words = {name: value for name, value in words.items() if name in kept and value is not None}
     data = words.pop("data", None)
     if data is not None:

@@ -433,7 +433,8 @@ def test_bentoml_serve_answers_and_takes_up_a_new_bundle(
             assert second["songs"] == first["songs"]
             metrics = http.get("/metrics").text
             for version in ("test-1", "test-2"):
-                assert f'degraded="none",model_version="{version}"}} 1.0' in metrics
+                labels = f'degraded="none",model_version="{version}",variant="ranker"'
+            assert f"segue_answers_total{{{labels}}} 1.0" in metrics
     assert asked == []
 
 
