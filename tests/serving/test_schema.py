@@ -55,6 +55,9 @@ def test_no_case_of_the_schema_brings_a_server_error(
 ) -> None:
     operation = schema[path][method]
     modes = list(schemathesis.GenerationMode)
+    if path == "/status":
+        # It takes nothing that could be wrong.
+        modes = [schemathesis.GenerationMode.POSITIVE]
     seen: set[int] = set()
 
     for mode in modes:
@@ -68,7 +71,8 @@ def test_no_case_of_the_schema_brings_a_server_error(
             assert "Traceback" not in answered.text
 
         check()
-    assert 200 in seen
+    # No song that is made up is near another.
+    assert (404 if path == "/songs/similar" else 200) in seen
 
 
 ODD = st.one_of(
