@@ -16,7 +16,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -32,6 +32,7 @@ from serving.welcome import wait_until_ready
 HOST: Final = "127.0.0.1"
 WORKERS: Final = 2
 BATCH: Final = 20
+BLOCK_BYTES: Final = 4096
 CLIENTS: Final = 4
 KILL_EVERY_SECONDS: Final = 2.0
 SCENARIOS: Final = ("feedback", "worker", "service", "disk")
@@ -271,7 +272,7 @@ def full_disk(folder: Path, more: Mapping[str, str], seconds: float) -> dict[str
         with running(folder, dict(more) | {"SEGUE_EVENTS_URL": url}) as service:
             with Clients(service.port) as clients:
                 wait_for(lambda: clients.acknowledged() > 0, "events are taken")
-                (disk / "ballast").write_bytes(b"\0" * _free(disk))
+                _fill(disk / "ballast")
                 wait_for(lambda: clients.tally.statuses["503"] > 0, "a full disk is told")
                 time.sleep(seconds / 2)
                 status, answer = post(service.port, "/recommend", {"user_id": "listener-0"})
@@ -323,9 +324,11 @@ def _until_gone(port: int, asked: dict[str, Any], song: str) -> float:
     return last
 
 
-def _free(disk: Path) -> int:
-    facts = os.statvfs(disk)
-    return facts.f_bavail * facts.f_frsize
+def _fill(ballast: Path) -> None:
+    """Write until the disk is full, whatever others write to it meanwhile."""
+    with ballast.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(BLOCK_BYTES))
 
 
 RUNS: Final[dict[str, Callable[[Path, Mapping[str, str], float], dict[str, Any]]]] = {
