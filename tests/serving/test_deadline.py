@@ -147,7 +147,8 @@ def test_a_generator_that_fails(client: Client, segue: Any, healthy: dict[str, A
         answer = asked(client)
     assert answer["degraded"] == ["retrieval.listen", "retrieval.sessions"]
     assert answer["variant"] == "ranker"
-    assert set(songs(answer)) & set(songs(healthy))
+    # The songs of one cluster share their last digit.
+    assert {song[-1] for song in songs(answer)} == {song[-1] for song in songs(healthy)}
 
 
 def test_an_index_that_is_missing(client: Client, segue: Any, healthy: dict[str, Any]) -> None:

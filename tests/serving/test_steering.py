@@ -80,7 +80,7 @@ def test_a_modes_weights_are_added_in_standard_deviations(recommender):
     steps = weights.known * heard + weights.known_artist * of_theirs
     expected = scores + (steps + weights.popularity * percentile) * scores.std()
     moved = recommender.steerer.moved(prepared.state, songs, scores)
-    np.testing.assert_allclose(moved, expected, rtol=1e-5)
+    np.testing.assert_allclose(moved, expected, rtol=1e-5, atol=1e-6)
 
 
 def lifted(recommender, context, matches):
