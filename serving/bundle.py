@@ -23,6 +23,7 @@ from scipy.sparse import csr_matrix, load_npz
 from features.catalogue import Catalogue, FloatArray, catalogue
 from features.columns import Song, SongRow
 from features.params import SIGNALS, Generators, SignalName
+from serving.dayparts import Dayparts, TensorFactors
 from serving.fold_in import FactorModel
 from serving.generators import (
     Blend,
@@ -41,6 +42,14 @@ from serving.sequences import SessionLoops, SongVectors
 
 FORMAT: Final = 1
 MANIFEST: Final = "manifest.json"
+FACTOR_SCALARS: Final = (
+    "regularization",
+    "alpha",
+    "spread",
+    "exponent",
+    "offset",
+    "skip_weight",
+)
 LINKS: Final = ("transitions", "rules", "together", "listeners", "ease")
 
 
@@ -74,6 +83,7 @@ def load_retrieval(folder: Path) -> Retrieval:
         blend=blend(factors, {name: signals[name]["weight"] for name in factors}, len(songs)),
         links=Links(links, vectors.vectors if isinstance(vectors, SongVectors) else None),
         quota=quota | {name: signals[name]["candidates"] for name in factors},
+        dayparts=_load_dayparts(folder / "dayparts.npz") if params.dayparts.enabled else None,
     )
 
 
@@ -94,6 +104,8 @@ def _generators(folder: Path, params: Generators, songs: Catalogue) -> dict[str,
         found["repeats"] = Repeats(params.repeats)
     if params.artists.enabled:
         found["artists"] = SameArtist(artist_songs(songs), songs)
+    if params.tensor.enabled:
+        found["tensor"] = _load_tensor(folder / "tensor.npz")
     # Always there: the one generator that has something for everybody.
     return found | {"trending": _load_trending(folder / "trending.npz", songs)}
 
@@ -104,9 +116,7 @@ def load_factors(path: Path) -> FactorModel:
         return FactorModel(
             item_factors=stored["item_factors"],
             known=stored["known"],
-            regularization=float(stored["regularization"]),
-            alpha=float(stored["alpha"]),
-            spread=float(stored["spread"]),
+            **{name: float(stored[name]) for name in FACTOR_SCALARS if name in stored},
         )
 
 
@@ -137,6 +147,23 @@ def artist_songs(songs: Catalogue) -> csr_matrix:
 def _load_vectors(path: Path, params: Generators) -> SongVectors:
     with np.load(path) as stored:
         return SongVectors(stored["vectors"], stored["known"], params.vectors)
+
+
+def _load_dayparts(path: Path) -> Dayparts:
+    with np.load(path) as stored:
+        arrays = dict(stored)
+    return Dayparts(**arrays | {"prior": float(arrays["prior"])})
+
+
+def _load_tensor(path: Path) -> TensorFactors:
+    with np.load(path) as stored:
+        return TensorFactors(
+            stored["item_factors"],
+            stored["daypart_factors"],
+            stored["known"],
+            regularization=float(stored["regularization"]),
+            alpha=float(stored["alpha"]),
+        )
 
 
 def _load_sessions(path: Path, params: Generators) -> NearestSessions:

@@ -37,7 +37,10 @@ class SignalFactors:
 
     def scores(self, state: State) -> Scores:
         """Return inner products with the folded-in listener; none without observations."""
-        songs, values = state.observed(self.signal)
+        weight = self.model.skip_weight
+        songs, values = (
+            state.observed_net(self.signal, weight) if weight else state.observed(self.signal)
+        )
         vector = fold_in(self.model, songs, values)
         if vector is None:
             return NO_SCORES

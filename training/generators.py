@@ -17,12 +17,14 @@ from features.columns import Event, Song, SongRow
 from features.lake import read_songs
 from features.params import SIGNALS, Params, Sessions, load_params
 from features.store import historical_song_rows
-from serving.bundle import factors_file
+from serving.bundle import FACTOR_SCALARS, factors_file
+from training.dayparts import fit_dayparts, write_dayparts
 from training.files import write_json
 from training.item_links import ease, listeners, together, transitions
 from training.phases import CUTS, Cut, LeakError, Phases, read_phases
 from training.plays import read_plays, recency, session_recency, session_songs
 from training.song_vectors import song_vectors
+from training.tensor import fit_tensor
 
 
 def trending(plays: pd.DataFrame, until: datetime, half_life_days: float, n: int) -> FloatArray:
@@ -51,7 +53,7 @@ def write_factors(source: Path, target: Path, song_ids: NDArray[np.str_], until:
         factors[place[place >= 0]] = fitted["item_factors"][place >= 0]
         known = np.zeros(len(song_ids), dtype=np.bool_)
         known[place[place >= 0]] = True
-        scalars = {name: fitted[name] for name in ("regularization", "alpha", "spread")}
+        scalars = {name: fitted[name] for name in FACTOR_SCALARS if name in fitted}
     np.savez(target, item_factors=factors, known=known, **scalars)
 
 
@@ -78,8 +80,24 @@ def write_generators(
         np.savez(out / "vectors.npz", vectors=vectors, known=vectors.any(axis=1))
     if generators.sessions.enabled:
         write_sessions(plays, until, generators.sessions, n, out)
+    write_time(plays, until, params, n, out)
     share = trending(plays, until, generators.trending.half_life_days, n)
     np.savez(out / "trending.npz", overall=share)
+
+
+def write_time(plays: pd.DataFrame, until: datetime, params: Params, n: int, out: Path) -> None:
+    """Write dayparts and tensor, where enabled."""
+    if params.generators.dayparts.enabled:
+        how = params.generators.dayparts
+        write_dayparts(fit_dayparts(plays, until, how, n), how.prior, out / "dayparts.npz")
+    if params.generators.tensor.enabled:
+        tensor = params.generators.tensor
+        np.savez(
+            out / "tensor.npz",
+            **fit_tensor(plays, until, tensor, n),
+            regularization=tensor.regularization,
+            alpha=tensor.alpha,
+        )
 
 
 def write_sessions(
