@@ -194,7 +194,7 @@ def prepared(
     how = params.ranker
     made = []
     for cut, count, negatives, starts in (
-        ("labels", arguments.labels, how.negatives, how.starts_share),
+        ("labels", arguments.labels, arguments.negatives, how.starts_share),
         ("test", arguments.queries, WHOLE_POOL, 0.0),
     ):
         folder: Path = arguments.work / cut
@@ -209,6 +209,15 @@ def prepared(
             )
         made.append(read_rows(path))
     return (made[0][0], made[1][0]), made[0][1], retrieval, queries
+
+
+def with_ease(params: Params, songs: int | None) -> Params:
+    """Return the parameters with another size of EASE's inverse, which is cubic in it."""
+    if songs is None:
+        return params
+    ease = params.generators.ease.model_copy(update={"max_songs": songs})
+    generators = params.generators.model_copy(update={"ease": ease})
+    return params.model_copy(update={"generators": generators})
 
 
 def main() -> None:
@@ -226,8 +235,10 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=150)
     parser.add_argument("--learning-rate", type=float, default=0.05)
+    parser.add_argument("--negatives", type=int, default=60)
+    parser.add_argument("--ease-songs", type=int, help="instead of generators.ease.max_songs")
     arguments = parser.parse_args()
-    facts, params = machine(), load_params()
+    facts, params = machine(), with_ease(load_params(), arguments.ease_songs)
     rows, names, retrieval, queries = prepared(arguments, params)
     cost = costs(retrieval, queries)
     update = {"rounds": arguments.rounds, "learning_rate": arguments.learning_rate}
@@ -243,7 +254,8 @@ def main() -> None:
         "label_queries": arguments.labels,
         "queries": len(queries),
         "listeners": int(listeners.max()) + 1,
-        "negatives": params.ranker.negatives,
+        "negatives": arguments.negatives,
+        "ease_songs": params.generators.ease.max_songs,
         **update,
         "bootstrap": params.evaluation.bootstrap,
         "as_of": read_phases(arguments.data / "phases.json").as_of.isoformat(),

@@ -6,12 +6,14 @@ the rows, so that the number of pairs costs nothing but that pass.
 
 from datetime import datetime
 from pathlib import Path
+from warnings import catch_warnings, simplefilter
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from sklearn.decomposition import NMF
+from sklearn.exceptions import ConvergenceWarning
 
 from features.catalogue import FloatArray
 from features.columns import Event, Song
@@ -27,7 +29,10 @@ HOURS = ("00-06", "06-12", "12-18", "18-24")
 def pair_dayparts(
     plays: pd.DataFrame, until: datetime, half_life_days: float, n: int
 ) -> tuple[csr_matrix, NDArray[np.int64]]:
-    """Return recency-weighted plays, rows (listener, song) pairs, columns dayparts; rows' songs."""
+    """Return log(1 + recency-weighted plays), rows (listener, song) pairs, and each row's song.
+
+    The logarithm keeps one night of one song on repeat from being a factor of its own.
+    """
     users = pd.factorize(plays[Event.USER])[0].astype(np.int64)
     pairs, rows = np.unique(users * n + plays[Song.ID].to_numpy(), return_inverse=True)
     weight = recency(plays[Event.TS], until, half_life_days)
@@ -35,6 +40,8 @@ def pair_dayparts(
         (weight.astype(np.float64), (rows, plays[DAYPART].to_numpy())),
         shape=(len(pairs), DAYPARTS),
     )
+    matrix.sum_duplicates()
+    matrix.data = np.log1p(matrix.data)
     return matrix, pairs % n
 
 
@@ -50,9 +57,13 @@ def exact_factors(matrix: csr_matrix) -> tuple[NDArray[np.float64], NDArray[np.f
 
 
 def parts_of(matrix: csr_matrix, count: int) -> NMF:
-    """Fit `count` non-negative parts; `components_` is (parts, 28)."""
+    """Fit `count` non-negative parts, at most one a row; `components_` is (parts, 28)."""
+    count = min(count, matrix.shape[0])
     model = NMF(count, init="nndsvda", solver="cd", random_state=SEED, max_iter=500, tol=1e-4)
-    return model.fit(matrix)
+    with catch_warnings():
+        # The last digits move slowly and tell nothing that a heat map or a lift would show.
+        simplefilter("ignore", ConvergenceWarning)
+        return model.fit(matrix)
 
 
 def fit_dayparts(

@@ -1,8 +1,8 @@
 """Evaluate a bundle on the test phase and write metrics, tables and plot data.
 
 Writes into `--out`: metrics.json (for `dvc metrics`), methods.csv, slices.csv, importance.csv,
-learning_curve.csv, dayparts.csv (for `dvc plots`), report.md, and answers.parquet (one row a
-query and method, for error analysis).
+learning_curve.csv, dayparts.csv, daypart_maps.csv (for `dvc plots`), report.md, and
+answers.parquet (one row a query and method, for error analysis).
 """
 
 import argparse
@@ -16,11 +16,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.columns import SongRow
+from features.columns import Song, SongRow
+from features.lake import read_songs
 from features.pairs import local_hour, missing
-from features.params import Evaluation, load_params
+from features.params import Dayparts, Evaluation, load_params
 from serving.recommender import Recommender
 from training.dataset import phase_queries
+from training.dayparts import fit_dayparts, heat_maps
 from training.evaluate import (
     SEGUE,
     TOP_OUTCOMES,
@@ -32,6 +34,7 @@ from training.evaluate import (
 from training.files import write_json
 from training.metrics import METRICS, cluster_bootstrap, interval
 from training.phases import Phases, read_phases, refuse_leak
+from training.plays import read_plays
 from training.queries import Labelled
 from training.ranker import usable
 from training.rows import Rows, read_rows
@@ -302,6 +305,14 @@ def evaluate(
     return pd.concat(parts, ignore_index=True), sliced, pools, detail
 
 
+def daypart_maps(lake: Path, phases: Phases, how: Dayparts) -> pd.DataFrame:
+    """Return when songs are heard, as parts over the week, of the plays before the test phase."""
+    until = phases.fit_until("test")
+    song_ids = read_songs(lake)[Song.ID].to_numpy(dtype=np.str_)
+    plays = read_plays(lake, until, song_ids)
+    return heat_maps(fit_dayparts(plays, until, how, len(song_ids)))
+
+
 def main() -> None:
     """Evaluate the test cut's bundle and write the report."""
     parser = argparse.ArgumentParser(description=main.__doc__)
@@ -332,6 +343,9 @@ def main() -> None:
     learning_curve(recommender, rows).to_csv(out / "learning_curve.csv", index=False)
     mine = detail[detail["method"] == SEGUE]
     dayparts(queries, mine["rank"].to_numpy()).to_csv(out / "dayparts.csv", index=False)
+    daypart_maps(arguments.lake, phases, params.generators.dayparts).to_csv(
+        out / "daypart_maps.csv", index=False
+    )
     detail.to_parquet(out / "answers.parquet", index=False)
     text = markdown(summary, pools, context_of(recommender, phases, len(queries), how))
     (out / "report.md").write_text(text, encoding="utf-8")

@@ -45,7 +45,7 @@ def test_pairs_equal_a_loop(seed):
     matrix, songs = pair_dayparts(plays, START, 10.0, N)
     assert matrix.shape == (len(expected), DAYPARTS)
     by_pair = sorted(
-        (song, *row.round(4)) for song, row in zip(songs, matrix.toarray(), strict=True)
+        (song, *row.round(4)) for song, row in zip(songs, np.expm1(matrix.toarray()), strict=True)
     )
     assert by_pair == sorted((song, *row.round(4)) for (_, song), row in expected.items())
 
@@ -95,11 +95,13 @@ def test_with_all_factors_nothing_of_a_song_is_lost(tmp_path):
     plays = random_plays(2)
     whole = PARAMS.model_copy(update={"factors": DAYPARTS, "half_life_days": 1e9})
     arrays = fit_dayparts(plays, START, whole, N)
-    counts = np.zeros((N, DAYPARTS))
-    np.add.at(counts, (plays[Song.ID], plays[DAYPART]), 1)
+    users = plays[Event.USER] == "u1"
+    each = np.zeros((2, N, DAYPARTS))
+    np.add.at(each, (users.to_numpy(dtype=int), plays[Song.ID], plays[DAYPART]), 1)
+    counts = np.log1p(each).sum(axis=0)
     found = arrays["song_factors"] @ arrays["vectors"].T
     np.testing.assert_allclose(found, counts, atol=1e-3)
-    np.testing.assert_allclose(arrays["base"], counts.sum(axis=0) / len(plays), rtol=1e-4)
+    np.testing.assert_allclose(arrays["base"], counts.sum(axis=0) / counts.sum(), rtol=1e-4)
     write_dayparts(arrays, 3.0, tmp_path / "dayparts.npz")
     with np.load(tmp_path / "dayparts.npz") as stored:
         assert set(stored) == {*arrays, "prior"}
