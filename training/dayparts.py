@@ -4,8 +4,10 @@ The matrix is tall and skinny: its exact factors need only its 28 x 28 Gram matr
 the rows, so that the number of pairs costs nothing but that pass.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 from warnings import catch_warnings, simplefilter
 
 import numpy as np
@@ -60,8 +62,9 @@ def parts_of(matrix: csr_matrix, count: int) -> NMF:
     """Fit `count` non-negative parts, at most one a row; `components_` is (parts, 28)."""
     count = min(count, matrix.shape[0])
     model = NMF(count, init="nndsvda", solver="cd", random_state=SEED, max_iter=500, tol=1e-4)
-    with catch_warnings():
-        # The last digits move slowly and tell nothing that a heat map or a lift would show.
+    # The last digits move slowly and tell nothing that a heat map or a lift would show; and the
+    # error that it reports of an exact fit is the root of a rounding error below 0.
+    with catch_warnings(), np.errstate(invalid="ignore"):
         simplefilter("ignore", ConvergenceWarning)
         return model.fit(matrix)
 
@@ -123,6 +126,6 @@ def heat_maps(arrays: dict[str, FloatArray]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def write_dayparts(arrays: dict[str, FloatArray], prior: float, path: Path) -> None:
+def write_dayparts(arrays: Mapping[str, Any], prior: float, path: Path) -> None:
     """Write what `fit_dayparts` returned."""
     np.savez(path, **arrays, prior=prior)

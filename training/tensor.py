@@ -8,6 +8,7 @@ Review 2009, section 3.4; implicit weights as in Hidasi and Tikk, ECML PKDD 2012
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -67,9 +68,7 @@ def mode_step(
     half_step(solve, confidence, factors[mode], columns, ridge, rest)
 
 
-def fit_tensor(
-    plays: pd.DataFrame, until: datetime, params: Tensor, n: int
-) -> dict[str, FloatArray | NDArray[np.bool_]]:
+def fit_tensor(plays: pd.DataFrame, until: datetime, params: Tensor, n: int) -> dict[str, Any]:
     """Return song and daypart factors and the songs they know, by the bundle's names.
 
     Raises
