@@ -46,7 +46,7 @@ from training.rows import Rows, read_rows, write_rows
 SHOWN: Final = ("ndcg_10", "hr_20", "mrr_20")
 WHOLE_POOL: Final = 1_000_000
 TIMED: Final = 200
-REFITS: Final = 3
+REFITS: Final = 2
 
 
 @dataclass(frozen=True)

@@ -117,12 +117,12 @@ def load_wide(folder: Path, params: Params) -> Retrieval:
 def build(
     retrieval: Retrieval, queries: Sequence[Labelled], negatives: int, seed: int, what: str
 ) -> Rows:
-    """Return the rows of the queries whose answer anybody proposed; `query` is their number."""
+    """Return the rows of the queries of which a song heard was proposed, by their numbers."""
     parts: list[Part] = []
     kept: list[int] = []
     for number, labelled in enumerate(tqdm(queries, desc=what, unit="query", mininterval=5)):
         part = query_rows(retrieval, labelled, negatives, np.random.default_rng([seed, number]))
-        if (part.answer & part.in_pool).any():
+        if ((part.answer | part.later) & part.in_pool).any():
             parts.append(part)
             kept.append(number)
     sizes = [len(part.answer) for part in parts]

@@ -56,7 +56,9 @@ def fit_ranker(rows: Rows, names: tuple[str, ...], params: Ranker) -> lightgbm.B
     """Fit lambdarank on the rows of queries whose answer is in the pool."""
     keep = usable(rows)
     if not keep.any():
-        raise ValueError("No label query has a song that was heard in its pool; give the generators more.")
+        raise ValueError(
+            "No label query has a song that was heard in its pool; give the generators more."
+        )
     sizes = np.unique(rows.query[keep], return_counts=True)[1]
     data = lightgbm.Dataset(
         rows.features[keep],
