@@ -173,7 +173,9 @@ def group_work(
 ) -> dict[str, Callable[[], Group]]:
     """Return what computes each group of pair, link and daypart features, by name."""
     pairs, links = Pairs(state, retrieval.songs, songs), retrieval.links
-    work: dict[str, Callable[[], Group]] = {g.__name__: partial(g, pairs) for g in GROUPS}
+    work: dict[str, Callable[[], Group]] = {
+        f"pairs: {group.__name__}": partial(group, pairs) for group in GROUPS
+    }
     for method in (links._from_last, links._nearness, links._loops, links._own_order):
         work[f"links: {method.__name__.strip('_')}"] = partial(method, state, songs)
     if retrieval.dayparts:

@@ -213,13 +213,19 @@ def test_what_is_pushed_comes_back_in_a_clone_beside(checkout):
 @pytest.mark.slow
 def test_the_plots_are_filled_in_and_name_columns_that_exist(checkout):
     plots = json.loads(run("dvc", "plots", "show", "--json", cwd=checkout))["data"]
-    assert set(plots) == {"Importance", "Slices", "Learning curve", "Dayparts"}
+    assert set(plots) == {
+        "Importance",
+        "Slices",
+        "Learning curve",
+        "Dayparts",
+        "Daypart maps",
+    }
     for name, (plot,) in plots.items():
         text = plot["content"] if isinstance(plot["content"], str) else json.dumps(plot["content"])
         columns = set(json.loads(text)["data"]["values"][0]) if "values" in text else set()
         data = plot.get("anchor_definitions", {}).get("<DVC_METRIC_DATA>")
         columns |= set((json.loads(data) if isinstance(data, str) else data or [{}])[0])
-        named = set(re.findall(r'"field": "(\w+)"', text)) - {"most", "label"}
+        named = set(re.findall(r'"field": "(\w+)"', text)) - {"most", "label", "panel", "strength"}
         assert named <= columns, name
 
 
