@@ -245,6 +245,7 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=150)
     parser.add_argument("--learning-rate", type=float, default=0.05)
+    parser.add_argument("--kinds", nargs="+", help="only these kinds of trials, besides the base")
     parser.add_argument("--negatives", type=int, default=60)
     parser.add_argument("--ease-songs", type=int, help="instead of generators.ease.max_songs")
     arguments = parser.parse_args()
@@ -253,7 +254,9 @@ def main() -> None:
     cost = costs(retrieval, queries)
     update = {"rounds": arguments.rounds, "learning_rate": arguments.learning_rate}
     ranker = params.ranker.model_copy(update=update)
-    tried = trials(retrieval, params)
+    wanted = {"base", "refit", *(arguments.kinds or [])}
+    every = trials(retrieval, params)
+    tried = [trial for trial in every if not arguments.kinds or trial.kind in wanted]
     found = {}
     for trial in tqdm(tried, desc="trials", unit="fit"):
         path = arguments.work / "ranks" / f"{trial.kind}, {trial.name}.npy"
