@@ -55,6 +55,7 @@ CANDIDATES: Final = {
     "transitions": 45,
     "together": 45,
     "sessions": 50,
+    "loops": 20,
     "repeats": 25,
     "artists": 30,
     "trending": 40,
