@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -12,6 +14,9 @@ from features.columns import Song
 
 ROWS: Final = 65_536
 SCHEMA: Final = pa.schema([(Song.TITLE, pa.string()), (Song.ARTISTS, pa.list_(pa.string()))])
+
+
+_NOTHING: Final = np.zeros(1, np.int32)
 
 
 @dataclass(frozen=True)
@@ -22,13 +27,42 @@ class Names:
 
     def title(self, row: int) -> str | None:
         """Return a song's title, None where the source has none."""
-        title: str | None = self.batches[row // ROWS].column(0)[row % ROWS].as_py()
-        return title
+        titles, _, _ = self._columns[row // ROWS]
+        return titles[row % ROWS]
 
     def artists(self, row: int) -> list[str]:
         """Return a song's artists, main artist first; empty where the source names none."""
-        found = self.batches[row // ROWS].column(1)[row % ROWS].as_py()
-        return [name for name in found or () if name is not None]
+        _, starts, names = self._columns[row // ROWS]
+        first, end = starts[row % ROWS : row % ROWS + 2]
+        found = (names[place] for place in range(first, end))
+        return [name for name in found if name is not None]
+
+    @cached_property
+    def _columns(self) -> list[tuple["_Texts", Any, "_Texts"]]:
+        """Titles, the starts of the artists of each row, and artists, by batch."""
+        return [
+            (
+                _Texts(batch.column(0)),
+                batch.column(1).offsets.to_numpy(),
+                _Texts(batch.column(1).values),
+            )
+            for batch in self.batches
+        ]
+
+
+class _Texts:
+    """A column of strings, read from its buffers: Arrow makes three objects for each it returns."""
+
+    def __init__(self, column: Any) -> None:
+        present, offsets, content = column.buffers()
+        self.offsets = np.frombuffer(offsets, np.int32)[column.offset :] if offsets else _NOTHING
+        self.content = memoryview(content) if content else memoryview(b"")
+        self.column = column if present and column.null_count else None
+
+    def __getitem__(self, place: int) -> str | None:
+        if self.column is not None and not self.column[place].is_valid:
+            return None
+        return bytes(self.content[self.offsets[place] : self.offsets[place + 1]]).decode()
 
 
 def names(songs: pd.DataFrame) -> Names:

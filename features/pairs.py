@@ -14,13 +14,21 @@ from numpy.typing import NDArray
 
 from features.catalogue import Catalogue, FloatArray, IntArray
 from features.columns import Song, SongRow, User, UserRow
+from features.compiled import (
+    columns_of,
+    distances,
+    first_and_count,
+    is_among,
+    shares_among,
+    shares_at,
+)
 from features.query import Query
 from features.state import State, resolve
 
 DAY_US: Final = 86_400_000_000
 TEEN_AGE: Final = 16
 # Up to so many, comparing each with each is faster than sorting.
-MOST_COMPARED: Final = 64
+MOST_COMPARED: Final = 512
 Group = dict[str, Any]
 
 
@@ -39,7 +47,7 @@ class Pairs:
 
     def number(self, name: str) -> FloatArray:
         """Return a song column for the candidates."""
-        return self.numbers[:, self.songs.number_places[name]]
+        return self.numbers[self.songs.number_places[name]]
 
     def code(self, name: str) -> IntArray:
         """Return a song's code column for the candidates."""
@@ -47,25 +55,25 @@ class Pairs:
 
     @cached_property
     def numbers(self) -> FloatArray:
-        """All number columns of the candidates, then the audio features: one gather for all."""
-        return self.songs.numbers_of.take(self.candidates, axis=0)
+        """All number columns of the candidates, then the audio features: (columns, candidates)."""
+        return columns_of(self.songs.numbers_of, self.candidates)[0]
 
     @cached_property
     def codes(self) -> dict[str, IntArray]:
         """All code columns of the candidates."""
-        rows = self.songs.codes_of.take(self.candidates, axis=0).T.copy()
-        return dict(zip(self.songs.codes, rows, strict=True))
+        columns = columns_of(self.songs.codes_of, self.candidates)[0]
+        return dict(zip(self.songs.codes, columns, strict=True))
 
     @cached_property
     def session_codes(self) -> dict[str, IntArray]:
         """All code columns of the session's songs."""
-        rows = self.songs.codes_of.take(self.state.session, axis=0).T
-        return dict(zip(self.songs.codes, rows, strict=True))
+        columns = columns_of(self.songs.codes_of, self.state.session)[0]
+        return dict(zip(self.songs.codes, columns, strict=True))
 
     @property
     def audio(self) -> FloatArray:
-        """Standardised audio features of the candidates."""
-        return self.numbers[:, len(self.songs.number_places) :]
+        """Standardised audio features of the candidates, shape (features, candidates)."""
+        return self.numbers[len(self.songs.number_places) :]
 
     def share(self, name: str, keys: str, shares: str) -> FloatArray:
         """Return the listener's share for each candidate's code; NaN where either is unknown."""
@@ -74,13 +82,8 @@ class Pairs:
             return unknown(self)
         # By the few words, not by the vocabulary: there may be millions of artists.
         of_words = self.songs.codes[name].vocabulary.find(list(words))
-        order = np.argsort(of_words, kind="stable")
-        known, values = of_words[order], np.asarray(self.row[shares], dtype=np.float32)[order]
-        code = self.code(name)
-        # Of a word that comes twice, the last share holds.
-        place = np.maximum(np.searchsorted(known, code, side="right") - 1, 0)
-        found = np.where(known[place] == code, values[place], np.float32(0))
-        found[code < 0] = np.nan
+        values = np.asarray(self.row[shares], dtype=np.float32)
+        found: FloatArray = shares_at(self.code(name), of_words, values)
         return found
 
 
@@ -119,7 +122,7 @@ def session_state(pairs: Pairs) -> Group:
     return {
         "prefix_length": n,
         "session_skip_share": state.skipped.mean() if n else np.nan,
-        "session_distinct_share": len(np.unique(state.session)) / n if n else np.nan,
+        "session_distinct_share": len(set(state.session.tolist())) / n if n else np.nan,
         "session_artist_run": _run_length(pairs.session_codes[Song.ARTISTS]),
         "weekday": weekday,
         "hour": hour,
@@ -239,11 +242,11 @@ def flow(pairs: Pairs) -> Group:
     audio = pairs.songs.audio
     session = pairs.state.session
     last = audio[session[-1]] if len(session) else np.full(audio.shape[1], np.nan, np.float32)
-    steps = np.abs(pairs.audio - last)
+    tempo, energy, valence = np.abs(pairs.audio[:3] - last[:3, None])
     return {
-        "tempo_step": steps[:, 0],
-        "energy_step": steps[:, 1],
-        "valence_step": steps[:, 2],
+        "tempo_step": tempo,
+        "energy_step": energy,
+        "valence_step": valence,
         "audio_from_session": audio_distance(
             pairs, audio[session].mean(axis=0) if len(session) else None, standardised=True
         ),
@@ -328,11 +331,7 @@ def find(songs: IntArray, wanted: IntArray) -> tuple[NDArray[np.int64], NDArray[
 
     Where it never comes, the position means nothing.
     """
-    order = np.argsort(songs, kind="stable")
-    left = np.searchsorted(songs, wanted, side="left", sorter=order)
-    right = np.searchsorted(songs, wanted, side="right", sorter=order)
-    first = order[np.minimum(left, max(len(songs) - 1, 0))] if len(songs) else left
-    return first, right - left
+    return first_and_count(songs, wanted)
 
 
 def scatter(where: NDArray[np.bool_], values: NDArray[Any]) -> FloatArray:
@@ -346,9 +345,7 @@ def share_of(codes: IntArray, session_codes: IntArray) -> FloatArray:
     """Return the share of the session with each candidate's code; NaN where unknown."""
     if len(session_codes) == 0:
         return np.full(len(codes), np.nan, dtype=np.float32)
-    counts = (codes[:, None] == session_codes).sum(axis=1, dtype=np.float32)
-    counts[codes < 0] = np.nan
-    return counts / np.float32(len(session_codes))
+    return shares_among(codes, session_codes)
 
 
 def known_codes(code_of: Mapping[str, int], words: Sequence[str]) -> IntArray:
@@ -359,10 +356,7 @@ def known_codes(code_of: Mapping[str, int], words: Sequence[str]) -> IntArray:
 
 def among(values: IntArray, few: IntArray) -> NDArray[np.bool_]:
     """Tell which values are among a few others."""
-    if len(few) > MOST_COMPARED:
-        return np.isin(values, few)
-    found: NDArray[np.bool_] = (values[:, None] == few).any(axis=1)
-    return found
+    return np.isin(values, few) if len(few) > MOST_COMPARED else is_among(values, few)
 
 
 def where_known(codes: IntArray, values: NDArray[Any]) -> FloatArray:
@@ -390,12 +384,13 @@ def tag_match(pairs: Pairs, name: str, tag: object) -> FloatArray:
 
 def audio_distance(pairs: Pairs, centre: Any, standardised: bool = False) -> FloatArray:
     """Return the Euclidean distance in standardised audio features; NaN where unknown."""
-    if centre is None or len(centre) != pairs.songs.audio.shape[1]:
+    if centre is None or len(centre) != len(pairs.audio):
         return unknown(pairs)
     point = np.asarray(centre, dtype=np.float32)
     if not standardised:
         point = (point - pairs.songs.audio_mean) / pairs.songs.audio_spread
-    return np.sqrt(((pairs.audio - point) ** 2).sum(axis=1))
+    distance: FloatArray = distances(pairs.audio, point)
+    return distance
 
 
 def _local(pairs: Pairs, popularity: FloatArray, columns: dict[str, int], name: str) -> FloatArray:

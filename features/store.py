@@ -172,11 +172,13 @@ def _filled(lists: pd.Series) -> pd.Series:
 
 def _online_rows(owner: str, ids: Sequence[str]) -> list[Row]:
     path = _online_path()
-    if not path.exists():
+    try:
+        inode = path.stat().st_ino
+    except FileNotFoundError:
         raise FileNotFoundError(
             f"There is no online store at {path}; run `python -m features.store materialize`."
-        )
-    reader = _reader(owner, path, path.stat().st_ino)
+        ) from None
+    reader = _reader(owner, path, inode)
     keys = [
         EntityKeyProto(join_keys=[owner], entity_values=[ValueProto(string_val=key)]) for key in ids
     ]
@@ -214,9 +216,12 @@ def _plain(value: Any) -> Any:
     kind = value.WhichOneof("val")
     if kind in _LISTS:
         return list(getattr(value, kind).val)
+    if kind in _PLAIN:
+        return getattr(value, kind)
     return None if kind is None else feast_value_type_to_python_type(value)
 
 
+_PLAIN = frozenset({"string_val", "int64_val", "double_val", "float_val", "bool_val"})
 _LISTS = frozenset({"string_list_val", "float_list_val", "int64_list_val"})
 
 

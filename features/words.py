@@ -8,6 +8,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from features.compiled import places_of_words
+
 # Below, a dict of all words costs little and answers fastest.
 FEW: Final = 20_000
 
@@ -54,11 +56,13 @@ class Words:
         if len(self.keys) <= FEW:
             get = self.places.get
             return np.fromiter((get(word, -1) for word in words), np.int32, len(words))
-        # Cut off, a longer word might look like a shorter one; without, numpy copies the keys.
         wanted = np.array([word.encode() for word in words], dtype=np.bytes_)
-        short = wanted.astype(self.keys.dtype)
-        place = np.minimum(np.searchsorted(self.keys, short), len(self.keys) - 1)
-        return np.where(self.keys[place] == wanted, place, -1).astype(np.int32)
+        found: NDArray[np.int32] = places_of_words(_bytes(self.keys), _bytes(wanted))
+        return found
+
+    def chosen(self, places: NDArray[Any]) -> "Chosen":
+        """Return the words at some places, to be decoded when somebody reads them."""
+        return Chosen(self, places)
 
     @cached_property
     def places(self) -> Mapping[str, int]:
@@ -66,6 +70,31 @@ class Words:
         if len(self.keys) <= FEW:
             return {word: place for place, word in enumerate(self)}
         return Places(self)
+
+
+@dataclass(frozen=True)
+class Chosen(Sequence[str]):
+    """The words at some places."""
+
+    words: Words
+    at: NDArray[Any]
+
+    def __getitem__(self, number: Any) -> Any:
+        """Return one of them, or several as an array of strings."""
+        return self.words[self.at[number]]
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self.at)
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield them in order."""
+        return iter(self.words[self.at].tolist())
+
+
+def _bytes(words: NDArray[np.bytes_]) -> NDArray[np.uint8]:
+    """Return words as their bytes, one row a word."""
+    return np.ascontiguousarray(words).view(np.uint8).reshape(len(words), words.dtype.itemsize)
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ from serving.stages import request_id, stage
 log = logging.getLogger("serving.answers")
 
 FEATURES: Final = "features"
+NO_CONTEXT: Final = Context()
 EVENTS: Final = "events"
 # Shares of the time by which the listener must be read, and the songs be ranked.
 READ_SHARE: Final = 0.4
@@ -108,7 +109,7 @@ def _response(
         unknown_songs=list(dict.fromkeys(outcome.slate.unknown_songs)),
         relaxed=list(outcome.slate.relaxed),
         notes=list(outcome.slate.notes),
-        songs=[_song(loaded, song, place) for place, song in enumerate(outcome.slate.songs, 1)],
+        songs=_songs(loaded, outcome.slate.songs),
     )
 
 
@@ -127,7 +128,8 @@ def exposure_of(
     sampled = prepared is not None and outcome.variant == "ranker"
     ids: Any = [song.song_id for song in slate.songs]
     if prepared is not None and len(slate.scores):
-        ids = retrieval.songs.ids[prepared.pool.songs]
+        # Their names are looked up behind the answer's back.
+        ids = retrieval.songs.ids.chosen(prepared.pool.songs)
     return Exposure(
         request_id=request_id,
         ts=query.ts,
@@ -230,23 +232,24 @@ def query_of(request: RecommendRequest, known: Known, songs: Catalogue) -> Query
     Events of the running session extend the request's session; the listener's others, as far as
     the row does not know them, its history. Songs refused in the session are excluded.
     """
-    context = request.context or Context()
+    context = request.context or NO_CONTEXT
+    said = context.model_dump(exclude={"ts"}, exclude_none=True) if request.context else {}
     ts = context.ts or datetime.now(UTC)
     now = microseconds(ts)
     # A moment that the request names knows nothing later; a clock that jumped must not hide events.
     logged = [e for e in known.events if context.ts is None or e.ts_us <= now]
     running = running_session(logged, request.session_id, now)
-    said = tuple(SessionEvent(e.song_id, e.action, e.played_ms) for e in request.session)
-    session = merged([event for event in logged if event.session_id == running], said)
+    asked = tuple(SessionEvent(e.song_id, e.action, e.played_ms) for e in request.session)
+    session = merged([event for event in logged if event.session_id == running], asked)
     others = [event for event in logged if event.session_id != running]
     return Query(
         ts=ts,
         user=overlay(known.row, newer(known.row, others), songs, now),
         session=session,
-        context=context.model_dump(exclude={"ts"}, exclude_none=True),
+        context=said,
         exclude=frozenset(request.exclude) | refused_songs(session),
         allow_repeats=request.allow_repeats,
-        wishes=wishes_of(request, bool(named(context.model_dump()))),
+        wishes=wishes_of(request, bool(named(said))),
     )
 
 
@@ -268,8 +271,13 @@ def wishes_of(request: RecommendRequest, heed_context: bool) -> Wishes:
     )
 
 
-def _song(loaded: Loaded, song: RankedSong, position: int) -> RecommendedSong:
-    place = loaded.recommender.retrieval.songs.index_of[song.song_id]
+def _songs(loaded: Loaded, songs: Sequence[RankedSong]) -> list[RecommendedSong]:
+    places = loaded.recommender.retrieval.songs.indices([song.song_id for song in songs])
+    numbered = enumerate(zip(songs, places.tolist(), strict=True), start=1)
+    return [_song(loaded, song, place, position) for position, (song, place) in numbered]
+
+
+def _song(loaded: Loaded, song: RankedSong, place: int, position: int) -> RecommendedSong:
     return RecommendedSong(
         song_id=song.song_id,
         title=loaded.lookup.title(place),

@@ -60,8 +60,9 @@ events = Table(
     Index("events_by_listener", Event.USER, Event.TS),
     Index("events_by_session", Event.SESSION, Event.TS),
 )
-_recent = select(*(events.c[name] for name in RECENT)).order_by(
-    events.c[Event.TS].desc(), events.c[SEQ].desc()
+_RECENT_SQL: Final = (
+    f"SELECT {', '.join(RECENT)} FROM events WHERE {{column}} = {{mark}}"
+    f" ORDER BY {Event.TS} DESC, {SEQ} DESC LIMIT {{mark}}"
 )
 
 
@@ -118,9 +119,9 @@ class EventLog:
     ) -> list[Logged]:
         """Return a listener's latest events, in order of time; of nobody, those of a session."""
         if user_id is not None:
-            return self._read(events.c[Event.USER] == user_id, limit)
+            return self._read(Event.USER, user_id, limit)
         if session_id is not None:
-            return self._read(events.c[Event.SESSION] == session_id, limit)
+            return self._read(Event.SESSION, session_id, limit)
         return []
 
     def count(self) -> int:
@@ -153,9 +154,9 @@ class EventLog:
         # Only what is new comes back; PostgreSQL's driver counts no rows of many at once.
         return len(connection.execute(statement.returning(events.c[SEQ]), list(batch)).all())
 
-    def _read(self, whose: Any, limit: int) -> list[Logged]:
-        with self.database.reading() as connection:
-            found = connection.execute(_recent.where(whose).limit(limit)).all()
+    def _read(self, column: str, whose: str, limit: int) -> list[Logged]:
+        sql = _RECENT_SQL.format(column=column, mark=self.database.mark)
+        found = self.database.rows(sql, (whose, limit))
         return [Logged(*row) for row in reversed(found)]
 
 

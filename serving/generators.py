@@ -6,8 +6,8 @@ the same way in training, evaluation and serving.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Final, Protocol
+from functools import cached_property, partial
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,8 @@ from scipy.sparse import csr_matrix
 
 from features.catalogue import Catalogue, FloatArray, IntArray
 from features.columns import Song, User, UserRow
-from features.pairs import DAY_US, among, find
+from features.compiled import runs, sessions_with, songs_near_shared
+from features.pairs import DAY_US
 from features.params import Recent, Seeds, Sessions, SignalName
 from features.state import State
 from serving.fold_in import FactorModel, fold_in
@@ -143,28 +144,31 @@ class NearestSessions:
         if len(near.songs) == 0:
             return NO_SCORES
         sessions = near.top(self.params.neighbours)
-        songs, lengths = gather(self.session_songs, sessions)
-        value = np.repeat(near.of(sessions), lengths) * self._closeness(songs, lengths, seeds)
-        fresh = ~among(songs, state.played)
-        return add_up(songs[fresh], value[fresh])
+        past = self.session_songs
+        decay = self._closeness
+        songs, values = songs_near_shared(
+            past.indptr,
+            past.indices,
+            sessions,
+            near.of(sessions),
+            seeds,
+            state.played,
+            decay,
+            np.float32(self.params.backward) * decay,
+        )
+        return add_up(songs, values)
 
     def _similarities(self, seeds: IntArray) -> SparseScores:
-        sessions, lengths = gather(self.song_sessions, seeds)
-        weight = self.params.seed_decay ** np.arange(len(seeds)) * self.song_weight[seeds]
-        return add_up(sessions, np.repeat(weight, lengths) * self.recency[sessions])
+        weights = self.params.seed_decay ** np.arange(len(seeds)) * self.song_weight[seeds]
+        rows = self.song_sessions
+        return add_up(*sessions_with(rows.indptr, rows.indices, self.recency, seeds, weights))
 
-    def _closeness(self, songs: IntArray, lengths: IntArray, seeds: IntArray) -> FloatArray:
-        """Return each played song's weight by its distance from its session's shared song."""
-        starts = np.cumsum(lengths) - lengths
-        place = np.arange(len(songs)) - np.repeat(starts, lengths)
-        order, times = find(seeds, songs)
-        # The earliest seed wins, then the earliest place: one minimum over both a session.
-        rank = np.where(times > 0, order, len(seeds))
-        longest = int(lengths.max())
-        shared = np.minimum.reduceat(rank * longest + place, starts) % longest
-        distance = place - np.repeat(shared, lengths)
-        decay = np.exp(-np.maximum(np.abs(distance) - 1, 0) / self.params.distance)
-        return np.where(distance > 0, decay, self.params.backward * decay).astype(np.float32)
+    @cached_property
+    def _closeness(self) -> FloatArray:
+        """The weight of a song by its distance from its session's shared song."""
+        longest = int(np.diff(self.session_songs.indptr).max(initial=1))
+        away = np.maximum(np.arange(longest) - 1, 0)
+        return np.exp(-away / self.params.distance).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -210,8 +214,8 @@ class SameArtist:
         usual = state.query.user.get(UserRow.ARTIST_KEYS)
         if usual is not None and len(usual):
             shares = state.query.user[UserRow.ARTIST_SHARES]
-            for name, share in zip(usual[:20], shares, strict=False):
-                code = codes.code_of.get(name, -1)
+            found = codes.vocabulary.find(list(usual[:20])).tolist()
+            for code, share in zip(found, shares, strict=False):
                 weights[code] = weights.get(code, 0.0) + float(share)
         favourites = state.query.user.get(User.FAVOURITE_ARTISTS)
         for name in favourites if favourites is not None else ():
@@ -235,7 +239,7 @@ class ArtistScores:
         listed = self.generator.listed
         starts = listed.indptr[self.artists]
         lengths = np.minimum(listed.indptr[self.artists + 1] - starts, count)
-        places = ragged(starts, lengths)
+        places = runs(starts, lengths)
         songs = listed.indices[places]
         values = listed.data[places] * np.repeat(self.weights, lengths)
         order = np.argsort(songs, kind="stable")
@@ -314,22 +318,3 @@ class TrendingScores:
         parts += [self.generator.share(column, songs) for column in self.columns]
         score = np.mean(parts, axis=0) if len(parts) > 1 else parts[0]
         return np.where(score > 0, score, np.nan).astype(np.float32)
-
-
-def gather(matrix: csr_matrix, rows: IntArray, data: bool = False) -> tuple[NDArray[Any], IntArray]:
-    """Return the concatenated column indices (or values) of some rows, and each row's length."""
-    starts = matrix.indptr[rows]
-    lengths = matrix.indptr[rows + 1] - starts
-    return (matrix.data if data else matrix.indices)[ragged(starts, lengths)], lengths
-
-
-def ragged(starts: NDArray[Any], lengths: NDArray[Any]) -> NDArray[np.int64]:
-    """Return the places of runs: from each start on, so many.
-
-    Examples
-    --------
-    >>> ragged(np.array([7, 2]), np.array([2, 3])).tolist()
-    [7, 8, 2, 3, 4]
-    """
-    before = np.cumsum(lengths) - lengths
-    return np.arange(int(lengths.sum())) + np.repeat(starts - before, lengths)

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from features.catalogue import FloatArray, IntArray
+from features.compiled import entries_of_column
 from features.pairs import Group, find
 from features.state import State
 from serving.scores import SparseScores
@@ -100,12 +101,4 @@ def row(matrix: csr_matrix, song: int) -> SparseScores:
 
 def column_of(matrix: csr_matrix, rows: IntArray, song: int) -> FloatArray:
     """Return the entries of one column in some rows, NaN where there is none."""
-    starts, ends = matrix.indptr[rows], matrix.indptr[rows + 1]
-    lengths = ends - starts
-    places = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    places += np.repeat(starts, lengths)
-    hit = np.flatnonzero(matrix.indices[places] == song)
-    owner = np.repeat(np.arange(len(rows)), lengths)[hit]
-    values = np.full(len(rows), np.nan, dtype=np.float32)
-    values[owner] = matrix.data[places[hit]]
-    return values
+    return entries_of_column(matrix.indptr, matrix.indices, matrix.data, rows, song)

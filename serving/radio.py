@@ -17,6 +17,8 @@ ARTIST_SONGS: Final = 5
 
 def radio_seeds(retrieval: Retrieval, wishes: Wishes) -> IntArray:
     """Return the songs to start from: the named ones, and the named artist's most popular."""
+    if not wishes.seed_songs and not wishes.seed_artist:
+        return np.empty(0, dtype=np.int32)
     named = retrieval.songs.indices(wishes.seed_songs)
     artist = retrieval.songs.codes[Song.ARTISTS].code_of.get(wishes.seed_artist or "", -1)
     songs = np.concatenate([named[named >= 0], _songs_of(retrieval, artist)])

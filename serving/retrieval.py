@@ -1,6 +1,6 @@
 """The pool: every generator proposes, and scores everything that any of them proposed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.catalogue import Catalogue, FloatArray, IntArray
+from features.compiled import places_in_lists
 from features.pairs import Pairs, among, pair_features, pair_names
 from features.query import Query
 from features.state import State, resolve
@@ -68,7 +69,7 @@ class Retrieval:
         return Pool(
             songs=songs,
             scores=self._scored(scores, songs),
-            ranks=np.array([ranks(songs, proposal) for proposal in proposals]).T,
+            ranks=ranks(songs, proposals),
         )
 
     def _proposal(self, name: str, scores: Scores, barred: IntArray) -> IntArray:
@@ -123,8 +124,7 @@ def allowed(songs: IntArray, barred: IntArray) -> IntArray:
     return songs[~among(songs, barred)] if len(barred) else songs
 
 
-def ranks(songs: IntArray, proposal: IntArray) -> NDArray[np.float32]:
-    """Return each song's place in a proposal, NaN where it is not in it; `songs` ascending."""
-    place = np.full(len(songs), np.nan, dtype=np.float32)
-    place[np.searchsorted(songs, proposal)] = np.arange(len(proposal), dtype=np.float32)
-    return place
+def ranks(songs: IntArray, proposals: Sequence[IntArray]) -> NDArray[np.float32]:
+    """Return each song's place in each proposal, NaN where it is not in it; `songs` ascending."""
+    ends = np.cumsum([len(proposal) for proposal in proposals])
+    return places_in_lists(songs, np.concatenate(proposals), ends)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.catalogue import FloatArray, IntArray
+from features.compiled import half_products, largest, sum_by_key, values_at
 
 
 class Scores(Protocol):
@@ -33,10 +34,7 @@ class SparseScores:
 
     def of(self, songs: IntArray) -> FloatArray:
         """Look the songs up; NaN where there is no score."""
-        if len(self.songs) == 0:
-            return np.full(len(songs), np.nan, dtype=np.float32)
-        place = np.minimum(np.searchsorted(self.songs, songs), len(self.songs) - 1)
-        return np.where(self.songs[place] == songs, self.values[place], np.nan).astype(np.float32)
+        return values_at(self.songs, self.values, songs)
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,10 @@ class FactorScores:
 
     def of(self, songs: IntArray) -> FloatArray:
         """Return inner products; NaN for songs without factors."""
-        rows = self.item_factors[songs].astype(np.float32, copy=False)
+        if self.item_factors.dtype == np.float16:
+            halves = self.item_factors.view(np.uint16)
+            return half_products(halves, self.known, songs, self.vector)[0]
+        rows = self.item_factors[songs]
         return np.where(self.known[songs], rows @ self.vector, np.nan).astype(np.float32)
 
 
@@ -99,23 +100,9 @@ NO_SCORES = SparseScores(np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float
 
 def best(values: NDArray[np.floating], count: int) -> NDArray[np.intp]:
     """Return the places of the `count` largest values, largest first, ties by place."""
-    if count <= 0:
-        return np.empty(0, dtype=np.intp)
-    if count < len(values):
-        bound = np.partition(values, len(values) - count)[len(values) - count]
-        places = np.flatnonzero(values >= bound)
-    else:
-        places = np.arange(len(values))
-    return places[np.argsort(-values[places], kind="stable")][:count]
+    return largest(values, count)
 
 
 def add_up(songs: IntArray, values: FloatArray) -> SparseScores:
     """Sum values that come for the same song."""
-    if len(songs) == 0:
-        return NO_SCORES
-    # One sort of (song, place) in 64 bits; within a song the values are added in their order.
-    packed = np.sort((songs.astype(np.int64) << 32) | np.arange(len(songs)))
-    ordered = (packed >> 32).astype(np.int32)
-    starts = np.concatenate([[True], ordered[1:] != ordered[:-1]])
-    sums = np.bincount(np.cumsum(starts) - 1, weights=values[packed & 0xFFFFFFFF])
-    return SparseScores(ordered[starts], sums.astype(np.float32))
+    return SparseScores(*sum_by_key(songs, values)) if len(songs) else NO_SCORES

@@ -10,8 +10,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from features.catalogue import Catalogue, FloatArray, IntArray
+from features.catalogue import Catalogue, IntArray
 from features.columns import Song
+from features.compiled import weighted_likeness
 from features.params import Feedback
 from features.state import State
 
@@ -38,34 +39,23 @@ def skip_cost(
         return np.zeros(len(candidates))
     session, skipped = state.session[-LATEST:], state.skipped[-LATEST:]
     weight = params.decay ** np.arange(len(session))[::-1] * np.where(skipped, 1.0, -1.0)
-    cost = (
-        params.artist * _excess(same_artist(songs, candidates, session), weight)
-        + params.mood * _excess(shared_moods(songs, candidates, session), weight)
-        + params.tempo * _excess(like_tempo(songs, candidates, session), weight)
+    weights = np.array([params.artist, params.mood, params.tempo])
+    excess = np.clip(likeness(songs, candidates, session, weight), 0.0, 1.0)
+    return weights @ excess * float(np.std(scores))
+
+
+def likeness(
+    songs: Catalogue, candidates: IntArray, session: IntArray, weight: NDArray[Any]
+) -> NDArray[np.float64]:
+    """Return how like the session's songs each candidate is, shape (3, candidates).
+
+    By artist, 1 where the first one is the same; by mood, the share of the session song's moods; by
+    tempo, exp(-(d / width)^2) of the distance in standardised tempo; 0 where unknown. Each times
+    the session song's weight, added up.
+    """
+    artists, moods = songs.codes[Song.ARTISTS].codes, songs.tags[Song.MOODS].has
+    tempi = songs.audio[:, TEMPO_COLUMN]
+    found: NDArray[np.float64] = weighted_likeness(
+        artists, moods, tempi, candidates, session, weight, TEMPO_WIDTH
     )
-    return cost * float(np.std(scores))
-
-
-def same_artist(songs: Catalogue, candidates: IntArray, session: IntArray) -> FloatArray:
-    """Return 1 where candidate and song share the first artist, shape (candidates, session)."""
-    codes = songs.codes[Song.ARTISTS].codes
-    ours, theirs = codes[candidates][:, None], codes[session][None, :]
-    return ((ours == theirs) & (ours >= 0)).astype(np.float32)
-
-
-def shared_moods(songs: Catalogue, candidates: IntArray, session: IntArray) -> FloatArray:
-    """Return the share of a session song's moods that a candidate has; 0 where it has none."""
-    moods = songs.tags[Song.MOODS].has
-    ours, theirs = (moods[rows].astype(np.float32) for rows in (candidates, session))
-    return (ours @ theirs.T) / np.maximum(theirs.sum(axis=1), 1)
-
-
-def like_tempo(songs: Catalogue, candidates: IntArray, session: IntArray) -> FloatArray:
-    """Return exp(-(d / width)^2) of the distance in standardised tempo; 0 where unknown."""
-    tempo = songs.audio[:, TEMPO_COLUMN]
-    distance = tempo[candidates][:, None] - tempo[session][None, :]
-    return np.nan_to_num(np.exp(-((distance / TEMPO_WIDTH) ** 2)))
-
-
-def _excess(likeness: FloatArray, weight: NDArray[Any]) -> NDArray[Any]:
-    return np.clip(likeness @ weight, 0.0, 1.0)
+    return found

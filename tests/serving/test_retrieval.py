@@ -128,7 +128,8 @@ def test_the_rankers_input_has_a_row_a_candidate_and_a_named_column_each(retriev
 
 def test_ranks_and_allowed_worked_out_by_hand():
     np.testing.assert_array_equal(
-        ranks(np.array([2, 4, 6, 9]), np.array([6, 2])), [1, np.nan, 0, np.nan]
+        ranks(np.array([2, 4, 6, 9]), [np.array([6, 2]), np.array([9])]),
+        [[1, np.nan], [np.nan, np.nan], [0, np.nan], [np.nan, 0]],
     )
     assert allowed(np.array([5, 1, 3]), np.array([1, 7])).tolist() == [5, 3]
     assert allowed(np.array([5, 1]), np.empty(0, np.int32)).tolist() == [5, 1]

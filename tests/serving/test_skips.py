@@ -11,7 +11,7 @@ from features.params import Feedback
 from features.query import Query, SessionEvent
 from features.state import State, resolve
 from serving.recommender import Recommender
-from serving.skips import like_tempo, same_artist, shared_moods, skip_cost
+from serving.skips import likeness, skip_cost
 from tests.serving.conftest import AS_OF, CLUSTERS, song_id
 
 NOTHING = {"artist": 0.0, "mood": 0.0, "tempo": 0.0}
@@ -37,15 +37,18 @@ def cost(recommender: Recommender, asked: State, candidates: list[int], **weight
 
 def test_likeness_by_hand(recommender: Recommender) -> None:
     songs = recommender.retrieval.songs
-    candidates, session = np.array([4, 14, 5, 49]), np.array([24, 49])
+
+    def alike(candidates: list[int], *session: int) -> Any:
+        weight = np.arange(1.0, len(session) + 1)
+        return likeness(songs, np.array(candidates), np.array(session), weight)
+
     # Songs 4, 14, 24 are of Artist 4; song 49 has no artist, so it is like no song.
-    expected = [[1, 0], [1, 0], [0, 0], [0, 0]]
-    assert same_artist(songs, candidates, session).tolist() == expected
+    assert alike([4, 14, 5, 49], 24, 49)[0].tolist() == [1, 1, 0, 0]
+    assert alike([4, 5], 24, 14, 15)[0].tolist() == [1 + 2, 3]
     # Song i is calm if 6 divides i, happy if the remainder is 1, else without mood.
-    calm = shared_moods(songs, np.array([12, 7, 8]), np.array([6, 8]))
-    assert calm.tolist() == [[1, 0], [0, 0], [0, 0]]
+    assert alike([12, 7, 8], 6, 8)[1].tolist() == [1, 0, 0]
     # Tempo is 100 + i % 40, so songs 0 and 40 have the same, and near ones nearly the same.
-    near = like_tempo(songs, np.array([40, 1, 20]), np.array([0]))[:, 0]
+    near = alike([40, 1, 20], 0)[2]
     step = 1 / songs.audio_spread[Song.AUDIO.index(Song.TEMPO)]
     assert near[0] == 1
     assert near[1] == pytest.approx(np.exp(-((step / 0.5) ** 2)), rel=1e-5)
@@ -77,13 +80,12 @@ def test_without_skips_nothing_changes(recommender: Recommender) -> None:
         assert not cost(recommender, asked, [14, 5], artist=1, mood=1, tempo=1).any()
 
 
-@pytest.mark.parametrize("kind", ["artist", "mood", "tempo"])
+@pytest.mark.parametrize(("row", "kind"), list(enumerate(("artist", "mood", "tempo"))))
 def test_the_default_weight_pushes_the_like_of_the_skipped_down(
-    recommender: Recommender, kind: str
+    recommender: Recommender, row: int, kind: str
 ) -> None:
     """Measured: the mean place of songs like the skipped, with the default weight and without."""
     songs = recommender.retrieval.songs
-    like = {"artist": same_artist, "mood": shared_moods, "tempo": like_tempo}[kind]
 
     def mean_place(weight: float) -> float:
         feedback = Feedback(**(NOTHING | {kind: weight}))
@@ -95,7 +97,8 @@ def test_the_default_weight_pushes_the_like_of_the_skipped_down(
             events = (SessionEvent(song_id(i + 1)), SessionEvent(song_id(i + 60), "skip"))
             slate = there.recommend(Query(ts=AS_OF, session=events), k=200)
             shown = songs.indices([song.song_id for song in slate.songs])
-            alike = like(songs, shown, songs.indices([song_id(i + 60)]))[:, 0] > 0.5
+            skipped = songs.indices([song_id(i + 60)])
+            alike = likeness(songs, shown, skipped, np.ones(1))[row] > 0.5
             places += np.flatnonzero(alike).tolist()
         return float(np.mean(places))
 

@@ -1,0 +1,475 @@
+"""Small loops over arrays, compiled by Numba: what each request does many times over.
+
+Numpy takes some microseconds a call whatever the size; of the few hundred candidates of a request
+most of the time went into that. Each function here has the plain meaning that its docstring says,
+and `tests/features/test_compiled.py` holds it to a naive version.
+"""
+
+from collections.abc import Callable
+from functools import update_wrapper
+from typing import Any, Final, Generic, ParamSpec, TypeVar
+
+import numpy as np
+
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+# A key of `sum_by_key` that no song or session has.
+EMPTY: Final = -1
+
+
+class compiled(Generic[Given, Result]):  # noqa: N801 - reads as a word of the language
+    """Compile a function at its first call; the machine code is kept beside the module."""
+
+    def __init__(self, function: Callable[Given, Result]) -> None:
+        update_wrapper(self, function)
+        self.function = function
+        self.machine: Callable[Given, Result] | None = None
+
+    def __call__(self, *args: Given.args, **kwargs: Given.kwargs) -> Result:
+        """Run the machine code."""
+        if self.machine is None:
+            # Numba takes a second to import; who never gets here does without.
+            from numba import njit
+
+            # Sums may be added up in another order: several at a time.
+            options = {"cache": True, "nogil": True, "error_model": "numpy"}
+            options["fastmath"] = {"reassoc", "contract"}
+            self.machine = njit(**options)(self.function)
+        return self.machine(*args, **kwargs)
+
+
+@compiled
+def places_of_words(ascending: Any, wanted: Any) -> Any:
+    """Return each wanted word's place among ascending ones, -1 if it is not there.
+
+    Words are rows of bytes, filled up with zeros; the rows of the two may differ in width.
+    """
+    width, longer = ascending.shape[1], wanted.shape[1]
+    found = np.full(len(wanted), -1, np.int32)
+    low = np.zeros(len(wanted), np.int64)
+    high = np.full(len(wanted), len(ascending), np.int64)
+    # All searches take a step before any takes the next: what they read lies far apart, and comes
+    # from memory at the same time.
+    searching = True
+    while searching:
+        searching = False
+        for i in range(len(wanted)):
+            if low[i] >= high[i]:
+                continue
+            searching = True
+            middle = (low[i] + high[i]) // 2
+            order = 0
+            for at in range(max(width, longer)):
+                ours = ascending[middle, at] if at < width else 0
+                theirs = wanted[i, at] if at < longer else 0
+                if ours != theirs:
+                    order = -1 if ours < theirs else 1
+                    break
+            if order == 0:
+                found[i] = middle
+                high[i] = low[i]
+            elif order < 0:
+                low[i] = middle + 1
+            else:
+                high[i] = middle
+    return found
+
+
+@compiled
+def values_at(ascending: Any, values: Any, wanted: Any) -> Any:
+    """Return the values that stand beside the wanted keys, NaN for keys that are not there."""
+    found = np.empty(len(wanted), np.float32)
+    for i in range(len(wanted)):
+        low, high, value = 0, len(ascending), wanted[i]
+        while low < high:
+            middle = (low + high) // 2
+            if ascending[middle] < value:
+                low = middle + 1
+            else:
+                high = middle
+        hit = low < len(ascending) and ascending[low] == value
+        found[i] = values[low] if hit else np.nan
+    return found
+
+
+@compiled
+def first_and_count(few: Any, wanted: Any) -> Any:
+    """Return each wanted value's first place among a few, and how often it comes there.
+
+    The place is 0 where it never comes.
+    """
+    first = np.zeros(len(wanted), np.int64)
+    count = np.zeros(len(wanted), np.int64)
+    for i in range(len(wanted)):
+        for place in range(len(few)):
+            if few[place] == wanted[i]:
+                if count[i] == 0:
+                    first[i] = place
+                count[i] += 1
+    return first, count
+
+
+@compiled
+def is_among(values: Any, few: Any) -> Any:
+    """Tell which values are among a few others."""
+    found = np.zeros(len(values), np.bool_)
+    for i in range(len(values)):
+        for one in few:
+            if one == values[i]:
+                found[i] = True
+                break
+    return found
+
+
+@compiled
+def shares_among(codes: Any, few: Any) -> Any:
+    """Return how large a share of a few codes each code makes up, NaN for codes below 0."""
+    shares = np.empty(len(codes), np.float32)
+    for i in range(len(codes)):
+        count = 0
+        for one in few:
+            count += one == codes[i]
+        shares[i] = np.float32(count) / np.float32(len(few)) if codes[i] >= 0 else np.nan
+    return shares
+
+
+@compiled
+def sum_by_key(keys: Any, values: Any) -> Any:
+    """Return the distinct keys, ascending, and the sum of each one's values in their order.
+
+    Keys are not negative.
+    """
+    size = 16
+    while size < 2 * len(keys):
+        size *= 2
+    slots = np.full(size, EMPTY, np.int64)
+    sums = np.empty(size, np.float64)
+    distinct = np.empty(len(keys), np.int32)
+    where = np.empty(len(keys), np.int64)
+    count = 0
+    for i in range(len(keys)):
+        key = np.int64(keys[i])
+        slot = (key * 0x9E3779B1 >> 7) & (size - 1)
+        while slots[slot] != EMPTY and slots[slot] != key:
+            slot = (slot + 1) & (size - 1)
+        if slots[slot] == EMPTY:
+            slots[slot] = key
+            sums[slot] = values[i]
+            distinct[count] = key
+            where[count] = slot
+            count += 1
+        else:
+            sums[slot] += values[i]
+    totals = np.empty(count, np.float32)
+    for i in range(count):
+        totals[i] = sums[where[i]]
+    # Sorted by one byte of the keys after the other, the lowest first.
+    found, other = distinct[:count], np.empty(count, np.int32)
+    moved = np.empty(count, np.float32)
+    most = 0
+    for key in found:
+        most = max(most, key)
+    shift = 0
+    while most >> shift:
+        starts = np.zeros(257, np.int64)
+        for key in found:
+            starts[((key >> shift) & 255) + 1] += 1
+        for digit in range(256):
+            starts[digit + 1] += starts[digit]
+        for i in range(count):
+            digit = (found[i] >> shift) & 255
+            other[starts[digit]] = found[i]
+            moved[starts[digit]] = totals[i]
+            starts[digit] += 1
+        found, other, totals, moved = other, found, moved, totals
+        shift += 8
+    return found, totals
+
+
+@compiled
+def largest(values: Any, count: int) -> Any:
+    """Return the places of the largest values, largest first, ties by place.
+
+    A heap of the best so far, the worst of them on top.
+    """
+    count = max(min(count, len(values)), 0)
+    heap = np.empty(count, np.int64)
+    size = 0
+    for place in range(len(values)):
+        value = values[place]
+        if size == count:
+            # The later of equals is the worse: it never replaces an earlier one.
+            if count == 0 or not value > values[heap[0]]:
+                continue
+            at = 0
+            while True:
+                child = 2 * at + 1
+                if child >= size:
+                    break
+                right = child + 1
+                if right < size:
+                    a, b = values[heap[right]], values[heap[child]]
+                    if a < b or (a == b and heap[right] > heap[child]):
+                        child = right
+                below = values[heap[child]]
+                if not below < value:
+                    break
+                heap[at] = heap[child]
+                at = child
+            heap[at] = place
+        else:
+            at = size
+            size += 1
+            while at > 0:
+                above = (at - 1) // 2
+                if not value <= values[heap[above]]:
+                    break
+                heap[at] = heap[above]
+                at = above
+            heap[at] = place
+    found = np.sort(heap)
+    chosen = np.empty(count, values.dtype)
+    for i in range(count):
+        chosen[i] = -values[found[i]]
+    return found[np.argsort(chosen, kind="mergesort")]
+
+
+@compiled
+def runs(starts: Any, lengths: Any) -> Any:
+    """Return the places of runs: from each start on, so many."""
+    total = 0
+    for length in lengths:
+        total += length
+    places = np.empty(total, np.int64)
+    at = 0
+    for i in range(len(starts)):
+        for step in range(lengths[i]):
+            places[at] = starts[i] + step
+            at += 1
+    return places
+
+
+@compiled
+def entries_of_column(indptr: Any, indices: Any, data: Any, rows: Any, column: int) -> Any:
+    """Return a sparse matrix's entries of one column in some rows, NaN where there is none.
+
+    Each row's columns ascend.
+    """
+    found = np.empty(len(rows), np.float32)
+    for i in range(len(rows)):
+        low, high = indptr[rows[i]], indptr[rows[i] + 1]
+        end = high
+        while low < high:
+            middle = (low + high) // 2
+            if indices[middle] < column:
+                low = middle + 1
+            else:
+                high = middle
+        found[i] = data[low] if low < end and indices[low] == column else np.nan
+    return found
+
+
+@compiled
+def half_products(halves: Any, known: Any, songs: Any, vector: Any) -> tuple[Any, Any]:
+    """Return the inner products of a vector with rows in half precision, NaN where not known.
+
+    The second result means nothing; see below.
+
+    Parameters
+    ----------
+    halves
+        The rows' bits as 16-bit integers, shape (songs, factors).
+    """
+    width = len(vector)
+    products = np.empty(len(songs), np.float32)
+    bits = np.empty(width, np.uint32)
+    whole = bits.view(np.float32)
+    # Exponent and fraction moved to their places, times 2^112: that mends the exponent's bias, and
+    # is right for numbers below the smallest normal one, too.
+    scale = np.float32(2.0**112)
+    # The rows lie far apart. Touched one after the other with nothing between, they come from
+    # memory at the same time; that the result is returned keeps the compiler from dropping it.
+    touched = np.uint16(0)
+    for i in range(len(songs)):
+        touched |= halves[songs[i], 0] | halves[songs[i], width // 2]
+    for i in range(len(songs)):
+        song = songs[i]
+        for j in range(width):
+            half = np.uint32(halves[song, j])
+            bits[j] = ((half & np.uint32(0x7FFF)) << np.uint32(13)) | (
+                (half & np.uint32(0x8000)) << np.uint32(16)
+            )
+        total = np.float32(0)
+        for j in range(width):
+            total += (whole[j] * scale) * vector[j]
+        products[i] = total if known[song] else np.nan
+    return products, touched
+
+
+@compiled
+def places_in_lists(songs: Any, proposed: Any, ends: Any) -> Any:
+    """Return each song's place in each list, NaN where it is not in it; shape (songs, lists).
+
+    Parameters
+    ----------
+    songs
+        Ascending; holds all that is in the lists.
+    proposed, ends
+        The lists one after the other, and where each ends.
+    """
+    places = np.full((len(ends), len(songs)), np.nan, np.float32)
+    start = 0
+    for number in range(len(ends)):
+        for at in range(start, ends[number]):
+            low, high, value = 0, len(songs), proposed[at]
+            while low < high:
+                middle = (low + high) // 2
+                if songs[middle] < value:
+                    low = middle + 1
+                else:
+                    high = middle
+            places[number, low] = at - start
+        start = ends[number]
+    return places.T
+
+
+@compiled
+def sessions_with(
+    starts: Any, sessions_of: Any, recency: Any, seeds: Any, weights: Any
+) -> tuple[Any, Any]:
+    """Return the sessions that the seeds were played in, and a value for each time.
+
+    `starts` and `sessions_of` are a sparse matrix's rows from song to session; the value is the
+    seed's weight times the session's recency.
+    """
+    total = 0
+    for seed in seeds:
+        total += starts[seed + 1] - starts[seed]
+    sessions = np.empty(total, np.int32)
+    values = np.empty(total, np.float64)
+    at = 0
+    for i in range(len(seeds)):
+        for place in range(starts[seeds[i]], starts[seeds[i] + 1]):
+            sessions[at] = sessions_of[place]
+            values[at] = weights[i] * recency[sessions_of[place]]
+            at += 1
+    return sessions, values
+
+
+@compiled
+def songs_near_shared(
+    starts: Any,
+    songs_of: Any,
+    sessions: Any,
+    worth: Any,
+    seeds: Any,
+    played: Any,
+    decay: Any,
+    back: Any,
+) -> tuple[Any, Any]:
+    """Return the songs of some sessions but those played here, and a value for each time.
+
+    A session's shared song is the earliest seed in it, at its earliest place. The value is the
+    session's worth times `decay` at the distance to it; before it, `back` at the distance.
+    """
+    total = 0
+    for session in sessions:
+        total += starts[session + 1] - starts[session]
+    songs = np.empty(total, np.int32)
+    values = np.empty(total, np.float32)
+    at = 0
+    for i in range(len(sessions)):
+        first, end = starts[sessions[i]], starts[sessions[i] + 1]
+        shared = first
+        for seed in seeds:
+            place = first
+            while place < end and songs_of[place] != seed:
+                place += 1
+            if place < end:
+                shared = place
+                break
+        for place in range(first, end):
+            song = songs_of[place]
+            barred = False
+            for one in played:
+                if one == song:
+                    barred = True
+                    break
+            if not barred:
+                distance = place - shared
+                near = decay[distance] if distance > 0 else back[-distance]
+                songs[at] = song
+                values[at] = worth[i] * near
+                at += 1
+    return songs[:at], values[:at]
+
+
+@compiled
+def weighted_likeness(
+    artists: Any, moods: Any, tempi: Any, songs: Any, session: Any, weights: Any, width: float
+) -> Any:
+    """Return what `serving.skips.likeness` says."""
+    found = np.zeros((3, len(songs)))
+    for j in range(len(session)):
+        theirs = session[j]
+        count = 0
+        for mood in range(moods.shape[1]):
+            count += moods[theirs, mood]
+        for i in range(len(songs)):
+            ours = songs[i]
+            if artists[ours] == artists[theirs] and artists[ours] >= 0:
+                found[0, i] += weights[j]
+            shared = 0
+            for mood in range(moods.shape[1]):
+                shared += moods[ours, mood] and moods[theirs, mood]
+            found[1, i] += weights[j] * shared / max(count, 1)
+            distance = (tempi[ours] - tempi[theirs]) / width
+            if not np.isnan(distance):
+                found[2, i] += weights[j] * np.exp(-distance * distance)
+    return found
+
+
+@compiled
+def columns_of(table: Any, rows: Any) -> tuple[Any, Any]:
+    """Return some rows of a table, column by column: shape (columns, rows).
+
+    The second result means nothing; see `half_products`.
+    """
+    width = table.shape[1]
+    found = np.empty((width, len(rows)), table.dtype)
+    touched = 0.0
+    for i in range(len(rows)):
+        touched += table[rows[i], 0]
+    for i in range(len(rows)):
+        for column in range(width):
+            found[column, i] = table[rows[i], column]
+    return found, touched
+
+
+@compiled
+def shares_at(codes: Any, words: Any, shares: Any) -> Any:
+    """Return each code's share by a few words: 0 for other codes, NaN for codes below 0.
+
+    Of a word that comes twice, the last share holds.
+    """
+    found = np.zeros(len(codes), np.float32)
+    for i in range(len(codes)):
+        if codes[i] < 0:
+            found[i] = np.nan
+            continue
+        for place in range(len(words) - 1, -1, -1):
+            if words[place] == codes[i]:
+                found[i] = shares[place]
+                break
+    return found
+
+
+@compiled
+def distances(columns: Any, point: Any) -> Any:
+    """Return the Euclidean distance from a point to points given as columns of coordinates."""
+    found = np.zeros(columns.shape[1], np.float32)
+    for axis in range(len(point)):
+        for i in range(len(found)):
+            step = columns[axis, i] - point[axis]
+            found[i] += step * step
+    return np.sqrt(found)
