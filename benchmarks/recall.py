@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from features.catalogue import FloatArray
 from features.state import resolve
 from features.store import online_user_row
-from serving.answers import Known, filled, query_of
+from serving.answers import filled, query_of
 from serving.api import Profile, RecommendRequest
 from serving.generators import SignalFactors
 from serving.retrieval import Retrieval
@@ -37,8 +37,8 @@ def index_recall(retrieval: Retrieval, bodies: Sequence[dict[str, Any]]) -> floa
 def _scores(retrieval: Retrieval, part: SignalFactors, body: dict[str, Any]) -> FactorScores | None:
     request = RecommendRequest.model_validate(body)
     row = {} if request.user_id is None else dict(online_user_row(request.user_id))
-    known = Known(filled(row, request.profile or Profile()), [], ())
-    found = part.scores(resolve(query_of(request, known, retrieval.songs), retrieval.songs))
+    known = filled(row, request.profile or Profile())
+    found = part.scores(resolve(query_of(request, known, [], retrieval.songs), retrieval.songs))
     return found if isinstance(found, FactorScores) else None
 
 

@@ -1,11 +1,10 @@
 """From a request to an answer: the listener's row and latest events, then the recommender."""
 
 import logging
-import math
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -23,7 +22,7 @@ from serving.api import (
     Why,
 )
 from serving.context_songs import named
-from serving.deadline import Bounded, Deadline, OutOfService
+from serving.deadline import Bounded, Deadline, Guarded
 from serving.event_log import Logged, microseconds
 from serving.exploration import Explore
 from serving.exposures import Exposure
@@ -41,6 +40,7 @@ EVENTS: Final = "events"
 # Shares of the time by which the listener must be read, and the songs be ranked.
 READ_SHARE: Final = 0.4
 RANK_SHARE: Final = 0.9
+FAIR_SECONDS: Final = 0.02
 Row = Mapping[str, Any]
 Found = TypeVar("Found")
 
@@ -52,7 +52,7 @@ def no_events(user_id: str | None, session_id: str | None) -> list[Logged]:
 
 
 class Sources:
-    """What an answer needs besides its bundle, each with a bound on the wait for it."""
+    """What an answer needs besides its bundle, and the threads that answers are made in."""
 
     def __init__(
         self,
@@ -60,20 +60,77 @@ class Sources:
         read_events: Callable[[str | None, str | None], Sequence[Logged]] = no_events,
         expose: Callable[[Exposure], None] = lambda _: None,
     ) -> None:
-        self.rows = Bounded(read_row, FEATURES)
-        self.events = Bounded(read_events, EVENTS)
+        self.rows = Guarded(read_row, FEATURES)
+        self.events = Guarded(read_events, EVENTS)
         self.expose = expose
-        # Late rankings come with load; to stop ranking for a while would not be better.
-        self.ranking = Bounded(best_effort, "ranking", trusted=math.inf)
+        # Each source may hang in two threads; two are left for the work itself.
+        self.working = Bounded(Work.run, "answers", threads=6)
 
 
-@dataclass(frozen=True)
-class Known:
-    """A listener's row and latest events; `degraded` names what could not be read."""
+@dataclass
+class Work:
+    """One request in its thread. Whoever waits for it sees how far it came.
 
-    row: dict[str, Any]
-    events: Sequence[Logged]
-    degraded: tuple[str, ...]
+    `asking` is the source that is being asked, `failed` names those that could not be read; a
+    source in `done` is not asked again.
+    """
+
+    loaded: Loaded
+    request: RecommendRequest
+    explore: Explore
+    deadline: Deadline
+    row: Row = field(default_factory=dict)
+    events: Sequence[Logged] = ()
+    done: frozenset[str] = frozenset()
+    failed: tuple[str, ...] = ()
+    asking: Guarded[..., Any] | None = None
+    reached: Reached = field(default_factory=Reached)
+
+    def run(self, sources: Sources) -> Outcome:
+        """Read the listener, then rank with all that works."""
+        with stage("read"):
+            self.read(sources)
+        recommender, popular = self.loaded.recommender, self.loaded.popular
+        k, explain = self.request.k, self.request.explain
+        return best_effort(recommender, popular, self.query, k, explain, self.explore, self.reached)
+
+    def read(self, sources: Sources) -> None:
+        """Read the listener's row and latest events; what fails is left out."""
+        user, session = self.request.user_id, self.request.session_id
+        # Strangers have no row, and without a session no events either.
+        if user is not None:
+            self.row = self._asked(sources.rows, self.row, user)
+        if user is not None or session:
+            self.events = self._asked(sources.events, self.events, user, session)
+
+    def _asked(self, source: Guarded[..., Found], default: Found, *args: Any) -> Found:
+        if source.name in self.done:
+            return default
+        self.asking = source
+        try:
+            return source.ask(self.deadline, READ_SHARE, *args)
+        except Exception as error:  # noqa: BLE001 - whatever ails the source, answer without it
+            log.warning("No %s for this answer: %s: %s", source.name, type(error).__name__, error)
+            self.failed += (source.name,)
+            return default
+        finally:
+            self.asking = None
+            self.done |= {source.name}
+
+    def without(self, source: Guarded[..., Any]) -> "Work":
+        """Return the same work as far as it came, to go on without a source that hangs."""
+        source.late()
+        log.warning("No %s for this answer: it took too long.", source.name)
+        failed = (*self.failed, source.name)
+        return replace(
+            self, done=self.done | {source.name}, failed=failed, asking=None, reached=Reached()
+        )
+
+    @cached_property
+    def query(self) -> Query:
+        """The request as the recommender takes it, with what was read."""
+        row = filled(dict(self.row), self.request.profile or Profile())
+        return query_of(self.request, row, self.events, self.loaded.recommender.retrieval.songs)
 
 
 def answer(
@@ -84,18 +141,38 @@ def answer(
     `degraded` of the answer names what could not.
     """
     ident = request_id()
-    with stage("read"):
-        known = listener(request, sources, deadline)
-    query = query_of(request, known, loaded.recommender.retrieval.songs)
     temperature = request.temperature
     if temperature is None:
         temperature = loaded.recommender.exploration.temperature
-    explore = Explore.of(ident, temperature)
-    outcome = ranked(loaded, query, request, explore, sources, deadline)
-    degraded = (*known.degraded, *outcome.degraded)
+    work = Work(loaded, request, Explore.of(ident, temperature), deadline)
+    work, outcome = carried_out(work, sources)
+    degraded = (*work.failed, *outcome.degraded)
     with stage("write"):
-        sources.expose(exposure_of(loaded, request, query, outcome, ident, explore, degraded))
+        sources.expose(exposure_of(work, outcome, ident, degraded))
         return _response(loaded, ident, outcome, degraded)
+
+
+def carried_out(work: Work, sources: Sources) -> tuple[Work, Outcome]:
+    """Return the songs: ranked if that ends in time, else from what was reached."""
+    deadline = work.deadline
+    try:
+        call, hung = sources.working.start(work, sources), None
+        patience = deadline.left(READ_SHARE)
+        # A source that was given no time is not to blame.
+        if patience > FAIR_SECONDS:
+            try:
+                return work, call.result(patience)
+            except TimeoutError:
+                hung = work.asking
+        if hung is not None:
+            # Its thread is left to it; another one goes on.
+            work = work.without(hung)
+            call = sources.working.start(work, sources)
+        return work, call.result(deadline.left(RANK_SHARE))
+    except Exception as error:  # noqa: BLE001 - whatever ails the ranking, answer without it
+        log.warning("No ranking for this answer: %s: %s", type(error).__name__, error)
+        recommender, popular = work.loaded.recommender, work.loaded.popular
+        return work, when_late(recommender, popular, work.query, work.request.k, work.reached)
 
 
 def _response(
@@ -114,17 +191,11 @@ def _response(
 
 
 def exposure_of(
-    loaded: Loaded,
-    request: RecommendRequest,
-    query: Query,
-    outcome: Outcome,
-    request_id: str,
-    explore: Explore,
-    degraded: tuple[str, ...],
+    work: Work, outcome: Outcome, request_id: str, degraded: tuple[str, ...]
 ) -> Exposure:
     """Return what the answer leaves for training; without a pool, the slate is all there was."""
-    slate, prepared = outcome.slate, outcome.prepared
-    retrieval = loaded.recommender.retrieval
+    slate, prepared, request = outcome.slate, outcome.prepared, work.request
+    retrieval = work.loaded.recommender.retrieval
     sampled = prepared is not None and outcome.variant == "ranker"
     ids: Any = [song.song_id for song in slate.songs]
     if prepared is not None and len(slate.scores):
@@ -132,11 +203,11 @@ def exposure_of(
         ids = retrieval.songs.ids.chosen(prepared.pool.songs)
     return Exposure(
         request_id=request_id,
-        ts=query.ts,
+        ts=work.query.ts,
         user_id=request.user_id,
         variant=outcome.variant,
-        model_version=loaded.recommender.version,
-        temperature=explore.temperature if sampled else 0.0,
+        model_version=work.loaded.recommender.version,
+        temperature=work.explore.temperature if sampled else 0.0,
         degraded=degraded,
         request=request.model_dump_json(exclude_defaults=True),
         songs=ids,
@@ -146,63 +217,6 @@ def exposure_of(
         features=prepared.features if prepared and len(slate.scores) else np.empty((0, 0), "f4"),
         feature_names=retrieval.feature_names,
     )
-
-
-def listener(request: RecommendRequest, sources: Sources, deadline: Deadline) -> Known:
-    """Read the listener's row and latest events side by side; what fails is left out."""
-    user, session = request.user_id, request.session_id
-    # Strangers have no row, and without a session no events either.
-    row = begun(sources.rows, user) if user is not None else None
-    events = begun(sources.events, user, session) if user is not None or session else None
-    found_row, row_failed = ended(sources.rows, row, deadline, {})
-    found_events, events_failed = ended(sources.events, events, deadline, [])
-    return Known(
-        filled(dict(found_row), request.profile or Profile()),
-        found_events,
-        (*([FEATURES] if row_failed else []), *([EVENTS] if events_failed else [])),
-    )
-
-
-def begun(source: Bounded[..., Found], *args: Any) -> "Future[Found]":
-    """Begin a call; a source out of service makes it fail at once."""
-    try:
-        return source.start(*args)
-    except OutOfService as error:
-        future: Future[Found] = Future()
-        future.set_exception(error)
-        return future
-
-
-def ended(
-    source: Bounded[..., Found], call: "Future[Found] | None", deadline: Deadline, default: Found
-) -> tuple[Found, bool]:
-    """Return what a call found, or the default and that it failed."""
-    if call is None:
-        return default, False
-    try:
-        return source.result(call, deadline.left(READ_SHARE)), False
-    except Exception as error:  # noqa: BLE001 - whatever ails the source, answer without it
-        log.warning("No %s for this answer: %s: %s", source.name, type(error).__name__, error)
-        return default, True
-
-
-def ranked(
-    loaded: Loaded,
-    query: Query,
-    request: RecommendRequest,
-    explore: Explore,
-    sources: Sources,
-    deadline: Deadline,
-) -> Outcome:
-    """Return the songs: ranked if that ends in time, else from what was reached."""
-    reached = Reached()
-    asked = (loaded.recommender, loaded.popular, query, request.k)
-    try:
-        call = sources.ranking.start(*asked, request.explain, explore, reached)
-        return sources.ranking.result(call, deadline.left(RANK_SHARE))
-    except Exception as error:  # noqa: BLE001 - whatever ails the ranking, answer without it
-        log.warning("No ranking for this answer: %s: %s", type(error).__name__, error)
-        return when_late(*asked, reached)
 
 
 def filled(row: dict[str, Any], profile: Profile) -> dict[str, Any]:
@@ -226,7 +240,9 @@ def is_absent(value: Any) -> bool:
     return value is None or value != value
 
 
-def query_of(request: RecommendRequest, known: Known, songs: Catalogue) -> Query:
+def query_of(
+    request: RecommendRequest, row: dict[str, Any], events: Sequence[Logged], songs: Catalogue
+) -> Query:
     """Return the request as the recommender takes it, with what the event log adds.
 
     Events of the running session extend the request's session; the listener's others, as far as
@@ -237,14 +253,14 @@ def query_of(request: RecommendRequest, known: Known, songs: Catalogue) -> Query
     ts = context.ts or datetime.now(UTC)
     now = microseconds(ts)
     # A moment that the request names knows nothing later; a clock that jumped must not hide events.
-    logged = [e for e in known.events if context.ts is None or e.ts_us <= now]
+    logged = [e for e in events if context.ts is None or e.ts_us <= now]
     running = running_session(logged, request.session_id, now)
     asked = tuple(SessionEvent(e.song_id, e.action, e.played_ms) for e in request.session)
     session = merged([event for event in logged if event.session_id == running], asked)
     others = [event for event in logged if event.session_id != running]
     return Query(
         ts=ts,
-        user=overlay(known.row, newer(known.row, others), songs, now),
+        user=overlay(row, newer(row, others), songs, now),
         session=session,
         context=said,
         exclude=frozenset(request.exclude) | refused_songs(session),

@@ -63,7 +63,9 @@ class Batcher(Generic[Item, Result]):
             if self._stopped or len(self._waiting) >= self.most:
                 raise FullError(f"{len(self._waiting)} items wait to be written; try again later.")
             self._waiting.append((item, future))
-            self._changed.notify()
+            # In between the writer lingers; to wake it would only take time from its callers.
+            if len(self._waiting) in (1, self.largest):
+                self._changed.notify()
         return future
 
     def stop(self) -> None:

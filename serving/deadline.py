@@ -20,7 +20,6 @@ arrived: ContextVar[float | None] = ContextVar("arrived", default=None)
 TRUSTED: Final = 3
 REST_SECONDS: Final = 1.0
 LONGEST_REST_SECONDS: Final = 30.0
-FAIR_SECONDS: Final = 0.02
 
 
 class OutOfService(RuntimeError):  # noqa: N818 - a state, told in `degraded`
@@ -46,9 +45,8 @@ class Deadline:
 
 @dataclass
 class Breaker:
-    """Counts failures in a row; after `trusted` of them lets one call through a rest."""
+    """Counts failures in a row; after `TRUSTED` of them lets one call through a rest."""
 
-    trusted: float = TRUSTED
     now: Callable[[], float] = time.monotonic
     failures: int = 0
     closed_until: float = 0.0
@@ -57,7 +55,7 @@ class Breaker:
     def may_try(self) -> bool:
         """Tell whether to call; during a rest, no, and at its end one call to try."""
         with self._lock:
-            if self.failures < self.trusted:
+            if self.failures < TRUSTED:
                 return True
             if self.now() < self.closed_until:
                 return False
@@ -68,12 +66,57 @@ class Breaker:
         """Take note of how a call went."""
         with self._lock:
             self.failures = 0 if good else self.failures + 1
-            if self.failures >= self.trusted:
+            if self.failures >= TRUSTED:
                 self._rest()
 
     def _rest(self) -> None:
-        doubled = REST_SECONDS * 2.0 ** min(self.failures - self.trusted, 10)
+        doubled = REST_SECONDS * 2.0 ** min(self.failures - TRUSTED, 10)
         self.closed_until = self.now() + min(doubled, LONGEST_REST_SECONDS)
+
+
+class Guarded(Generic[Asked, Found]):
+    """A source that may fail or hang; it is left alone for a while after it did.
+
+    Never more than `most` ask at once, so that a source that hangs holds no more threads than that.
+    """
+
+    def __init__(self, call: Callable[Asked, Found], name: str, most: int = 2) -> None:
+        self.call = call
+        self.name = name
+        self.breaker = Breaker()
+        self._free = threading.Semaphore(most)
+
+    def ask(
+        self, deadline: Deadline, share: float, *args: Asked.args, **kwargs: Asked.kwargs
+    ) -> Found:
+        """Return what the source says.
+
+        An answer that comes after `share` of the time says nothing good of the source: whoever
+        waits has given it up by then, and told so by `late`.
+
+        Raises
+        ------
+        OutOfService
+            If it failed lately, or all that may ask hang.
+        """
+        if not self.breaker.may_try():
+            raise OutOfService(f"{self.name} failed {self.breaker.failures} times; it rests.")
+        if not self._free.acquire(blocking=False):
+            raise OutOfService(f"All calls to {self.name} hang.")
+        try:
+            found = self.call(*args, **kwargs)
+        except BaseException:
+            self.breaker.report(good=False)
+            raise
+        finally:
+            self._free.release()
+        if deadline.left(share):
+            self.breaker.report(good=True)
+        return found
+
+    def late(self) -> None:
+        """Take note that somebody stopped waiting."""
+        self.breaker.report(good=False)
 
 
 class Bounded(Generic[Asked, Found]):
@@ -83,16 +126,9 @@ class Bounded(Generic[Asked, Found]):
     comes back.
     """
 
-    def __init__(
-        self,
-        call: Callable[Asked, Found],
-        name: str,
-        threads: int = 2,
-        trusted: float = TRUSTED,
-    ) -> None:
+    def __init__(self, call: Callable[Asked, Found], name: str, threads: int) -> None:
         self.call = call
         self.name = name
-        self.breaker = Breaker(trusted)
         self._free = threading.Semaphore(threads)
         self._jobs: SimpleQueue[tuple[Future[Found], Context, Any, Any]] = SimpleQueue()
         for number in range(threads):
@@ -104,31 +140,14 @@ class Bounded(Generic[Asked, Found]):
         Raises
         ------
         OutOfService
-            If it failed lately, or all threads hang.
+            If all threads hang.
         """
-        if not self.breaker.may_try():
-            raise OutOfService(f"{self.name} failed {self.breaker.failures} times; it rests.")
         if not self._free.acquire(blocking=False):
-            raise OutOfService(f"All calls to {self.name} hang.")
+            raise OutOfService(f"All threads of {self.name} hang.")
         future: Future[Found] = Future()
         # The call's stages and request id are the caller's.
         self._jobs.put((future, copy_context(), args, kwargs))
         return future
-
-    def result(self, future: "Future[Found]", seconds: float) -> Found:
-        """Return what a begun call found, or raise its error, or `TimeoutError`."""
-        try:
-            found = future.result(seconds)
-        except OutOfService:
-            # Nothing was tried: to count it would prolong the rest as long as anybody asks.
-            raise
-        except BaseException:
-            # Where no time was left to wait, the source is not to blame.
-            if future.done() or seconds >= FAIR_SECONDS:
-                self.breaker.report(good=False)
-            raise
-        self.breaker.report(good=True)
-        return found
 
     def _run(self) -> None:
         while True:

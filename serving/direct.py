@@ -61,7 +61,6 @@ class Direct:
             log.exception("No answer to the request %s", stages.request_id)
             await self.app(scope, replayed(messages, receive), send)
             return
-        self.done(response, stages)
         own = [
             JSON,
             (b"content-length", str(len(body)).encode()),
@@ -72,6 +71,8 @@ class Direct:
             own.append((TRACE, stages.trace().encode()))
         await send({"type": "http.response.start", "status": 200, "headers": own})
         await send({"type": "http.response.body", "body": body})
+        # Counted and logged while the answer is on its way.
+        self.done(response, stages)
 
 
 def body_of(messages: list[Message]) -> bytes:

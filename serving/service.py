@@ -4,6 +4,7 @@
 documentation at `/docs`.
 """
 
+import gc
 import logging
 import os
 import sys
@@ -44,6 +45,7 @@ ONE_THREAD: Final = [
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 ]
 WARM_UP_SECONDS: Final = 60.0
+SWITCH_SECONDS: Final = 0.0005
 answers_total = Counter(
     "segue_answers_total",
     "Answers of /recommend, by variant, by bundle and by what was left out.",
@@ -108,6 +110,9 @@ class Segue:
         warm_up = RecommendRequest(user_id="nobody")
         answer(self.live.current, warm_up, self.sources, Deadline.after(WARM_UP_SECONDS))
         log_as_json()
+        # What is loaded stays; and whoever writes logs behind the answers' back gives way sooner.
+        gc.freeze()
+        sys.setswitchinterval(SWITCH_SECONDS)
         self.stopped = threading.Event()
         threading.Thread(
             target=self.live.watch, args=(self.stopped,), name="bundle-watch", daemon=True

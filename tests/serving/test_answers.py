@@ -6,7 +6,7 @@ import pytest
 
 from features.columns import User
 from features.query import Wishes
-from serving.answers import Known, Row, Sources, answer, filled, query_of, wishes_of
+from serving.answers import Row, Sources, answer, filled, query_of, wishes_of
 from serving.api import Profile, RecommendRequest, RecommendResponse
 from serving.deadline import Deadline
 from serving.live import Loaded, load
@@ -122,7 +122,7 @@ def test_context_and_session_reach_the_query(loaded: Loaded) -> None:
         '{"context": {"occasion": "party", "era": "1990", "ts": "2024-03-01T12:00:00+02:00"},'
         ' "session": [{"song_id": "a", "action": "skip", "played_ms": 5}], "exclude": ["b"]}'
     )
-    query = query_of(request, Known({}, [], ()), loaded.recommender.retrieval.songs)
+    query = query_of(request, {}, [], loaded.recommender.retrieval.songs)
     assert query.ts.isoformat() == "2024-03-01T12:00:00+02:00"
     assert query.context == {"occasion": "party", "era": "1990"}
     event = query.session[0]
@@ -159,9 +159,9 @@ def test_wishes_reach_the_query(loaded: Loaded) -> None:
     assert wishes_of(by_artist, False).seed_artist == "A"
     # A device says nothing that songs could match.
     on_phone = RecommendRequest.model_validate({"context": {"device": "phone"}})
-    assert not query_of(on_phone, Known({}, [], ()), songs).wishes.heed_context
+    assert not query_of(on_phone, {}, [], songs).wishes.heed_context
     calm = RecommendRequest.model_validate({"context": {"mood": "calm"}})
-    assert query_of(calm, Known({}, [], ()), songs).wishes.heed_context
+    assert query_of(calm, {}, [], songs).wishes.heed_context
 
 
 def test_an_occasion_is_told_among_the_reasons(loaded: Loaded) -> None:

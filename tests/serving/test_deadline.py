@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from serving import deadline as module
-from serving.deadline import Bounded, Breaker, Deadline, OutOfService
+from serving.deadline import Bounded, Breaker, Deadline, Guarded, OutOfService
 from serving.live import Loaded
 from tests.serving.conftest import SONGS, Client, song_id
 
@@ -131,12 +131,12 @@ def test_a_ranker_that_hangs(client: Client, segue: Any, healthy: dict[str, Any]
         scores = staticmethod(hang)
 
     with with_recommender(segue, ranker=Hanging()), planted(segue, seconds=IN_TIME):
-        answers = [asked(client) for _ in range(4)]
+        answers = [asked(client) for _ in range(8)]
     assert answers[0]["degraded"] == ["deadline"]
     assert answers[0]["variant"] == "retrieval"
     # With all threads hanging nothing is ranked any more, but answered all the same.
-    assert answers[3]["variant"] == "popularity"
-    assert [len(answer["songs"]) for answer in answers] == [5] * 4
+    assert answers[7]["variant"] == "popularity"
+    assert [len(answer["songs"]) for answer in answers] == [5] * 8
     hang.released.set()
 
 
@@ -223,15 +223,44 @@ def test_calls_that_hang_take_no_more_than_their_threads() -> None:
         bounded.start()
     for call in waiting:
         with pytest.raises(TimeoutError):
-            bounded.result(call, 0.0)
+            call.result(0.0)
     hang.released.set()
     assert [call.result(30) for call in waiting] == [{}, {}]
 
 
 def test_the_callers_error_is_its_own() -> None:
-    bounded = Bounded(fail, "failing")
+    bounded = Bounded(fail, "failing", threads=1)
     with pytest.raises(ConnectionError, match="planted"):
-        bounded.result(bounded.start("x"), 30)
+        bounded.start("x").result(30)
+
+
+def test_a_source_that_hangs_holds_no_more_than_its_share_of_threads() -> None:
+    hang = Hang()
+    source = Guarded(hang, "slow", most=2)
+    deadline = Deadline.after(60)
+    threads = [threading.Thread(target=source.ask, args=(deadline, 1.0)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    until = time.monotonic() + 30
+    while source._free.acquire(blocking=False):
+        source._free.release()
+        assert time.monotonic() < until
+    with pytest.raises(OutOfService, match="hang"):
+        source.ask(deadline, 1.0)
+    hang.released.set()
+    for thread in threads:
+        thread.join()
+    assert source.ask(deadline, 1.0) == {}
+
+
+def test_a_late_answer_says_nothing_good_of_its_source() -> None:
+    source = Guarded(lambda: 1, "late")
+    for _ in range(3):
+        source.late()
+        source.breaker.closed_until = 0.0
+        assert source.ask(Deadline(time.monotonic() - 1, 1.0), 1.0) == 1
+    with pytest.raises(OutOfService, match="rests"):
+        source.ask(Deadline.after(60), 1.0)
 
 
 def test_what_is_left_of_a_deadline_counts_from_arrival() -> None:

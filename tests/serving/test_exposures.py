@@ -18,7 +18,7 @@ from features.ingest import ingest
 from features.lake import read_events
 from features.sources import open_source
 from features.store import historical_user_rows
-from serving.answers import Known, filled, query_of
+from serving.answers import filled, query_of
 from serving.api import Context, Profile, RecommendRequest
 from serving.event_log import EventLog, Logged, export
 from serving.exploration import Explore, drawn
@@ -208,10 +208,10 @@ def recomputed(
     request = RecommendRequest.model_validate_json(one.request)
     entities = pd.DataFrame({User.ID: [one.user_id], UserRow.TS: [pd.Timestamp(one.ts)]})
     row = historical_user_rows(entities).iloc[0].to_dict()
-    known = Known(filled(row, request.profile or Profile()), events, ())
+    known = filled(row, request.profile or Profile())
     context = (request.context or Context()).model_copy(update={"ts": one.ts})
     songs = recommender.retrieval.songs
-    query = query_of(request.model_copy(update={"context": context}), known, songs)
+    query = query_of(request.model_copy(update={"context": context}), known, events, songs)
     prepared = recommender.prepare(query)
     return [str(song) for song in songs.ids[prepared.pool.songs]], prepared.features
 
