@@ -473,3 +473,48 @@ def distances(columns: Any, point: Any) -> Any:
             step = columns[axis, i] - point[axis]
             found[i] += step * step
     return np.sqrt(found)
+
+
+@compiled
+def rows_decayed(starts: Any, columns: Any, data: Any, rows: Any, decay: float) -> tuple[Any, Any]:
+    """Return the entries of some rows of a sparse matrix end to end; the n-th times decay^n."""
+    total = 0
+    for row in rows:
+        total += starts[row + 1] - starts[row]
+    keys = np.empty(total, np.int32)
+    values = np.empty(total, np.float64)
+    at, weight = 0, 1.0
+    for row in rows:
+        for place in range(starts[row], starts[row + 1]):
+            keys[at] = columns[place]
+            values[at] = weight * data[place]
+            at += 1
+        weight *= decay
+    return keys, values
+
+
+@compiled
+def mean_shares(
+    overall: Any, left: Any, right: Any, columns: Any, totals: Any, rows: Any
+) -> tuple[Any, Any]:
+    """Return the mean of `overall` and of some columns over their totals, for some rows.
+
+    The columns are those of `left`, then of `right`; NaN where the mean is not above 0. The second
+    result means nothing; see `half_products`.
+    """
+    width = left.shape[1]
+    found = np.empty(len(rows), np.float32)
+    touched = np.float32(0)
+    for row in rows:
+        touched += overall[row]
+        for column in columns:
+            touched += left[row, column] if column < width else right[row, column - width]
+    for i in range(len(rows)):
+        row = rows[i]
+        total = overall[row]
+        for column in columns:
+            share = left[row, column] if column < width else right[row, column - width]
+            total += share / totals[column]
+        total /= np.float32(1 + len(columns))
+        found[i] = total if total > 0 else np.nan
+    return found, touched

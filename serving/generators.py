@@ -15,7 +15,7 @@ from scipy.sparse import csr_matrix
 
 from features.catalogue import Catalogue, FloatArray, IntArray
 from features.columns import Song, User, UserRow
-from features.compiled import runs, sessions_with, songs_near_shared
+from features.compiled import mean_shares, rows_decayed, runs, sessions_with, songs_near_shared
 from features.pairs import DAY_US
 from features.params import Recent, Seeds, Sessions, SignalName
 from features.state import State
@@ -45,10 +45,14 @@ class SignalFactors:
     model: FactorModel
     index: VectorIndex | None = None
 
+    def observed(self, state: State) -> tuple[IntArray, FloatArray]:
+        """Return what the listener is folded in from: songs and values, below 0 observed zeros."""
+        weight = self.model.skip_weight
+        return state.observed_net(self.signal, weight) if weight else state.observed(self.signal)
+
     def scores(self, state: State) -> Scores:
         """Return inner products with the folded-in listener; none without observations."""
-        songs, values = state.observed(self.signal)
-        vector = fold_in(self.model, songs, values)
+        vector = fold_in(self.model, *self.observed(state))
         return NO_SCORES if vector is None else self.towards(vector)
 
     def towards(self, vector: FloatArray) -> FactorScores:
@@ -110,13 +114,8 @@ class Neighbours:
     def scores(self, state: State) -> Scores:
         """Return the decayed sum of the seeds' rows."""
         seeds = state.seeds(self.params.seeds)
-        rows = [slice(self.links.indptr[s], self.links.indptr[s + 1]) for s in seeds]
-        if not rows:
-            return NO_SCORES
-        decay = self.params.seed_decay ** np.arange(len(rows))
-        songs = np.concatenate([self.links.indices[row] for row in rows])
-        values = [self.links.data[row] * d for row, d in zip(rows, decay, strict=True)]
-        return add_up(songs, np.concatenate(values))
+        links, decay = self.links, self.params.seed_decay
+        return add_up(*rows_decayed(links.indptr, links.indices, links.data, seeds, decay))
 
 
 @dataclass(frozen=True)
@@ -284,13 +283,6 @@ class Trending:
                 columns.append(len(self.songs.listener_regions) + column)
         return TrendingScores(self, columns)
 
-    def share(self, column: int, songs: IntArray) -> FloatArray:
-        """Return the songs' shares in one column, the regions' first."""
-        regions = len(self.songs.listener_regions)
-        if column < regions:
-            return self.songs.region_popularity[songs, column] / self.totals[column]
-        return self.songs.language_popularity[songs, column - regions] / self.totals[column]
-
 
 @dataclass(frozen=True)
 class TrendingScores:
@@ -314,7 +306,10 @@ class TrendingScores:
 
     def of(self, songs: IntArray) -> FloatArray:
         """Return the mean shares; NaN where nobody heard the song."""
-        parts = [self.generator.overall[songs]]
-        parts += [self.generator.share(column, songs) for column in self.columns]
-        score = np.mean(parts, axis=0) if len(parts) > 1 else parts[0]
-        return np.where(score > 0, score, np.nan).astype(np.float32)
+        one = self.generator
+        regions, languages = one.songs.region_popularity, one.songs.language_popularity
+        columns = np.array(self.columns, dtype=np.int64)
+        found: FloatArray = mean_shares(
+            one.overall, regions, languages, columns, one.totals, songs
+        )[0]
+        return found

@@ -20,7 +20,6 @@ from serving.generators import (
     Repeats,
     SameArtist,
     Trending,
-    gather,
 )
 from serving.layout import TRENDING_FILE, artist_lists, save_trending
 from serving.scores import NO_SCORES
@@ -62,18 +61,6 @@ def agree(scores, expected):
 def random_links(random):
     dense = random.random((SONGS, SONGS)) * (random.random((SONGS, SONGS)) < 0.4)
     return csr_matrix(dense.astype(np.float32))
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-def test_gather_agrees_with_a_loop(seed):
-    random = np.random.default_rng(seed)
-    matrix = random_links(random)
-    rows = random.integers(0, SONGS, seed)
-    parts = [slice(matrix.indptr[row], matrix.indptr[row + 1]) for row in rows]
-    for data, array in ((False, matrix.indices), (True, matrix.data)):
-        found, lengths = gather(matrix, rows, data)
-        assert found.tolist() == [value for part in parts for value in array[part].tolist()]
-        assert lengths.tolist() == [part.stop - part.start for part in parts]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
