@@ -24,7 +24,7 @@ try:
 except ModuleNotFoundError:
     njit = None
 
-LANES: Final = 16
+LANES: Final = 96
 MOST_LEAVES: Final = 64
 
 
