@@ -89,11 +89,16 @@ class Pairs:
 
 def local_hour(row: Mapping[str, Any], ts_us: int) -> tuple[int, int]:
     """Return the listener's local weekday (Monday is 0) and hour; UTC where no offset is known."""
-    offset = row.get(User.UTC_OFFSET)
-    minutes = ts_us // 60_000_000 + (0 if offset is None or missing(offset) else int(offset))
+    minutes = ts_us // 60_000_000 + utc_offset(row)
     days, minute_of_day = divmod(minutes, 24 * 60)
     # The epoch was a Thursday.
     return int((days + 3) % 7), int(minute_of_day // 60)
+
+
+def utc_offset(row: Mapping[str, Any]) -> int:
+    """Return the listener's offset from UTC in minutes, 0 where it is not known."""
+    offset = row.get(User.UTC_OFFSET)
+    return 0 if offset is None or missing(offset) else int(offset)
 
 
 def missing(value: object) -> bool:

@@ -60,7 +60,12 @@ class Features(_Section):
 
 
 class Signal(_Section):
-    """Window k and half-life h in days, factor model, and place in the blend."""
+    """Window k and half-life h in days, factor model, and place in the blend.
+
+    `frequency_exponent` is Rendle's nu: 0 regularises every row alike, 1 in proportion to its
+    observations; `regularization` is the mean over the rows. With `skip_as: zero` skips enter this
+    signal's matrix as observed zeros too.
+    """
 
     window_days: Positive
     half_life_days: Positive
@@ -68,6 +73,8 @@ class Signal(_Section):
     regularization: Annotated[float, Field(ge=0)]
     alpha: Positive
     iterations: Count
+    frequency_exponent: Annotated[float, Field(ge=0, le=1)]
+    skip_as: Literal["matrix", "zero"]
     weight: float
     candidates: Annotated[int, Field(ge=0)]
 
@@ -144,6 +151,29 @@ class Recent(Generator):
     half_life_days: Positive
 
 
+class Dayparts(_Section):
+    """Features from (listener, song) pairs x 28 dayparts: exact factors and non-negative parts.
+
+    A song's or pair's own dayparts count against `prior` plays of everybody's.
+    """
+
+    enabled: bool
+    half_life_days: Positive
+    factors: Annotated[int, Field(ge=1, le=28)]
+    parts: Annotated[int, Field(ge=1, le=28)]
+    prior: Positive
+
+
+class Tensor(Generator):
+    """The tensor listener x song x daypart as a sum of `factors` products of three factors."""
+
+    half_life_days: Positive
+    factors: Count
+    regularization: Positive
+    alpha: Positive
+    iterations: Count
+
+
 class Generators(_Section):
     """One section a generator; the factors' sections are under `signals`."""
 
@@ -158,6 +188,8 @@ class Generators(_Section):
     repeats: Recent
     artists: Generator
     trending: Recent
+    dayparts: Dayparts
+    tensor: Tensor
     blend: Generator
 
 
@@ -290,4 +322,6 @@ def load_params(path: Path = PROJECT / "params.yaml") -> Params:
     missing = set(SIGNALS) - set(params.signals)
     if missing:
         raise ValueError(f"{path}: `signals` lacks {sorted(missing)}; add them.")
+    if params.signals["skip"].skip_as != "matrix":
+        raise ValueError(f"{path}: skips are `skip` itself; set signals.skip.skip_as to `matrix`.")
     return params

@@ -72,6 +72,18 @@ class State:
         values = np.concatenate([self.history_values[signal], self.session_values[signal]])
         return songs[values > 0], values[values > 0]
 
+    def observed_net(self, signal: SignalName, skip_weight: float) -> tuple[IntArray, FloatArray]:
+        """Return songs once each, ascending, and a signal's values less the skips' share of them.
+
+        Below 0 is an observed zero; songs at exactly 0 are left out.
+        """
+        songs, values = self.observed(signal)
+        skipped, missed = self.observed("skip")
+        unique, place = np.unique(np.concatenate([songs, skipped]), return_inverse=True)
+        net = np.bincount(place, np.concatenate([values, -skip_weight * missed]), len(unique))
+        keep = net != 0
+        return unique[keep], net[keep].astype(np.float32)
+
 
 def resolve(query: Query, songs: Catalogue) -> State:
     """Look the query's songs up and value its session by the signals' definitions."""

@@ -5,7 +5,6 @@ An absent signal or attribute gives null, or an empty list, never zero.
 """
 
 from datetime import datetime
-from typing import Any
 
 import ibis
 import ibis.expr.types as ir
@@ -26,10 +25,10 @@ from features.aggregates import (
     whole_seconds,
 )
 from features.columns import Action, Event, Song, User, UserRow
+from features.dayparts import DAYPARTS, local_daypart
 from features.params import SIGNALS, Features, Params, SignalName
 from features.signals import DAY_SECONDS, VALUE, before, signal_scores, utc
 
-DAYPARTS = 28
 # Longest list of keys of each taste; the shares of the rest are dropped.
 _TASTES = {
     (UserRow.ARTIST_KEYS, UserRow.ARTIST_SHARES): 32,
@@ -47,23 +46,6 @@ _HISTORY_VALUES: dict[SignalName, str] = {
     "skip": UserRow.HISTORY_SKIP,
     "listen": UserRow.HISTORY_LISTEN,
 }
-
-
-def local_daypart(epoch_seconds: Any, utc_offset_minutes: Any) -> Any:
-    """Return the daypart, weekday * 4 + hour // 6 with Monday 0, in the listener's local time.
-
-    Plain arithmetic, so numbers, NumPy arrays and Ibis columns all go in and come out.
-
-    Examples
-    --------
-    >>> local_daypart(0, 0)  # 1970-01-01 was a Thursday
-    12
-    >>> local_daypart(0, -60)  # still Wednesday evening
-    11
-    """
-    local = epoch_seconds + utc_offset_minutes * 60
-    weekday = (local // DAY_SECONDS + 3) % 7
-    return weekday * 4 + local % DAY_SECONDS // 21_600
 
 
 def user_rows(

@@ -27,6 +27,7 @@ from scipy.sparse import csr_matrix
 from features.arrays import as_rows, map_arrays, map_rows
 from features.catalogue import Catalogue, IntArray, map_catalogue
 from features.params import SIGNALS, Generators, Modes, SignalName, Steering
+from serving.dayparts import Dayparts, TensorFactors
 from serving.fold_in import FactorModel
 from serving.forest import forest
 from serving.generators import (
@@ -40,7 +41,14 @@ from serving.generators import (
     Trending,
 )
 from serving.index import EXACT_BELOW, build_index, load_index
-from serving.layout import ARTISTS_FILE, SESSIONS_FILE, TRENDING_FILE
+from serving.layout import (
+    ARTISTS_FILE,
+    DAYPARTS_FILE,
+    FACTOR_SCALARS,
+    SESSIONS_FILE,
+    TENSOR_FILE,
+    TRENDING_FILE,
+)
 from serving.links import Links
 from serving.ranker import Calibration, Ranker
 from serving.retrieval import BLEND, Retrieval
@@ -89,6 +97,7 @@ def load_retrieval(folder: Path) -> Retrieval:
         ),
         links=Links(links, vectors.vectors if isinstance(vectors, SongVectors) else None),
         quota=quota | {name: signals[name]["candidates"] for name in factors},
+        dayparts=_load_dayparts(folder / DAYPARTS_FILE) if params.dayparts.enabled else None,
     )
 
 
@@ -109,6 +118,8 @@ def _generators(folder: Path, params: Generators, songs: Catalogue) -> dict[str,
         found["repeats"] = Repeats(params.repeats)
     if params.artists.enabled:
         found["artists"] = _load_artists(folder / ARTISTS_FILE, songs)
+    if params.tensor.enabled:
+        found["tensor"] = _load_tensor(folder / TENSOR_FILE)
     # Always there: the one generator that has something for everybody.
     return found | {"trending": Trending(**map_arrays(folder / TRENDING_FILE), songs=songs)}
 
@@ -143,14 +154,12 @@ def load_steering(folder: Path) -> tuple[Modes, Steering]:
 
 
 def load_factors(path: Path) -> FactorModel:
-    """Map one signal's factors."""
+    """Map one signal's factors; scalars that a bundle lacks are as they were before they came."""
     stored = map_arrays(path)
     return FactorModel(
         item_factors=stored["item_factors"],
         known=stored["known"],
-        regularization=float(stored["regularization"]),
-        alpha=float(stored["alpha"]),
-        spread=float(stored["spread"]),
+        **{name: float(stored[name]) for name in FACTOR_SCALARS if name in stored},
         stored_gram=stored.get("gram"),
     )
 
@@ -178,6 +187,18 @@ def blend(
 def _load_vectors(path: Path, params: Generators) -> SongVectors:
     stored = map_arrays(path)
     return SongVectors(stored["vectors"], stored["known"], params.vectors)
+
+
+def _load_dayparts(path: Path) -> Dayparts:
+    stored = map_arrays(path)
+    prior = float(stored.pop("prior"))
+    return Dayparts(**stored, prior=prior)
+
+
+def _load_tensor(path: Path) -> TensorFactors:
+    stored = map_arrays(path)
+    regularization, alpha = (float(stored.pop(name)) for name in ("regularization", "alpha"))
+    return TensorFactors(**stored, regularization=regularization, alpha=alpha)
 
 
 def _load_sessions(path: Path, params: Generators) -> NearestSessions:

@@ -42,9 +42,11 @@ def factor_parts(
 ) -> Parts:
     """Take the scores of a fold-in apart by observed song.
 
-    With A the system of the fold-in, e the extra confidence of song j, z = A^-1 y_j, and s the
-    listener's score for j, its part in candidate i is (1 + e) y_i z. Without the song A changes
-    too; by Sherman and Morrison the score then falls by y_i z (1 + e (1 - s)) / (1 - e y_j z).
+    With A the system of the fold-in, e the extra confidence of song j, w its weight in the target
+    (1 + e, or 0 for an observed zero), z = A^-1 y_j, and s the listener's score for j, its part in
+    candidate i is w y_i z. Without the song A changes too; by Sherman and Morrison the score then
+    falls by y_i z (w - e s) / (1 - e y_j z). Where the regularisation goes by the number of songs,
+    A without the song has that of one song less from the start.
 
     Parameters
     ----------
@@ -53,18 +55,25 @@ def factor_parts(
     """
     use = model.known[songs]
     unique, place = np.unique(songs[use], return_inverse=True)
-    extra = model.alpha * np.bincount(place, values[use], len(unique))
+    signed = model.alpha * np.bincount(place, values[use], len(unique))
+    extra, target = np.abs(signed), np.where(signed < 0, 0, 1 + signed)
     factors = model.item_factors[unique].astype(np.float64)
-    system = model.gram + (factors.T * extra) @ factors
-    solved = np.linalg.solve(system, factors.T)
-    shares = (model.item_factors[candidates] @ solved).T
-    scores = factors @ (solved @ (1 + extra))
+    wanted = model.item_factors[candidates]
+    confident = (factors.T * extra) @ factors
+    solved = np.linalg.solve(model.regularised(len(unique)) + confident, factors.T)
+    shares = (wanted @ solved).T
+    parts = shares * target[:, None]
+    if model.exponent:
+        solved = np.linalg.solve(model.regularised(len(unique) - 1) + confident, factors.T)
+        shares = (wanted @ solved).T
     leverage = np.einsum("ij,ji->i", factors, solved)
-    lost = (1 + extra * (1 - scores)) / (1 - extra * leverage)
+    lost = (target - extra * (factors @ (solved @ target))) / (1 - extra * leverage)
+    # Both regularisations are one where they don't go by the number of songs.
+    eased = parts.sum(axis=0) - target @ shares if model.exponent else 0.0
     return Parts(
         unique.astype(np.int32),
-        (shares * (1 + extra)[:, None]).astype(np.float32),
-        (shares * lost[:, None]).astype(np.float32),
+        parts.astype(np.float32),
+        (shares * lost[:, None] + eased).astype(np.float32),
     )
 
 

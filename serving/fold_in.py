@@ -4,6 +4,7 @@ Hu, Koren and Volinsky, "Collaborative Filtering for Implicit Feedback Datasets"
 x = (YtY + Yt (C - I) Y + reg I)^-1 Yt C p, with confidence C = 1 + alpha * value.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,6 +21,10 @@ class FactorModel:
     `item_factors` is (songs, factors), zero rows where `known` is False; `spread` is the standard
     deviation of training scores, the unit in which signals are blended. The factors may be of half
     precision and memory-mapped; what is computed from them is of single precision.
+
+    A listener of n observed songs is regularised by `regularization` * (n + `offset`)^`exponent`
+    (Rendle et al., RecSys 2022). `skip_weight` is what a skip takes from a song's value: below 0
+    the song is an observed zero.
     """
 
     item_factors: FloatArray
@@ -27,6 +32,9 @@ class FactorModel:
     regularization: float
     alpha: float
     spread: float
+    exponent: float = 0.0
+    offset: float = 0.0
+    skip_weight: float = 0.0
     stored_gram: FloatArray | None = None
 
     @cached_property
@@ -37,6 +45,13 @@ class FactorModel:
         eye = np.eye(self.item_factors.shape[1], dtype=np.float32)
         return self.item_factors.T @ self.item_factors + self.regularization * eye
 
+    def regularised(self, observed: int) -> FloatArray:
+        """YtY and the regularisation of a listener of so many observed songs."""
+        if not self.exponent:
+            return self.gram
+        more = self.regularization * ((observed + self.offset) ** self.exponent - 1)
+        return self.gram + np.float32(more) * np.eye(len(self.gram), dtype=np.float32)
+
 
 def fold_in(model: FactorModel, songs: IntArray, values: FloatArray) -> FloatArray | None:
     """Return the listener's factors, shape (factors,); None without a known song.
@@ -44,15 +59,35 @@ def fold_in(model: FactorModel, songs: IntArray, values: FloatArray) -> FloatArr
     Parameters
     ----------
     songs, values
-        Observed song indices and their signal values (> 0), aligned; a song may come twice.
+        Observed song indices and their signal values, aligned; a song may come twice. A value
+        below 0 is an observed zero, the surer the lower (then each song may come once only).
     """
     use = model.known[songs]
     if not use.any():
         return None
     factors = model.item_factors[songs[use]].astype(np.float32, copy=False)
-    extra = model.alpha * values[use]
-    system = model.gram + (factors.T * extra) @ factors
-    # A song that comes twice is one observation of the summed value: count its "1" once.
-    _, first = np.unique(songs[use], return_index=True)
-    target = factors[first].sum(axis=0) + extra @ factors
+    return solve(model.regularised, factors, model.alpha * values[use], songs[use])
+
+
+def solve(
+    regularised: Callable[[int], FloatArray],
+    factors: FloatArray,
+    extra: FloatArray,
+    cells: NDArray[np.integer],
+) -> FloatArray:
+    """Return the factors of one row of a factorisation, shape (factors,).
+
+    Parameters
+    ----------
+    regularised
+        YtY + reg I for a number of observed cells.
+    factors, extra, cells
+        Of each observation: the cell's factors, its confidence above 1 (below 0: an observed
+        zero), and which cell it is.
+    """
+    # A cell that comes twice is one observation of the summed value: count its "1" once.
+    _, first = np.unique(cells, return_index=True)
+    system = regularised(len(first)) + (factors.T * np.abs(extra)) @ factors
+    wanted = first[extra[first] > 0]
+    target = factors[wanted].sum(axis=0) + np.maximum(extra, 0) @ factors
     return np.linalg.solve(system, target).astype(np.float32)

@@ -45,10 +45,14 @@ class SignalFactors:
     model: FactorModel
     index: VectorIndex | None = None
 
+    def observed(self, state: State) -> tuple[IntArray, FloatArray]:
+        """Return what the listener is folded in from: songs and values, below 0 observed zeros."""
+        weight = self.model.skip_weight
+        return state.observed_net(self.signal, weight) if weight else state.observed(self.signal)
+
     def scores(self, state: State) -> Scores:
         """Return inner products with the folded-in listener; none without observations."""
-        songs, values = state.observed(self.signal)
-        vector = fold_in(self.model, songs, values)
+        vector = fold_in(self.model, *self.observed(state))
         return NO_SCORES if vector is None else self.towards(vector)
 
     def towards(self, vector: FloatArray) -> FactorScores:

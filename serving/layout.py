@@ -20,19 +20,23 @@ from serving.scores import best
 ARTISTS_FILE: Final = "artists.npz"
 TRENDING_FILE: Final = "trending.npz"
 SESSIONS_FILE: Final = "sessions.npz"
+DAYPARTS_FILE: Final = "dayparts.npz"
+TENSOR_FILE: Final = "tensor.npz"
+FACTOR_SCALARS: Final = (
+    "regularization",
+    "alpha",
+    "spread",
+    "exponent",
+    "offset",
+    "skip_weight",
+)
 
 
 def save_factors(path: Path, model: FactorModel) -> None:
     """Write one signal's factors and the Gram matrix that every fold-in starts from."""
-    arrays = {
-        "item_factors": model.item_factors,
-        "known": model.known,
-        "regularization": np.array(model.regularization),
-        "alpha": np.array(model.alpha),
-        "spread": np.array(model.spread),
-        "gram": model.gram,
-    }
-    save_arrays(path, arrays)
+    scalars = {name: np.array(getattr(model, name)) for name in FACTOR_SCALARS}
+    arrays = {"item_factors": model.item_factors, "known": model.known}
+    save_arrays(path, arrays | scalars | {"gram": model.gram})
 
 
 def save_sessions(

@@ -125,11 +125,16 @@ def tastes(retrieval: Retrieval, state: State, songs: IntArray) -> list[Named | 
     blend = retrieval.blend
     for signal, scale in zip(blend.signals, blend.scales, strict=True):
         part = retrieval.generators[signal]
-        heard, values = state.observed(signal)
-        if signal not in SAID or not isinstance(part, SignalFactors) or len(heard) == 0:
+        if signal not in SAID or not isinstance(part, SignalFactors):
+            continue
+        heard, values = part.observed(state)
+        if len(heard) == 0:
             continue
         parts = factor_parts(part.model, heard, values, songs)
-        for place, one in enumerate(_largest(Effects(parts.songs, parts.lost * scale), songs)):
+        # Nobody is told "because you played" of a song that counts as skipped.
+        liked = np.isin(parts.songs, heard[values > 0])
+        found = Effects(parts.songs[liked], parts.lost[liked] * scale)
+        for place, one in enumerate(_largest(found, songs)):
             before = best[place]
             if one is not None and (before is None or one.effect > before.effect):
                 best[place] = Named(one.song, one.effect, signal)

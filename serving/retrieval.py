@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from features.catalogue import Catalogue, FloatArray, IntArray
 from features.compiled import places_in_lists
-from features.pairs import Pairs, among, pair_features, pair_names
+from features.pairs import Group, Pairs, among, pair_features, pair_names
 from features.query import Query
 from features.state import State, resolve
+from serving.dayparts import Dayparts
 from serving.generators import Blend, Generator
 from serving.links import Links
 from serving.scores import MixedScores, Scores
@@ -42,6 +43,7 @@ class Retrieval:
     blend: Blend
     quota: Mapping[str, int]
     links: Links
+    dayparts: Dayparts | None = None
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -89,7 +91,7 @@ class Retrieval:
         """Return the ranker's input, shape (candidates, features), columns as `feature_names`."""
         _, pairs = pair_features(Pairs(state, self.songs, pool.songs))
         proposed = np.isfinite(pool.ranks).sum(axis=1)
-        links = self.links.features(state, pool.songs)
+        links = self._linked(state, pool.songs)
         linked = np.empty((len(links), len(pool.songs)), dtype=np.float32)
         for row, values in zip(linked, links.values(), strict=True):
             row[:] = values
@@ -110,7 +112,12 @@ class Retrieval:
     @cached_property
     def _link_names(self) -> tuple[str, ...]:
         nobody = resolve(Query(ts=datetime.fromtimestamp(0, UTC)), self.songs)
-        return tuple(self.links.features(nobody, np.empty(0, dtype=np.int32)))
+        return tuple(self._linked(nobody, np.empty(0, dtype=np.int32)))
+
+    def _linked(self, state: State, songs: IntArray) -> Group:
+        """Return the features that need what training fitted."""
+        links = self.links.features(state, songs)
+        return links | self.dayparts.features(state, songs) if self.dayparts else links
 
     def barred(self, state: State) -> IntArray:
         """Return the songs that may not be proposed: excluded ones, and those of the session."""

@@ -5,6 +5,7 @@ listeners are folded in when they ask (`serving.fold_in`).
 """
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -22,10 +23,24 @@ from features.catalogue import FloatArray
 from features.columns import Song, User
 from features.params import Signal, SignalName, load_params
 from features.signals import VALUE, signal_scores
+from training.als import half_step
 from training.phases import CUTS, Cut, read_phases
 
 SEED = 7
 SPREAD_SAMPLE = 1000
+
+
+@dataclass(frozen=True)
+class Frequency:
+    """A regularisation by how many entries a row holds."""
+
+    regularization: float
+    exponent: float = 0.0
+    offset: float = 0.0
+
+    def of(self, observed: FloatArray) -> FloatArray:
+        """Return each row's regularisation."""
+        return np.asarray(self.regularization * (observed + self.offset) ** self.exponent)
 
 
 @dataclass(frozen=True)
@@ -35,6 +50,7 @@ class SongFactors:
     song_ids: NDArray[np.str_]
     item_factors: FloatArray
     spread: float
+    listeners: Frequency
 
 
 def fit_factors(scores: pd.DataFrame, params: Signal, threads: int = 0) -> SongFactors:
@@ -43,7 +59,8 @@ def fit_factors(scores: pd.DataFrame, params: Signal, threads: int = 0) -> SongF
     Parameters
     ----------
     scores
-        user_id, song_id, value > 0; one row a pair. Empty where the source lacks the signal.
+        user_id, song_id, value; one row a pair. A value below 0 is an observed zero. Empty where
+        the source lacks the signal.
     threads
         For implicit; 0 means all cores.
 
@@ -53,7 +70,8 @@ def fit_factors(scores: pd.DataFrame, params: Signal, threads: int = 0) -> SongF
         If the fit gave factors that are not finite.
     """
     if scores.empty:
-        return SongFactors(np.empty(0, np.str_), np.empty((0, params.factors), np.float32), 1.0)
+        nothing = np.empty((0, params.factors), np.float32)
+        return SongFactors(np.empty(0, np.str_), nothing, 1.0, Frequency(params.regularization))
     user_items, song_ids = confidence_matrix(scores, params.alpha)
     # implicit parallelises over rows itself; a threaded BLAS inside only slows it down.
     with threadpool_limits(limits=1, user_api="blas"):
@@ -65,19 +83,62 @@ def fit_factors(scores: pd.DataFrame, params: Signal, threads: int = 0) -> SongF
             random_state=SEED,
             num_threads=threads,
         )
-        model.fit(user_items)
+        if params.frequency_exponent:
+            listeners = fit_by_frequency(model, user_items, params)
+        else:
+            listeners = Frequency(params.regularization)
+            model.fit(user_items)
     if not np.isfinite(model.item_factors).all():
         raise ValueError("ALS gave factors that are not finite; raise the regularization.")
     sample = model.user_factors[:: max(1, len(model.user_factors) // SPREAD_SAMPLE)]
     spread = float((sample @ model.item_factors.T).std()) or 1.0
-    return SongFactors(song_ids, np.asarray(model.item_factors, dtype=np.float32), spread)
+    item_factors = np.asarray(model.item_factors, dtype=np.float32)
+    return SongFactors(song_ids, item_factors, spread, listeners)
+
+
+def frequency(observed: FloatArray, columns: int, params: Signal) -> Frequency:
+    """Return the scale of one side's regularisation, its mean over the rows `regularization`.
+
+    Rendle et al., "Revisiting the Performance of iALS on Item Recommendation Benchmarks", RecSys
+    2022, eq. 8: lambda (|I_u| + alpha_0 |I|)^nu, where alpha_0 is what an unobserved pair weighs
+    next to an observed one: here 1 / alpha.
+    """
+    offset, exponent = columns / params.alpha, params.frequency_exponent
+    mean = float(np.mean((observed + offset) ** exponent))
+    return Frequency(params.regularization / mean, exponent, offset)
+
+
+def fit_by_frequency(
+    model: AlternatingLeastSquares, user_items: csr_matrix, params: Signal
+) -> Frequency:
+    """Fit as `model.fit` does, each row regularised by how much it holds."""
+    item_users = user_items.T.tocsr()
+    of_users, of_songs = np.diff(user_items.indptr), np.diff(item_users.indptr)
+    by_user = frequency(of_users, user_items.shape[1], params)
+    by_song = frequency(of_songs, user_items.shape[0], params)
+    # As implicit starts.
+    random = np.random.default_rng(SEED)
+    users, songs = (
+        random.random((n, params.factors), dtype=np.float32) * np.float32(0.01)
+        for n in user_items.shape
+    )
+    solve, threads = model.solver, model.num_threads
+    for _ in range(params.iterations):
+        half_step(solve, user_items, users, songs, by_user.of(of_users), threads=threads)
+        half_step(solve, item_users, songs, users, by_song.of(of_songs), threads=threads)
+    model.user_factors, model.item_factors = users, songs
+    return by_user
 
 
 def confidence_matrix(scores: pd.DataFrame, alpha: float) -> tuple[csr_matrix, NDArray[np.str_]]:
-    """Return 1 + alpha * value, rows listeners, columns songs in ascending order of id."""
+    """Return 1 + alpha * value, rows listeners, columns songs in ascending order of id.
+
+    A value below 0 gives -(1 + alpha * |value|), which implicit takes as an observed zero.
+    """
     users, user_ids = pd.factorize(scores[User.ID])
     songs, song_ids = pd.factorize(scores[Song.ID], sort=True)
-    confidence = 1.0 + alpha * scores[VALUE].to_numpy(dtype=np.float32)
+    value = scores[VALUE].to_numpy(dtype=np.float32)
+    confidence = np.where(value < 0, alpha * value - 1, 1.0 + alpha * value).astype(np.float32)
     shape = (len(user_ids), len(song_ids))
     return csr_matrix((confidence, (users, songs)), shape=shape), np.asarray(song_ids, np.str_)
 
@@ -91,6 +152,33 @@ def read_scores(lake: Path, signal: SignalName, until: datetime, params: Signal)
     return scores.order_by([User.ID, Song.ID]).to_pandas()
 
 
+def net_of_skips(scores: pd.DataFrame, skips: pd.DataFrame, weight: float) -> pd.DataFrame:
+    """Return the scores less `weight` times the skips' values, one row a pair of either, sorted.
+
+    Below 0 is an observed zero; pairs at exactly 0 are left out.
+    """
+    less = skips.assign(**{VALUE: -weight * skips[VALUE]})
+    both = pd.concat([scores, less]).groupby([User.ID, Song.ID], as_index=False)[VALUE].sum()
+    return both[both[VALUE] != 0].reset_index(drop=True)
+
+
+def read_matrix(
+    lake: Path, name: SignalName, until: datetime, signals: Mapping[SignalName, Signal]
+) -> pd.DataFrame:
+    """Return what one signal factorises: its scores, the skips taken off where it says so."""
+    scores = read_scores(lake, name, until, signals[name])
+    if signals[name].skip_as == "matrix" or scores.empty:
+        return scores
+    skips = read_scores(lake, "skip", until, signals["skip"])
+    return net_of_skips(scores, skips, skip_weight(signals, name))
+
+
+def skip_weight(signals: Mapping[SignalName, Signal], name: SignalName) -> float:
+    """Return what a skip takes from a value, so that each keeps its signal's confidence."""
+    apart = signals[name].skip_as == "matrix"
+    return 0.0 if apart else signals["skip"].alpha / signals[name].alpha
+
+
 def main() -> None:
     """Fit one signal as of one cut and write `<out>/<signal>.npz`."""
     parser = argparse.ArgumentParser(description=main.__doc__)
@@ -100,17 +188,21 @@ def main() -> None:
     parser.add_argument("--phases", type=Path, default=Path("data/phases.json"))
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    params = load_params().signals[arguments.signal]
+    signals = load_params().signals
+    params = signals[arguments.signal]
     cut: Cut = arguments.cut
     until = read_phases(arguments.phases).fit_until(cut)
-    scores = read_scores(arguments.lake, arguments.signal, until, params)
+    scores = read_matrix(arguments.lake, arguments.signal, until, signals)
     fitted = fit_factors(scores, params)
     arguments.out.mkdir(parents=True, exist_ok=True)
     np.savez(
         arguments.out / f"{arguments.signal}.npz",
         song_ids=fitted.song_ids,
         item_factors=fitted.item_factors,
-        regularization=params.regularization,
+        regularization=fitted.listeners.regularization,
+        exponent=fitted.listeners.exponent,
+        offset=fitted.listeners.offset,
+        skip_weight=skip_weight(signals, arguments.signal),
         alpha=params.alpha,
         spread=fitted.spread,
         seen_until=until.isoformat(),

@@ -20,13 +20,23 @@ from features.params import SIGNALS, Params, Sessions, load_params
 from features.store import historical_song_rows
 from serving.bundle import factors_file, index_factors
 from serving.fold_in import FactorModel
-from serving.layout import save_artists, save_factors, save_sessions, save_trending
+from serving.layout import (
+    DAYPARTS_FILE,
+    FACTOR_SCALARS,
+    TENSOR_FILE,
+    save_artists,
+    save_factors,
+    save_sessions,
+    save_trending,
+)
 from serving.lookup import save_search
+from training.dayparts import fit_dayparts
 from training.files import write_json
 from training.item_links import ease, listeners, together, transitions
 from training.phases import CUTS, Cut, LeakError, Phases, read_phases
 from training.plays import read_plays, recency, session_recency, session_songs
 from training.song_vectors import song_vectors
+from training.tensor import fit_tensor
 
 
 def trending(plays: pd.DataFrame, until: datetime, half_life_days: float, n: int) -> FloatArray:
@@ -55,7 +65,7 @@ def write_factors(source: Path, target: Path, song_ids: NDArray[np.str_], until:
         factors[place[place >= 0]] = fitted["item_factors"][place >= 0]
         known = np.zeros(len(song_ids), dtype=np.bool_)
         known[place[place >= 0]] = True
-        scalars: Any = {name: float(fitted[name]) for name in ("regularization", "alpha", "spread")}
+        scalars: Any = {name: float(fitted[name]) for name in FACTOR_SCALARS if name in fitted}
     save_factors(target, FactorModel(factors, known, **scalars))
 
 
@@ -82,8 +92,20 @@ def write_generators(
         save_arrays(out / "vectors.npz", {"vectors": vectors, "known": vectors.any(axis=1)})
     if generators.sessions.enabled:
         write_sessions(plays, until, generators.sessions, n, out)
+    write_time(plays, until, params, n, out)
     save_artists(out, songs)
     save_trending(out, trending(plays, until, generators.trending.half_life_days, n), songs)
+
+
+def write_time(plays: pd.DataFrame, until: datetime, params: Params, n: int, out: Path) -> None:
+    """Write dayparts and tensor, where enabled."""
+    dayparts, tensor = params.generators.dayparts, params.generators.tensor
+    if dayparts.enabled:
+        fitted = fit_dayparts(plays, until, dayparts, n)
+        save_arrays(out / DAYPARTS_FILE, fitted | {"prior": np.array(dayparts.prior)})
+    if tensor.enabled:
+        scalars = {name: np.array(getattr(tensor, name)) for name in ("regularization", "alpha")}
+        save_arrays(out / TENSOR_FILE, fit_tensor(plays, until, tensor, n) | scalars)
 
 
 def write_sessions(

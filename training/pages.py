@@ -185,7 +185,25 @@ def quotas(folder: Path) -> list[Section]:
     return [Section("How many candidates from whom", [told, part], "quotas")]
 
 
-OF_THE_EVALUATION: Final = (methods, wins, fates, candidates, calibrated, importance)
+def time_of_week(_: Path) -> list[Section]:
+    """Return why the models of the time of the week are off unless they are asked for."""
+    told = (
+        "Daypart features and the tensor listener x song x daypart are off by default: measured, "
+        "they bring nothing that can be told from noise for what they cost at each request "
+        "(docs/ablation.md has the figures, docs/time.md the switches)."
+    )
+    return [Section("Time of the week", [told])]
+
+
+OF_THE_EVALUATION: Final = (
+    methods,
+    wins,
+    fates,
+    candidates,
+    calibrated,
+    importance,
+    time_of_week,
+)
 ALL: Final = (*OF_THE_EVALUATION, label_queries, quotas)
 
 

@@ -9,16 +9,19 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from features.catalogue import FloatArray
-from features.columns import Action, Event, Song
-from features.lake import read_events
+from features.columns import Action, Event, Song, User
+from features.dayparts import local_daypart
+from features.lake import read_events, read_users
 
+DAYPART = "daypart"
 DAY_SECONDS = 86_400
+MICROSECONDS = 1_000_000
 
 
 def read_plays(lake: Path, until: datetime, song_ids: NDArray[np.str_]) -> pd.DataFrame:
-    """Return plays that were not skipped: ts, user, session code, song index; by session, time.
+    """Return plays that were not skipped: ts, user, session code, song index, local daypart.
 
-    Session codes ascend with the sessions' last plays.
+    Sorted by session and time; session codes ascend with the sessions' last plays.
     """
     columns = [Event.TS, Event.SESSION, Event.USER, Event.SONG, Event.ACTION]
     events = read_events(lake, until=until, columns=columns)
@@ -28,6 +31,10 @@ def read_plays(lake: Path, until: datetime, song_ids: NDArray[np.str_]) -> pd.Da
     ends = plays.groupby(Event.SESSION)[Event.TS].max().sort_values(kind="stable")
     codes = pd.Series(np.arange(len(ends)), index=ends.index)
     plays = plays.assign(**{Event.SESSION: plays[Event.SESSION].map(codes).to_numpy()})
+    seconds = plays[Event.TS].astype("int64") // MICROSECONDS
+    offsets = read_users(lake).set_index(User.ID)[User.UTC_OFFSET]
+    offset = plays[Event.USER].map(offsets).fillna(0).astype("int64")
+    plays = plays.assign(**{DAYPART: local_daypart(seconds, offset).to_numpy(dtype=np.int64)})
     return plays.sort_values([Event.SESSION, Event.TS], kind="stable", ignore_index=True)
 
 

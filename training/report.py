@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from features.params import Evaluation, load_params
+from features.columns import Song
+from features.lake import read_songs
+from features.params import Dayparts, Evaluation, load_params
 from serving.recommender import Recommender
 from training import calibration, curves, error_analysis, pages
 from training.comparison import (
@@ -31,9 +33,11 @@ from training.comparison import (
     summarise,
 )
 from training.dataset import phase_queries
+from training.dayparts import fit_dayparts, heat_maps
 from training.evaluate import CANDIDATES, SEGUE, Answers, ask, slices
 from training.files import write_json
 from training.phases import Phases, read_phases, refuse_leak
+from training.plays import read_plays
 from training.queries import Labelled
 from training.rows import Rows, read_rows
 
@@ -131,6 +135,14 @@ def csv_tables(
     }
 
 
+def daypart_maps(lake: Path, phases: Phases, how: Dayparts) -> pd.DataFrame:
+    """Return when songs are heard, as parts over the week, of the plays before the test phase."""
+    until = phases.fit_until("test")
+    song_ids = read_songs(lake)[Song.ID].to_numpy(dtype=np.str_)
+    plays = read_plays(lake, until, song_ids)
+    return heat_maps(fit_dayparts(plays, until, how, len(song_ids)))
+
+
 def main() -> None:
     """Evaluate the test cut's bundle and write the report."""
     parser = argparse.ArgumentParser(description=main.__doc__)
@@ -140,7 +152,8 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, default=Path("data/dataset/test.parquet"))
     parser.add_argument("--out", type=Path, default=Path("data/report"))
     arguments = parser.parse_args()
-    how = load_params().evaluation
+    params = load_params()
+    how = params.evaluation
     phases = read_phases(arguments.phases)
     recommender = Recommender.load(arguments.bundle)
     seen = datetime.fromisoformat(recommender.manifest["seen_until"])
@@ -150,6 +163,9 @@ def main() -> None:
     found = evaluate(recommender, queries, heard, how)
     rows, _ = read_rows(arguments.rows)
     context = context_of(recommender, phases, len(queries), how)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    maps = daypart_maps(arguments.lake, phases, params.generators.dayparts)
+    maps.to_csv(arguments.out / "daypart_maps.csv", index=False)
     write(arguments.out, found, recommender, queries, rows, how, context)
     sys.stdout.write((arguments.out / "report.md").read_text(encoding="utf-8"))
 
@@ -191,12 +207,16 @@ def write(
 
 def context_of(recommender: Recommender, phases: Phases, queries: int, how: Evaluation) -> str:
     """Say what was asked of whom."""
+    retrieval = recommender.retrieval
+    dayparts = "off" if retrieval.dayparts is None else "on"
+    tensor = "on" if "tensor" in retrieval.generators else "off"
     return (
         f"Bundle `{recommender.version}`, fitted on events before {phases.labels.end}; test phase "
         f"{phases.test.start} to {phases.test.end}; {len(recommender.retrieval.songs):,} songs; "
         f"{queries:,} queries (seeded sample of at most {how.max_queries:,}). Full catalogue, no "
         "sampled negatives, songs of the session may come again; an answer outside the pool is a "
-        f"miss. 95 % intervals from {how.bootstrap:,} bootstrap draws over listeners."
+        f"miss. 95 % intervals from {how.bootstrap:,} bootstrap draws over listeners. "
+        f"Daypart features are {dayparts}, the tensor is {tensor}."
     )
 
 

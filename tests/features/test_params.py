@@ -116,3 +116,9 @@ def test_an_empty_file_is_refused(tmp_path):
 def test_parameters_cannot_be_changed():
     with pytest.raises(ValueError, match="frozen"):
         load_params().ranker.rounds = 1
+
+
+def test_skips_cannot_be_zeros_of_themselves(tmp_path):
+    path = written(tmp_path, setting("signals.skip.skip_as", "zero"))
+    with pytest.raises(ValueError, match=r"signals\.skip\.skip_as"):
+        load_params(path)

@@ -153,3 +153,16 @@ def test_nothing_is_known_of_an_unknown_listener():
 def test_the_moment_is_in_microseconds_since_the_epoch():
     moment = datetime(1970, 1, 1, 0, 0, 1, 5, tzinfo=UTC)
     assert resolve(Query(ts=moment), SONGS).ts_us == 1_000_005
+
+
+def test_skips_are_taken_off_song_by_song():
+    user = {
+        "history_songs": ["s4", "s1", "s0"],
+        "history_last_ts": [3, 2, 1],
+        "history_listen": [0.5, 1.0, 0.75],
+        "history_skip": [0.0, 2.0, 1.5],
+    }
+    state = state_of(("s0", "play", 200_000), ("s2", "skip", 0), user=user)
+    songs, values = state.observed_net("listen", 0.5)
+    # s0: 0.75 + 1 heard, 1.5 skipped; s1: 1 heard, 2 skipped, which leaves nothing.
+    assert dict(zip(songs.tolist(), values.tolist(), strict=True)) == {0: 1.0, 2: -0.5, 4: 0.5}

@@ -107,3 +107,17 @@ def test_nobody_is_folded_in_without_a_known_song():
     assert fold_in(model, *observations(5)) is None
     nothing = np.empty(0, np.int32), np.empty(0, np.float32)
     assert fold_in(random_model(5), *nothing) is None
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_skip_is_an_observed_zero(seed):
+    model = random_model(seed)
+    songs, values = observations(seed)
+    values[::2] *= -1
+    confidence, preference = np.ones(SONGS), np.zeros(SONGS)
+    confidence[songs] += ALPHA * np.abs(values)
+    preference[songs] = values > 0
+    factors = model.item_factors.astype(np.float64)
+    system = factors.T @ np.diag(confidence) @ factors + REGULARIZATION * np.eye(WIDTH)
+    expected = np.linalg.solve(system, factors.T @ (confidence * preference))
+    np.testing.assert_allclose(fold_in(model, songs, values), expected, rtol=2e-3, atol=1e-4)

@@ -1,12 +1,23 @@
 import numpy as np
 import pandas as pd
 import pytest
+from implicit.cpu.als import AlternatingLeastSquares
+from threadpoolctl import threadpool_limits
 
 from features.params import load_params
 from serving.fold_in import FactorModel, fold_in
 from tests.training import tiny
 from tests.training.tiny import DAY, MINUTE, START, TICK
-from training.factors import confidence_matrix, fit_factors, read_scores
+from training.als import half_step
+from training.factors import (
+    confidence_matrix,
+    fit_by_frequency,
+    fit_factors,
+    frequency,
+    net_of_skips,
+    read_matrix,
+    read_scores,
+)
 
 PARAMS = load_params().signals["listen"].model_copy(update={"factors": 2, "iterations": 15})
 
@@ -93,3 +104,93 @@ def test_scores_know_nothing_from_the_end_on(tmp_path, signal):
         ("u1", "b"),
     ]
     assert (found[0]["value"] > 0).all()
+
+
+def test_frequency_by_hand():
+    params = PARAMS.model_copy(
+        update={"frequency_exponent": 0.5, "alpha": 2.0, "regularization": 0.3}
+    )
+    found = frequency(np.array([4, 0]), columns=10, params=params)
+    # 10 songs at 1 / alpha each: roots of 4 + 5 and 0 + 5, scaled to a mean of 0.3.
+    roots = np.array([3.0, 5**0.5])
+    np.testing.assert_allclose(found.of(np.array([4, 0])), 0.3 * roots / roots.mean())
+
+
+def model_of(params):
+    with threadpool_limits(limits=1, user_api="blas"):
+        return AlternatingLeastSquares(
+            factors=params.factors,
+            regularization=params.regularization,
+            iterations=params.iterations,
+            random_state=7,
+            num_threads=1,
+        )
+
+
+def test_at_exponent_zero_our_loop_is_implicits():
+    user_items, _ = confidence_matrix(checkerboard(), PARAMS.alpha)
+    ours, theirs = model_of(PARAMS), model_of(PARAMS)
+    fit_by_frequency(ours, user_items, PARAMS)
+    theirs.fit(user_items, show_progress=False)
+    np.testing.assert_allclose(ours.item_factors, theirs.item_factors, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("exponent", [0.0, 0.5, 1.0])
+def test_the_fold_in_regularises_as_the_fit(exponent):
+    params = PARAMS.model_copy(update={"frequency_exponent": exponent, "regularization": 0.5})
+    table = checkerboard(size=20)
+    fitted = fit_factors(table, params, threads=1)
+    user_items, song_ids = confidence_matrix(table, params.alpha)
+    with threadpool_limits(limits=1, user_api="blas"):
+        exact = AlternatingLeastSquares(factors=2, use_cg=False, num_threads=1).solver
+    rows = np.zeros((20, 2), np.float32)
+    regularization = fitted.listeners.of(np.diff(user_items.indptr))
+    half_step(exact, user_items, rows, fitted.item_factors, regularization, threads=1)
+    model = FactorModel(
+        fitted.item_factors,
+        np.ones(len(song_ids), np.bool_),
+        fitted.listeners.regularization,
+        params.alpha,
+        1.0,
+        fitted.listeners.exponent,
+        fitted.listeners.offset,
+    )
+    for row, vector in zip(user_items, rows, strict=True):
+        values = (row.data - 1) / params.alpha
+        np.testing.assert_allclose(fold_in(model, row.indices, values), vector, 2e-3, 1e-4)
+
+
+def test_a_higher_exponent_shrinks_what_is_heard_often():
+    """The same mean, but the song of many listeners pays more and that of one less."""
+    table = scores([(f"u{i}", "often", 1.0) for i in range(30)] + [("u0", "once", 1.0)])
+    size = {}
+    for exponent in (0.0, 1.0):
+        params = PARAMS.model_copy(update={"frequency_exponent": exponent, "alpha": 100.0})
+        found = frequency(np.array([30, 1]), 31, params).of(np.array([30, 1]))
+        size[exponent] = dict(zip(["often", "once"], found, strict=True))
+    assert len(table) == 31
+    assert size[1.0]["often"] > size[0.0]["often"] == size[0.0]["once"] > size[1.0]["once"]
+
+
+def test_skips_are_taken_off_by_hand():
+    heard = scores([("u", "a", 1.0), ("u", "b", 0.5), ("v", "a", 0.25)])
+    skipped = scores([("u", "a", 0.5), ("u", "b", 1.0), ("u", "c", 2.0), ("v", "a", 0.5)])
+    found = net_of_skips(heard, skipped, 0.5)
+    assert list(found.itertuples(index=False, name=None)) == [("u", "a", 0.75), ("u", "c", -1.0)]
+    matrix, _ = confidence_matrix(found, alpha=10.0)
+    assert matrix.toarray().tolist() == [[8.5, -11.0]]
+
+
+def test_skips_enter_the_matrix_that_asks_for_them(tmp_path):
+    events = [
+        tiny.event(0, START - DAY, "x", "a", played_ms=200_000),
+        tiny.event(1, START - DAY + MINUTE, "x", "b", "skip", played_ms=0),
+    ]
+    tiny.write_lake(tmp_path, events, [tiny.user("u0")], [tiny.song("a"), tiny.song("b")])
+    signals = dict(load_params().signals)
+    apart = read_matrix(tmp_path, "listen", START, signals)
+    assert apart["song_id"].tolist() == ["a"]
+    signals["listen"] = signals["listen"].model_copy(update={"skip_as": "zero"})
+    found = read_matrix(tmp_path, "listen", START, signals)
+    assert found["song_id"].tolist() == ["a", "b"]
+    assert found["value"][0] > 0 > found["value"][1]

@@ -6,6 +6,7 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from features.params import Ease, Links, Transitions, Vectors, load_params
+from serving.bundle import _load_dayparts, _load_tensor
 from tests.features import small
 from tests.training import tiny
 from tests.training.tiny import DAY, MINUTE, START, TICK
@@ -236,6 +237,25 @@ def test_events_at_or_after_the_end_change_no_generator(tmp_path):
             assert set(one) == set(two)
             for key in one:
                 np.testing.assert_array_equal(one[key], two[key])
+
+
+def test_time_is_fitted_and_served_where_it_is_enabled(tmp_path):
+    found = write(tmp_path, past())
+    plain = load_params()
+    on = {
+        name: getattr(plain.generators, name).model_copy(update={"enabled": True})
+        for name in ("dayparts", "tensor")
+    }
+    params = plain.model_copy(update={"generators": plain.generators.model_copy(update=on)})
+    write_generators(found, START, plain, 3, tmp_path)
+    assert not list(tmp_path.glob("dayparts*")) + list(tmp_path.glob("tensor*"))
+    write_generators(found, START, params, 3, tmp_path)
+    served = _load_dayparts(tmp_path / "dayparts.npz")
+    assert served.prior == params.generators.dayparts.prior
+    np.testing.assert_allclose(served.base.sum(), 1, rtol=1e-5)
+    tensor = _load_tensor(tmp_path / "tensor.npz")
+    assert tensor.known.all()
+    assert tensor.alpha == params.generators.tensor.alpha
 
 
 def factors(path, seen_until, songs=("s2", "gone", "s0")):

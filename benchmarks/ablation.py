@@ -1,0 +1,288 @@
+"""What each generator, feature group, way of time and kind of factors brings, and what it costs.
+
+Fits the ranker on label rows with and without each and ranks the whole pool of test-cut queries.
+Point `--data` at folders whose phases end before the main test phase: nothing is chosen here on
+the weeks that the report is about. Rows are built once, with everything; `ablation_rows.view`
+takes out columns and the songs that only the missing ones proposed.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from benchmarks.ablation_rows import (
+    SIGNAL,
+    VARIANTS,
+    answer_ranks,
+    build,
+    feature_groups,
+    fit_wide,
+    group_work,
+    load_wide,
+    view,
+)
+from benchmarks.measure import machine, save, timed
+from features.params import Params, Ranker, load_params
+from features.paths import data_dir
+from features.state import State, resolve
+from serving.retrieval import BLEND, Retrieval
+from training.dataset import phase_queries
+from training.metrics import METRICS, cluster_bootstrap, interval
+from training.phases import read_phases
+from training.queries import Labelled
+from training.ranker import fit_ranker
+from training.rows import Rows, read_rows, write_rows
+
+SHOWN: Final = ("ndcg_10", "hr_20", "mrr_20")
+WHOLE_POOL: Final = 1_000_000
+TIMED: Final = 200
+REFITS: Final = 2
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Generators and features of one fit, and what it is set against.
+
+    `sign` is 1 where the trial adds the thing to the base, -1 where it takes it away.
+    """
+
+    name: str
+    kind: str
+    generators: frozenset[str]
+    without: frozenset[str]
+    sign: int
+    seed: int | None = None
+
+
+def trials(retrieval: Retrieval, params: Params) -> list[Trial]:
+    """Return the base first, then one trial a thing."""
+    variants = {f"{name}_{part}" for name in VARIANTS for part in (SIGNAL, BLEND)}
+    off = {
+        name
+        for name in retrieval.names
+        if not getattr(getattr(params.generators, name, None), "enabled", True)
+    }
+    base = frozenset(retrieval.names) - variants - off
+    groups = feature_groups(retrieval)
+    time_features = frozenset(groups.pop("dayparts"))
+    plain = Trial("base", "base", base, time_features, 1)
+    found = [plain]
+
+    def add(name: str, kind: str, generators: Any, without: Any, sign: int) -> None:
+        found.append(Trial(name, kind, frozenset(generators), frozenset(without), sign))
+
+    add("tensor", "time", base | {"tensor"}, time_features, 1)
+    add("dayparts, all four", "time", base, (), 1)
+    for name in sorted(time_features):
+        add(name, "time", base, time_features - {name}, 1)
+    for name in VARIANTS:
+        swapped = base - {SIGNAL, BLEND} | {f"{name}_{SIGNAL}", f"{name}_{BLEND}"}
+        if name == "skip_zero":
+            swapped -= {"skip"}
+        add(name, "factors", swapped, time_features, 1)
+    for name in sorted(base - {"trending"}):
+        add(name, "generator, on", base - {name}, time_features, -1)
+    for name in sorted(off - {"tensor"}):
+        add(name, "generator, off", base | {name}, time_features, 1)
+    for name, columns in groups.items():
+        add(name, "features", base, time_features | set(columns), -1)
+    for seed in range(1, REFITS + 1):
+        found.append(Trial(f"another seed ({seed})", "refit", base, time_features, 1, seed))
+    return found
+
+
+def ranks_of(
+    trial: Trial, rows: tuple[Rows, Rows], names: tuple[str, ...], params: Ranker, queries: int
+) -> NDArray[np.float64]:
+    """Fit one trial on label rows and return its answers' ranks among the test cut's pools."""
+    if trial.seed is not None:
+        params = params.model_copy(update={"seed": trial.seed})
+    labels, kept = view(rows[0], names, trial.generators, trial.without)
+    booster = fit_ranker(labels, kept, params)
+    asked, _ = view(rows[1], names, trial.generators, trial.without)
+    return answer_ranks(asked, booster.predict(asked.features), queries)
+
+
+def summary(
+    found: dict[str, NDArray[np.float64]],
+    tried: Sequence[Trial],
+    listeners: NDArray[np.int64],
+    draws: int,
+    seed: int,
+) -> pd.DataFrame:
+    """Return one row a trial: what the thing brings in each metric, with a paired 95 % interval.
+
+    Set against the base, which is the mean over its fits with several seeds: one fit's luck would
+    else shift every row.
+    """
+    each = np.stack(
+        [[METRICS[m](found[t.name + t.kind]) for m in SHOWN] for t in tried]
+    )  # (trials, metrics, queries)
+    same = np.array([trial.kind in ("base", "refit") for trial in tried])
+    base = each[same].mean(axis=0)
+    signs = np.array([trial.sign for trial in tried])[:, None, None]
+    brought = signs * (each - base)
+    drawn = cluster_bootstrap(brought.reshape(-1, base.shape[1]).T, listeners, draws, seed)
+    table = []
+    for number, trial in enumerate(tried):
+        row: dict[str, Any] = {"name": trial.name, "kind": trial.kind}
+        for m, metric in enumerate(SHOWN):
+            low, high = interval(drawn[:, number * len(SHOWN) + m])
+            row[metric] = float(brought[number, m].mean())
+            row |= {f"{metric}_low": low, f"{metric}_high": high}
+            row[f"{metric}_value"] = float(each[number, m].mean())
+        table.append(row)
+    return pd.DataFrame(table)
+
+
+def costs(retrieval: Retrieval, queries: Sequence[Labelled]) -> dict[str, float]:
+    """Return the median microseconds a request of each generator and of each feature group.
+
+    A generator's are its scores, its proposals, and its scores of the whole pool.
+    """
+    spent: dict[str, list[float]] = {}
+    for labelled in queries[:TIMED]:
+        state = resolve(labelled.query, retrieval.songs)
+        for name, work in request_work(retrieval, state).items():
+            spent.setdefault(name, []).append(timed(work) * 1e6)
+    return {name: float(np.median(values)) for name, values in spent.items()}
+
+
+def request_work(retrieval: Retrieval, state: State) -> dict[str, Callable[[], object]]:
+    """Return what each generator and feature group does for one request."""
+    songs, scores = retrieval.pool(state).songs, retrieval.scores(state)
+
+    def ask(name: str) -> None:
+        generator = retrieval.generators.get(name)
+        own = generator.scores(state) if generator else retrieval.blend.combine(scores)
+        own.top(retrieval.quota[name])
+        own.of(songs)
+
+    asked = {name: partial(ask, name) for name in retrieval.names}
+    return {**asked, **group_work(retrieval, state, songs)}
+
+
+def markdown(table: pd.DataFrame, cost: dict[str, float], context: str) -> str:
+    """Return the table as Markdown, one section a kind."""
+    base = table[table["kind"].isin(["base", "refit"])]
+    means = ", ".join(f"{m} {base[f'{m}_value'].mean():.4f}" for m in SHOWN)
+    lines = [context, "", f"Base, the mean of {len(base)} fits: {means}", ""]
+    for kind, part in table.groupby("kind", sort=False):
+        lines += [f"### {kind}", "", "| | " + " | ".join(SHOWN) + " | µs a request |"]
+        lines.append("|---" * (len(SHOWN) + 2) + "|")
+        for row in part.sort_values("ndcg_10", ascending=False).to_dict("records"):
+            cells = [
+                f"{row[m]:+.4f} [{row[f'{m}_low']:+.4f}, {row[f'{m}_high']:+.4f}]" for m in SHOWN
+            ]
+            spent = cost.get(str(row["name"]))
+            price = "" if spent is None else f"{spent:.0f}"
+            lines.append(f"| {row['name']} | " + " | ".join(cells) + f" | {price} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def prepared(
+    arguments: argparse.Namespace, params: Params
+) -> tuple[tuple[Rows, Rows], tuple[str, ...], Retrieval, list[Labelled]]:
+    """Return label and test-cut rows, built once into `--work`, with names and test queries."""
+    phases = read_phases(arguments.data / "phases.json")
+    if arguments.until and phases.as_of > arguments.until:
+        raise ValueError(
+            f"{arguments.data} goes on until {phases.as_of}, later than --until {arguments.until}: "
+            "an ablation may not see the main test phase. Set phases.as_of and rebuild."
+        )
+    how = params.ranker
+    made = []
+    for cut, count, negatives, starts in (
+        ("labels", arguments.labels, arguments.negatives, how.starts_share),
+        ("test", arguments.queries, WHOLE_POOL, 0.0),
+    ):
+        folder: Path = arguments.work / cut
+        if not (folder / "fit.json").exists():
+            fit_wide(params, phases, cut, arguments.data, folder)
+        retrieval = load_wide(folder, params)
+        queries = phase_queries(arguments.data / "lake", phases, cut, count, how.seed, starts)
+        path = arguments.work / f"{cut}_{count}.parquet"
+        if not path.exists():
+            write_rows(
+                build(retrieval, queries, negatives, how.seed, cut), retrieval.feature_names, path
+            )
+        made.append(read_rows(path))
+    return (made[0][0], made[1][0]), made[0][1], retrieval, queries
+
+
+def with_ease(params: Params, songs: int | None) -> Params:
+    """Return the parameters with another size of EASE's inverse, which is cubic in it."""
+    if songs is None:
+        return params
+    ease = params.generators.ease.model_copy(update={"max_songs": songs})
+    generators = params.generators.model_copy(update={"ease": ease})
+    return params.model_copy(update={"generators": generators})
+
+
+def main() -> None:
+    """Run every trial that `--work` does not hold yet, and write results and table."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--data", type=Path, default=data_dir(), help="lake, phases, factors")
+    parser.add_argument("--work", type=Path, required=True, help="folder for what is fitted")
+    parser.add_argument("--source", required=True, help="name in the results")
+    parser.add_argument(
+        "--until",
+        type=datetime.fromisoformat,
+        help="refuse phases that end after this moment (ISO 8601)",
+    )
+    parser.add_argument("--labels", type=int, default=6000)
+    parser.add_argument("--queries", type=int, default=2000)
+    parser.add_argument("--rounds", type=int, default=150)
+    parser.add_argument("--learning-rate", type=float, default=0.05)
+    parser.add_argument("--kinds", nargs="+", help="only these kinds of trials, besides the base")
+    parser.add_argument("--negatives", type=int, default=60)
+    parser.add_argument("--ease-songs", type=int, help="instead of generators.ease.max_songs")
+    arguments = parser.parse_args()
+    facts, params = machine(), with_ease(load_params(), arguments.ease_songs)
+    rows, names, retrieval, queries = prepared(arguments, params)
+    cost = costs(retrieval, queries)
+    update = {"rounds": arguments.rounds, "learning_rate": arguments.learning_rate}
+    ranker = params.ranker.model_copy(update=update)
+    wanted = {"base", "refit", *(arguments.kinds or [])}
+    every = trials(retrieval, params)
+    tried = [trial for trial in every if not arguments.kinds or trial.kind in wanted]
+    found = {}
+    for trial in tqdm(tried, desc="trials", unit="fit"):
+        path = arguments.work / "ranks" / f"{trial.kind}, {trial.name}.npy"
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            np.save(path, ranks_of(trial, rows, names, ranker, len(queries)))
+        found[trial.name + trial.kind] = np.load(path)
+    listeners = pd.factorize(np.array([labelled.user_id for labelled in queries]))[0]
+    table = summary(found, tried, listeners, params.evaluation.bootstrap, params.evaluation.seed)
+    protocol = {
+        "label_queries": arguments.labels,
+        "queries": len(queries),
+        "listeners": int(listeners.max()) + 1,
+        "negatives": arguments.negatives,
+        "ease_songs": params.generators.ease.max_songs,
+        **update,
+        "bootstrap": params.evaluation.bootstrap,
+        "as_of": read_phases(arguments.data / "phases.json").as_of.isoformat(),
+    }
+    figures = {"trials": table.to_dict("records"), "microseconds": cost}
+    path = save(f"ablation_{arguments.source}", facts, protocol, figures)
+    context = ", ".join(f"{name} {value}" for name, value in protocol.items())
+    text = markdown(table, cost, context)
+    (arguments.work / "ablation.md").write_text(text, encoding="utf-8")
+    sys.stdout.write(f"{text}\nwrote {path}\n")
+
+
+if __name__ == "__main__":
+    main()
