@@ -90,7 +90,7 @@ def trials(retrieval: Retrieval, params: Params) -> list[Trial]:
         if name == "skip_zero":
             swapped -= {"skip"}
         add(name, "factors", swapped, time_features, 1)
-    for name in sorted(base - {"trending"}):
+    for name in sorted(base):
         add(name, "generator, on", base - {name}, time_features, -1)
     for name in sorted(off - {"tensor"}):
         add(name, "generator, off", base | {name}, time_features, 1)
@@ -221,6 +221,12 @@ def prepared(
     return (made[0][0], made[1][0]), made[0][1], retrieval, queries
 
 
+def absent(retrieval: Retrieval, params: Params) -> list[str]:
+    """Return the generators that the data gives nothing to fit: nothing can be said of them."""
+    sections = type(params.generators).model_fields.keys() - {"dayparts"}
+    return sorted({*sections, *params.signals} - set(retrieval.names))
+
+
 def with_ease(params: Params, songs: int | None) -> Params:
     """Return the parameters with another size of EASE's inverse, which is cubic in it."""
     if songs is None:
@@ -273,6 +279,7 @@ def main() -> None:
         "negatives": arguments.negatives,
         "ease_songs": params.generators.ease.max_songs,
         **update,
+        "absent": absent(retrieval, params),
         "bootstrap": params.evaluation.bootstrap,
         "as_of": read_phases(arguments.data / "phases.json").as_of.isoformat(),
     }

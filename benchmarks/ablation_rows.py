@@ -30,7 +30,7 @@ from training.factors import fit_factors, read_matrix, skip_weight
 from training.generators import song_rows, write_factors, write_retrieval
 from training.phases import Cut, Phases
 from training.queries import Labelled
-from training.rows import Rows
+from training.rows import Rows, listener_code
 from training.sessions import OUTCOMES
 
 SIGNAL: Final[SignalName] = "listen"
@@ -135,6 +135,9 @@ def build(
         in_pool=np.concatenate([part.in_pool for part in parts]),
         outcome=np.repeat(np.array(outcome, dtype=np.int8), sizes),
         ts=np.repeat(np.array([utc(queries[i].query.ts) for i in kept]), sizes),
+        listener=np.repeat(
+            np.array([listener_code(queries[i].user_id) for i in kept], dtype=np.uint32), sizes
+        ),
     )
 
 
@@ -155,7 +158,8 @@ def view(
     if "proposed_by" in kept:
         features[:, kept.index("proposed_by")] = proposed[keep]
     marks = {
-        name: getattr(rows, name)[keep] for name in ("query", "answer", "later", "outcome", "ts")
+        name: getattr(rows, name)[keep]
+        for name in ("query", "answer", "later", "outcome", "ts", "listener")
     }
     return Rows(features=features, in_pool=proposed[keep] > 0, **marks), kept
 

@@ -188,9 +188,18 @@ class Generators(_Section):
     repeats: Recent
     artists: Generator
     trending: Recent
-    dayparts: Dayparts
-    tensor: Tensor
     blend: Generator
+    # Bundles from before there were any have them off.
+    dayparts: Dayparts = Dayparts(enabled=False, half_life_days=180, factors=6, parts=4, prior=20)
+    tensor: Tensor = Tensor(
+        enabled=False,
+        half_life_days=120,
+        factors=32,
+        regularization=0.5,
+        alpha=10,
+        iterations=8,
+        candidates=60,
+    )
 
 
 class OutcomeWeights(_Section):

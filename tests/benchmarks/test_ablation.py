@@ -29,6 +29,7 @@ def rows():
         in_pool=np.ones(5, np.bool_),
         outcome=np.zeros(5, np.int8),
         ts=np.zeros(5, "datetime64[us]"),
+        listener=np.zeros(5, np.uint32),
     )
 
 

@@ -1,6 +1,7 @@
 """A bundle that is damaged, or made for other code, is refused with what to do about it."""
 
 import json
+import shutil
 from pathlib import Path
 
 import lightgbm
@@ -9,10 +10,17 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from features.params import SIGNALS
-from serving.bundle import MANIFEST, BundleError, blend, load_retrieval, read_manifest
+from serving.bundle import (
+    MANIFEST,
+    BundleError,
+    blend,
+    load_factors,
+    load_retrieval,
+    read_manifest,
+)
 from serving.fold_in import FactorModel
 from serving.generators import SignalFactors
-from serving.layout import latest
+from serving.layout import latest, save_factors
 from serving.recommender import Recommender
 from tests.serving.conftest import SONGS, write_bundle, write_manifest
 
@@ -138,3 +146,33 @@ def test_the_blend_is_the_weighted_sum_of_scores_in_units_of_their_spread():
     stacked = blend(parts, {"like": 3.0, "skip": -2.0}, 4).stacked
     found = stacked @ np.concatenate([vectors["like"], vectors["skip"]])
     np.testing.assert_allclose(found[:3], like * 3 / 0.5 - skip * 2 / 4, rtol=1e-4)
+
+
+def test_factors_keep_how_listeners_are_folded_in_and_older_files_take_the_defaults(tmp_path):
+    random = np.random.default_rng(1)
+    rows = random.normal(size=(5, 3)).astype(np.float32)
+    model = FactorModel(rows, np.ones(5, np.bool_), 0.1, 2.0, 1.5, 0.5, 7.0, 0.25)
+    save_factors(tmp_path / "new.npz", model)
+    found = load_factors(tmp_path / "new.npz")
+    assert (found.exponent, found.offset, found.skip_weight) == (0.5, 7.0, 0.25)
+    ridge = 0.1 * (4 + 7.0) ** 0.5 * np.eye(3)
+    np.testing.assert_allclose(found.regularised(4), rows.T @ rows + ridge, rtol=1e-5, atol=1e-6)
+    with np.load(tmp_path / "new.npz") as stored:
+        gone = ("exponent", "offset", "skip_weight")
+        np.savez(tmp_path / "old.npz", **{n: stored[n] for n in stored if n not in gone})
+    old = load_factors(tmp_path / "old.npz")
+    # The very matrix of the file, with nothing worked out per request.
+    assert old.regularised(4) is old.gram
+    np.testing.assert_array_equal(old.gram, model.gram)
+
+
+def test_a_bundle_from_before_the_models_of_time_has_them_off(bundle, tmp_path):
+    folder = shutil.copytree(bundle, tmp_path / "older")
+    settings = json.loads((folder / "settings.json").read_text())
+    for name in ("dayparts", "tensor"):
+        settings["generators"].pop(name, None)
+    (folder / "settings.json").write_text(json.dumps(settings))
+    found = load_retrieval(folder)
+    assert found.dayparts is None
+    assert "tensor" not in found.generators
+    assert found.feature_names == load_retrieval(bundle).feature_names

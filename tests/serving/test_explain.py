@@ -1,5 +1,7 @@
 """What is said to come from a heard song is lost when that song is taken away."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
@@ -39,6 +41,19 @@ def test_a_score_falls_by_just_what_is_said_when_a_song_is_taken_away(model):
     for song, lost in zip(parts.songs, parts.lost, strict=True):
         rest = song != HEARD
         without = model.item_factors[CANDIDATES] @ fold_in(model, HEARD[rest], VALUES[rest])
+        np.testing.assert_allclose(scores - without, lost, rtol=2e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("exponent", [0.0, 0.7])
+def test_so_it_is_with_observed_zeros_and_a_regularisation_by_frequency(model, exponent):
+    other = replace(model, exponent=exponent, offset=2.0)
+    heard, values = np.array([3, 9, 21, 30]), np.array([1.0, -0.9, 2.5, 0.05], np.float32)
+    parts = factor_parts(other, heard, values, CANDIDATES)
+    scores = other.item_factors[CANDIDATES] @ fold_in(other, heard, values)
+    np.testing.assert_allclose(parts.parts.sum(axis=0), scores, rtol=1e-4, atol=1e-5)
+    for song, lost in zip(parts.songs, parts.lost, strict=True):
+        rest = song != heard
+        without = other.item_factors[CANDIDATES] @ fold_in(other, heard[rest], values[rest])
         np.testing.assert_allclose(scores - without, lost, rtol=2e-3, atol=1e-5)
 
 

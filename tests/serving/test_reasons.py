@@ -297,3 +297,18 @@ def test_there_is_always_one_reason_and_never_more_than_two(recommender, user, s
         assert len(set(texts)) == len(texts)
         assert all(text and "None" not in text and "nan" not in text for text in texts)
         assert texts == [ANYONE] or ANYONE not in texts
+
+
+def test_a_song_that_counts_as_skipped_is_never_named_as_a_taste(recommender):
+    retrieval = recommender.retrieval
+    part = retrieval.generators["listen"]
+    skipping = replace(part, model=replace(part.model, skip_weight=3.0))
+    changed = replace(retrieval, generators={**retrieval.generators, "listen": skipping})
+    events = [SessionEvent(song_id(HEARD), Action.SKIP), SessionEvent(song_id(LIKED))]
+    state = resolve(Query(ts=AS_OF, session=tuple(events)), retrieval.songs)
+    heard, values = skipping.observed(state)
+    assert (values < 0).sum() == 1
+    named = tastes(changed, state, np.arange(SONGS, dtype=np.int32))
+    found = {one.song for one in named if one is not None and one.signal == "listen"}
+    assert found <= set(heard[values > 0].tolist())
+    assert found

@@ -90,7 +90,7 @@ def test_a_fit_can_be_repeated():
         np.testing.assert_array_equal(array, two[name])
 
 
-def test_with_all_factors_nothing_of_a_song_is_lost(tmp_path):
+def test_with_all_factors_nothing_of_a_song_is_lost():
     plays = random_plays(2)
     whole = PARAMS.model_copy(update={"factors": DAYPARTS, "half_life_days": 1e9})
     arrays = fit_dayparts(plays, START, whole, N)

@@ -247,9 +247,9 @@ def test_time_is_fitted_and_served_where_it_is_enabled(tmp_path):
         for name in ("dayparts", "tensor")
     }
     params = plain.model_copy(update={"generators": plain.generators.model_copy(update=on)})
-    write_generators(found, START, plain, 3, tmp_path)
+    write_generators(found, START, plain, SONGS, tmp_path)
     assert not list(tmp_path.glob("dayparts*")) + list(tmp_path.glob("tensor*"))
-    write_generators(found, START, params, 3, tmp_path)
+    write_generators(found, START, params, SONGS, tmp_path)
     served = _load_dayparts(tmp_path / "dayparts.npz")
     assert served.prior == params.generators.dayparts.prior
     np.testing.assert_allclose(served.base.sum(), 1, rtol=1e-5)
