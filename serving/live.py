@@ -3,19 +3,19 @@
 import logging
 import threading
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from pydantic import ValidationError
 
 from features.catalogue import IntArray
-from features.query import Query, SessionEvent
 from serving.api import Listener, Listeners, faults
 from serving.bundle import BundleError
-from serving.fallback import popularity_order
+from serving.exploration import Explore
+from serving.fallback import most_popular, popularity_order
 from serving.lookup import Lookup, lookup
 from serving.recommender import Recommender
+from serving.warm_up import warm_up_queries
 
 log = logging.getLogger("serving.live")
 
@@ -105,11 +105,14 @@ def load(folder: Path) -> Loaded:
 
 
 def _try_out(loaded: Loaded) -> None:
-    """Answer a query before the bundle is in use: it shows faults and fills the caches."""
-    songs = loaded.recommender.retrieval.songs
-    session = (SessionEvent(songs.ids[0]),)
-    for query in (Query(ts=datetime.now(UTC)), Query(ts=datetime.now(UTC), session=session)):
-        loaded.recommender.recommend(query, k=5, explain=True)
+    """Answer queries of every kind before the bundle is in use; see `serving.warm_up`."""
+    recommender = loaded.recommender
+    songs = recommender.retrieval.songs
+    for query in warm_up_queries(songs, loaded.popular.tolist()):
+        prepared = recommender.prepare(query, k=5)
+        for temperature in (0.0, 1.0):
+            recommender.answer(prepared, 5, explain=True, explore=Explore(temperature, seed=1))
+        most_popular(songs, loaded.popular, query, k=5)
     loaded.lookup.similar(0, k=5)
 
 

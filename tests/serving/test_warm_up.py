@@ -1,0 +1,86 @@
+"""After a bundle is loaded, no kind of request compiles anything: a listener would wait for it."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from features import compiled as loops
+from features.store import online_user_row
+from serving import forest
+from serving.answers import Sources, answer
+from serving.api import RecommendRequest
+from serving.deadline import Deadline
+from serving.event_log import Logged
+from serving.live import load
+from tests.serving.conftest import AS_OF, song_id
+
+LOOPS = [loop for loop in vars(loops).values() if isinstance(loop, loops.compiled)]
+SESSION = [
+    {"song_id": song_id(3), "action": "play", "played_ms": 1000},
+    {"song_id": song_id(13), "action": "skip"},
+    {"song_id": song_id(23), "action": "like"},
+    {"song_id": "unknown"},
+]
+PROFILE = {"region": "Europe", "languages": ["de"], "favourite_artists": ["Artist 4"]}
+STEERED = {
+    "mode": "deep_cuts",
+    "seed": {"artist": "Artist 2"},
+    "less_like": [song_id(9)],
+    "context": {"occasion": "party", "era": "1990", "language": "en"},
+    "spacing": True,
+    "allow_explicit": False,
+}
+
+
+@pytest.fixture
+def nothing_compiled(monkeypatch: pytest.MonkeyPatch) -> Callable[[], dict[str, Any]]:
+    """Forget all machine code, and tell which kinds of arguments have been compiled since."""
+    for loop in LOOPS:
+        monkeypatch.setattr(loop, "machine", None)
+    monkeypatch.setattr(forest, "_compiled", [])
+
+    def signatures() -> dict[str, Any]:
+        machines = {loop.__name__: loop.machine for loop in LOOPS if loop.machine}
+        machines |= {f"forest {i}": machine for i, machine in enumerate(forest._compiled)}
+        return {name: list(machine.signatures) for name, machine in machines.items()}
+
+    return signatures
+
+
+def bodies() -> Iterator[dict[str, Any]]:
+    for user in (None, "user-1", "user-2", "nobody"):
+        for session in ([], SESSION[:1], SESSION):
+            for wishes in ({}, STEERED, {"profile": PROFILE}):
+                for temperature in (None, 0.5):
+                    yield {
+                        "user_id": user,
+                        "session": session,
+                        "temperature": temperature,
+                        "explain": True,
+                        **wishes,
+                    }
+
+
+def test_no_request_compiles(
+    bundle: Path,
+    store_data: Path,
+    nothing_compiled: Callable[[], dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SEGUE_DATA", str(store_data))
+    loaded = load(bundle)
+    warm = nothing_compiled()
+    moment = int(AS_OF.timestamp() * 1e6)
+    logged = [
+        Logged(song_id(33), "play", 200_000, "earlier", moment + 2_000_000),
+        Logged(song_id(43), "skip", 2_000, "earlier", moment + 3_000_000),
+    ]
+    sources = Sources(online_user_row, lambda user, session: logged if user else [])
+    for body in bodies():
+        request = RecommendRequest.model_validate(body)
+        answered = answer(loaded, request, sources, Deadline.after(60))
+        assert answered.degraded == []
+    assert warm
+    assert nothing_compiled() == warm
