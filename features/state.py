@@ -87,25 +87,13 @@ class State:
 
 def resolve(query: Query, songs: Catalogue) -> State:
     """Look the query's songs up and value its session by the signals' definitions."""
-    session = songs.indices([event.song_id for event in query.session])
-    known = session >= 0
-    duration = np.where(known, songs.numbers[Song.DURATION_MS][session], np.nan)
-    values = session_values(query.session, duration)
-    history = songs.indices(_list(query.user, UserRow.HISTORY_SONGS))
+    heard = _list(query.user, UserRow.HISTORY_SONGS)
+    found = songs.indices([*(event.song_id for event in query.session), *heard])
+    session, history = found[: len(query.session)], found[len(query.session) :]
     kept = history >= 0
-    listening = np.array([e.action in Action.LISTENINGS for e in query.session], dtype=np.bool_)
-    played = known & listening
-    acted, place = np.unique(session[known], return_inverse=True)
     return State(
         query=query,
         ts_us=int(query.ts.timestamp() * SECOND_US),
-        session=session[played],
-        acted=acted,
-        session_values={
-            name: np.bincount(place, values[name][known], len(acted)).astype(np.float32)
-            for name in SIGNALS
-        },
-        skipped=np.array([e.action == Action.SKIP for e in query.session], dtype=np.bool_)[played],
         history=history[kept],
         history_last_us=_array(query.user, UserRow.HISTORY_LAST_TS, kept, np.int64) * SECOND_US,
         history_values={
@@ -116,10 +104,42 @@ def resolve(query: Query, songs: Catalogue) -> State:
             )
             for name, column in HISTORY_COLUMN.items()
         },
-        unknown_songs=tuple(
-            event.song_id for event, ok in zip(query.session, known, strict=True) if not ok
-        ),
+        **_session(query.session, session, songs),
     )
+
+
+def _session(
+    events: tuple[SessionEvent, ...], places: IntArray, songs: Catalogue
+) -> dict[str, Any]:
+    """Return the parts of a state that come from the session; `places` are its songs' indices.
+
+    A session is short: loops over lists take less time here than arrays do.
+    """
+    durations = songs.numbers[Song.DURATION_MS][places]
+    values = session_values(events, np.where(places >= 0, durations, np.float32(np.nan)))
+    songs_of = places.tolist()
+    pairs = list(zip(songs_of, events, strict=True))
+    acted = sorted({song for song in songs_of if song >= 0})
+    place_of = {song: place for place, song in enumerate(acted)}
+    played = [pair for pair in pairs if pair[0] >= 0 and pair[1].action in Action.LISTENINGS]
+    return {
+        "session": np.array([song for song, _ in played], dtype=np.int32),
+        "skipped": np.array([e.action == Action.SKIP for _, e in played], dtype=np.bool_),
+        "acted": np.array(acted, dtype=np.int32),
+        "session_values": {
+            name: _added_up(songs_of, values[name].tolist(), place_of) for name in SIGNALS
+        },
+        "unknown_songs": tuple(event.song_id for song, event in pairs if song < 0),
+    }
+
+
+def _added_up(songs: list[int], values: list[float], place_of: Mapping[int, int]) -> FloatArray:
+    """Return the sum of each song's values at its place."""
+    total = [0.0] * len(place_of)
+    for song, value in zip(songs, values, strict=True):
+        if song >= 0:
+            total[place_of[song]] += value
+    return np.array(total, dtype=np.float32)
 
 
 def session_values(
@@ -129,42 +149,55 @@ def session_values(
 
     `duration_ms` is aligned with the events, NaN where unknown.
     """
-    skipped = np.array([event.action == Action.SKIP for event in events], dtype=np.bool_)
-    started = np.array([event.action == Action.PLAY for event in events], dtype=np.bool_)
-    played = np.array(
-        [np.nan if e.played_ms is None else e.played_ms for e in events], dtype=np.float32
-    )
-    listening = skipped | started
-    heard = played / np.where(np.isnan(duration_ms), USUAL_SONG_MS, duration_ms)
-    heard = np.minimum(np.where(np.isnan(heard), started, heard), 1.0)
-    exact = ~np.isnan(duration_ms) & ~np.isnan(played)
-    missed = np.where(exact, 1.0 - heard, skipped)
+    heard, missed = [], []
+    for event, duration in zip(events, duration_ms.tolist(), strict=True):
+        share, lost = _listened(event, duration)
+        heard.append(share)
+        missed.append(lost)
     return {
         "like": _standing(events, "like"),
         "playlist": _standing(events, "playlist"),
-        "skip": np.where(listening, missed, 0.0).astype(np.float32),
-        "listen": np.where(listening, heard, 0.0).astype(np.float32),
+        "skip": np.array(missed, dtype=np.float32),
+        "listen": np.array(heard, dtype=np.float32),
     }
+
+
+def _listened(event: SessionEvent, duration: float) -> tuple[float, float]:
+    """Return the share of the song that was heard, and the share that was missed."""
+    if event.action not in Action.LISTENINGS:
+        return 0.0, 0.0
+    known = duration > 0
+    if event.played_ms is None:
+        heard = float(event.action == Action.PLAY)
+    else:
+        heard = min(event.played_ms / (duration if known else USUAL_SONG_MS), 1.0)
+    if known and event.played_ms is not None:
+        return heard, 1.0 - heard
+    return heard, float(event.action == Action.SKIP)
 
 
 def _standing(events: tuple[SessionEvent, ...], signal: str) -> FloatArray:
     """Return 1 at each song's latest setting that nothing cancelled, else 0."""
     setter, cancellers = Action.STATES[signal]
+    values = np.zeros(len(events), dtype=np.float32)
     place_of: dict[str, int] = {}
     for place, event in enumerate(events):
         if event.action == setter:
             place_of[event.song_id] = place
         elif event.action in cancellers:
             place_of.pop(event.song_id, None)
-    values = np.zeros(len(events), dtype=np.float32)
-    values[list(place_of.values())] = 1
+    if place_of:
+        values[list(place_of.values())] = 1
     return values
 
 
 def _decided(events: tuple[SessionEvent, ...], songs: IntArray, signal: str) -> IntArray:
     """Return the songs whose 0/1 signal the session set or cancelled: its word is the newer."""
-    setter, cancellers = Action.STATES.get(signal, ("", ()))
-    return songs[[event.action in (setter, *cancellers) for event in events]]
+    if signal not in Action.STATES:
+        return songs[:0]
+    setter, cancellers = Action.STATES[signal]
+    words = (setter, *cancellers)
+    return songs[[place for place, event in enumerate(events) if event.action in words]]
 
 
 def _unless(songs: IntArray, decided: IntArray, values: FloatArray) -> FloatArray:
@@ -179,9 +212,9 @@ def _list(row: Mapping[str, Any], name: str) -> list[Any]:
 
 def _array(row: Mapping[str, Any], name: str, kept: NDArray[np.bool_], dtype: type) -> NDArray[Any]:
     """Return an aligned list as an array; an absent signal becomes zeros."""
-    values = _list(row, name)
-    array: NDArray[Any] = (
-        np.asarray(values, dtype=dtype) if values else np.zeros(len(kept), dtype=dtype)
-    )
+    values = row.get(name)
+    if values is None or not len(values):
+        return np.zeros(np.count_nonzero(kept), dtype=dtype)
+    array = np.asarray(values, dtype=dtype)[kept]
     # Bad numbers become zero here, infinite ones the largest there are.
-    return (np.nan_to_num(array) if array.dtype.kind == "f" else array)[kept]
+    return array if np.isfinite(array).all() else np.nan_to_num(array)

@@ -13,7 +13,7 @@ import argparse
 import runpy
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -26,7 +26,9 @@ import pandas as pd
 import pyarrow as pa
 import yaml
 from feast import Entity, FeatureService, FeatureStore, FeatureView, RepoConfig
+from feast.infra.key_encoding_utils import serialize_entity_key
 from feast.infra.online_stores.online_store import OnlineStore
+from feast.infra.online_stores.sqlite import SqliteOnlineStore, _quote_id, _table_id
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey as EntityKeyProto
 from feast.protos.feast.types.Value_pb2 import Value as ValueProto
 from feast.type_map import feast_value_type_to_pa, feast_value_type_to_python_type
@@ -42,6 +44,7 @@ warnings.filterwarnings("ignore", "fetch_arrow_table", DeprecationWarning)
 Row = dict[str, Any]
 REPO = Path(__file__).resolve().parent / "repo"
 _VIEWS = {User.ID: USER_VIEWS, Song.ID: SONG_VIEWS}
+_MAPPED_BYTES = 2**30
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -179,17 +182,7 @@ def _online_rows(owner: str, ids: Sequence[str]) -> list[Row]:
             f"There is no online store at {path}; run `python -m features.store materialize`."
         ) from None
     reader = _reader(owner, path, inode)
-    keys = [
-        EntityKeyProto(join_keys=[owner], entity_values=[ValueProto(string_val=key)]) for key in ids
-    ]
-    rows: list[Row] = [{owner: key} | reader.absent() for key in ids]
-    for view in reader.views:
-        found = reader.online.online_read(reader.config, view, keys)
-        for row, (_, values) in zip(rows, found, strict=True):
-            for name, value in (values or {}).items():
-                if name in row:
-                    row[name] = _plain(value)
-    return rows
+    return [{owner: key} | reader.row(owner, key) for key in ids]
 
 
 @dataclass(frozen=True)
@@ -203,12 +196,31 @@ class _Reader:
     online: OnlineStore
     config: RepoConfig
     views: list[FeatureView]
-    names: list[str]
+    absent: Row
     lists: frozenset[str]
+    sql: str | None
 
-    def absent(self) -> Row:
-        """Return the row of which nothing is known."""
-        return {name: [] if name in self.lists else None for name in self.names}
+    def row(self, owner: str, key: str) -> Row:
+        """Return one owner's features by name."""
+        row = {name: [] if name in self.lists else value for name, value in self.absent.items()}
+        entity = EntityKeyProto(join_keys=[owner], entity_values=[ValueProto(string_val=key)])
+        read = self._stored_by_view(entity) if self.sql is None else self._stored(entity)
+        for name, value in read:
+            if name in row:
+                row[name] = _plain(value)
+        return row
+
+    def _stored(self, entity: EntityKeyProto) -> Iterator[tuple[str, ValueProto]]:
+        """Read all views of a SQLite store in one statement, without the times of each value."""
+        version = self.config.entity_key_serialization_version
+        key = serialize_entity_key(entity, version)
+        cursor = self.online._get_conn(self.config).execute(self.sql, {"key": key})
+        return ((name, ValueProto.FromString(stored)) for name, stored in cursor.fetchall())
+
+    def _stored_by_view(self, entity: EntityKeyProto) -> Iterator[tuple[str, ValueProto]]:
+        for view in self.views:
+            for _, values in self.online.online_read(self.config, view, [entity]):
+                yield from (values or {}).items()
 
 
 def _plain(value: Any) -> Any:
@@ -230,13 +242,28 @@ def _reader(owner: str, path: Path, inode: int) -> _Reader:
     """Return an open store; `inode` tells a newly materialised file from the one it replaced."""
     store = FeatureStore(config=_config(path))
     _, lists = _references(store, owner)
+    online = store._get_provider().online_store
+    views = [store.get_feature_view(view) for view in _VIEWS[owner]]
+    is_sqlite = isinstance(online, SqliteOnlineStore)
+    if is_sqlite:
+        # Pages are looked at where they lie, instead of being copied for each reading.
+        online._get_conn(store.config).execute(f"PRAGMA mmap_size = {_MAPPED_BYTES}").close()
     return _Reader(
-        online=store._get_provider().online_store,
+        online=online,
         config=store.config,
-        views=[store.get_feature_view(view) for view in _VIEWS[owner]],
-        names=[name for view in _VIEWS[owner].values() for name in view],
+        views=views,
+        absent=dict.fromkeys(name for view in _VIEWS[owner].values() for name in view),
         lists=frozenset(lists),
+        sql=_select(store.config, views) if is_sqlite else None,
     )
+
+
+def _select(config: RepoConfig, views: Sequence[FeatureView]) -> str:
+    """Return the statement that reads one key of all views."""
+    versioned = config.registry.enable_online_feature_view_versioning
+    tables = [_quote_id(_table_id(config.project, view, versioned)) for view in views]
+    parts = [f"SELECT feature_name, value FROM {one} WHERE entity_key = :key" for one in tables]
+    return " UNION ALL ".join(parts)
 
 
 def _references(store: FeatureStore, owner: str) -> tuple[list[str], list[str]]:

@@ -54,6 +54,7 @@ class SasRec:
     negatives: int = 32
     seed: int = 7
     model_: Any = field(init=False, repr=False)
+    known_: Any = field(init=False, repr=False)
 
     def fit(self, plays: Plays) -> "SasRec":
         """Train on the plays' sequences."""
@@ -80,11 +81,14 @@ class SasRec:
             get_trainer_func_kwargs={"epochs": self.epochs},
         )
         quietly(lambda: self.model_.fit(data))
+        # Songs that only sequences of one song hold are left out of the training.
+        self.known_ = self.model_.data_preparator.get_known_item_ids()
         return self
 
     def tops(self, queries: Sequence[Query]) -> Tops:
-        """Return the best songs after each context; none where it is empty."""
+        """Return the best songs after each context; none where it holds no song known."""
         contexts = [query.context(self.fill)[-self.length :] for query in queries]
+        contexts = [songs[np.isin(songs, self.known_)] for songs in contexts]
         row = np.repeat(np.arange(len(queries)), [len(songs) for songs in contexts])
         data = dataset(row, np.concatenate(contexts), np.arange(len(row)))
         asked = np.unique(row)
