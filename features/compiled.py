@@ -5,37 +5,16 @@ most of the time went into that. Each function here has the plain meaning that i
 and `tests/features/test_compiled.py` holds it to a naive version.
 """
 
-from collections.abc import Callable
-from functools import update_wrapper
-from typing import Any, Final, Generic, ParamSpec, TypeVar
+from typing import Any, Final
 
 import numpy as np
+from numba import njit
 
-Given = ParamSpec("Given")
-Result = TypeVar("Result")
 # A key of `sum_by_key` that no song or session has.
 EMPTY: Final = -1
-
-
-class compiled(Generic[Given, Result]):  # noqa: N801 - reads as a word of the language
-    """Compile a function at its first call; the machine code is kept beside the module."""
-
-    def __init__(self, function: Callable[Given, Result]) -> None:
-        update_wrapper(self, function)
-        self.function = function
-        self.machine: Callable[Given, Result] | None = None
-
-    def __call__(self, *args: Given.args, **kwargs: Given.kwargs) -> Result:
-        """Run the machine code."""
-        if self.machine is None:
-            # Numba takes a second to import; who never gets here does without.
-            from numba import njit
-
-            # Sums may be added up in another order: several at a time.
-            options = {"cache": True, "nogil": True, "error_model": "numpy"}
-            options["fastmath"] = {"reassoc", "contract"}
-            self.machine = njit(**options)(self.function)
-        return self.machine(*args, **kwargs)
+# The machine code is kept beside the module. Sums may be added up in another order: several at a
+# time.
+compiled = njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
 
 
 @compiled
@@ -235,18 +214,41 @@ def largest(values: Any, count: int) -> Any:
 
 
 @compiled
-def runs(starts: Any, lengths: Any) -> Any:
-    """Return the places of runs: from each start on, so many."""
+def best_of_artists(
+    starts: Any, songs: Any, worth: Any, artists: Any, weights: Any, count: int
+) -> Any:
+    """Return the songs with the largest worth times weight, best first, ties by song.
+
+    Row a of the lists, from `starts[a]` on, holds artist a's songs and their worth, largest first;
+    `weights` belong to the artists.
+    """
     total = 0
-    for length in lengths:
-        total += length
-    places = np.empty(total, np.int64)
+    for artist in artists:
+        total += min(starts[artist + 1] - starts[artist], count)
+    found = np.empty(total, np.int32)
+    values = np.empty(total, np.float32)
     at = 0
-    for i in range(len(starts)):
-        for step in range(lengths[i]):
-            places[at] = starts[i] + step
+    for i in range(len(artists)):
+        start = starts[artists[i]]
+        for place in range(start, start + min(starts[artists[i] + 1] - start, count)):
+            found[at] = songs[place]
+            values[at] = worth[place] * weights[i]
             at += 1
-    return places
+    order = np.argsort(found)
+    return found[order][largest(values[order], count)]
+
+
+@compiled
+def worth_by_artist(artist_of: Any, worth: Any, artists: Any, weights: Any, songs: Any) -> Any:
+    """Return each song's worth times its artist's weight; NaN for songs of other artists."""
+    found = np.full(len(songs), np.float32(np.nan), np.float32)
+    for i in range(len(songs)):
+        artist = artist_of[songs[i]]
+        for j in range(len(artists)):
+            if artists[j] == artist:
+                found[i] = worth[songs[i]] * weights[j]
+                break
+    return found
 
 
 @compiled
@@ -267,6 +269,51 @@ def entries_of_column(indptr: Any, indices: Any, data: Any, rows: Any, column: i
                 high = middle
         found[i] = data[low] if low < end and indices[low] == column else np.nan
     return found
+
+
+@compiled
+def half_rows(halves: Any, rows: Any) -> tuple[Any, Any]:
+    """Return some rows in half precision, given as 16-bit integers, in single precision.
+
+    The second result means nothing; see `half_products`.
+    """
+    width = halves.shape[1]
+    bits = np.empty((len(rows), width), np.uint32)
+    touched = np.uint16(0)
+    for row in rows:
+        touched |= halves[row, 0] | halves[row, width // 2]
+    for i in range(len(rows)):
+        row = rows[i]
+        for j in range(width):
+            half = np.uint32(halves[row, j])
+            bits[i, j] = ((half & np.uint32(0x7FFF)) << np.uint32(13)) | (
+                (half & np.uint32(0x8000)) << np.uint32(16)
+            )
+    # As in `half_products`.
+    return bits.view(np.float32) * np.float32(2.0**112), touched
+
+
+@compiled
+def fold_in_target(factors: Any, cells: Any, extra: Any) -> tuple[Any, Any]:
+    """Return the right side of a fold-in (`serving.fold_in.solve`), and how many cells there are.
+
+    A cell that comes twice is one observation of the summed value: its "1" counts once.
+    """
+    count, width = factors.shape
+    target = np.zeros(width, np.float32)
+    distinct = 0
+    for i in range(count):
+        first = True
+        for j in range(i):
+            if cells[j] == cells[i]:
+                first = False
+        distinct += first
+        weight = max(extra[i], np.float32(0))
+        if first and extra[i] > 0:
+            weight += np.float32(1)
+        for a in range(width):
+            target[a] += weight * factors[i, a]
+    return target, distinct
 
 
 @compiled
@@ -405,27 +452,67 @@ def songs_near_shared(
 
 
 @compiled
+def songs_of_nearest_sessions(
+    song_starts: Any,
+    sessions_of: Any,
+    recency: Any,
+    seeds: Any,
+    weights: Any,
+    neighbours: int,
+    starts: Any,
+    songs_of: Any,
+    played: Any,
+    decay: Any,
+    back: Any,
+) -> tuple[Any, Any]:
+    """Return songs, ascending, and their values by the sessions that are nearest to the seeds.
+
+    `sessions_with` finds sessions, the `neighbours` of the largest sums are kept, and
+    `songs_near_shared` values their songs.
+    """
+    met, values = sessions_with(song_starts, sessions_of, recency, seeds, weights)
+    sessions, sums = sum_by_key(met, values)
+    nearest = largest(sums, neighbours)
+    songs, near = songs_near_shared(
+        starts, songs_of, sessions[nearest], sums[nearest], seeds, played, decay, back
+    )
+    return sum_by_key(songs, near)
+
+
+@compiled
 def weighted_likeness(
     artists: Any, moods: Any, tempi: Any, songs: Any, session: Any, weights: Any, width: float
 ) -> Any:
     """Return what `serving.skips.likeness` says."""
-    found = np.zeros((3, len(songs)))
-    for j in range(len(session)):
-        theirs = session[j]
-        count = 0
+    count = len(session)
+    theirs = np.empty(count, artists.dtype)
+    tempo = np.empty(count, np.float32)
+    worth = np.empty(count, np.float64)
+    for j in range(count):
+        theirs[j] = artists[session[j]]
+        tempo[j] = tempi[session[j]]
+        tagged = 0
         for mood in range(moods.shape[1]):
-            count += moods[theirs, mood]
-        for i in range(len(songs)):
-            ours = songs[i]
-            if artists[ours] == artists[theirs] and artists[ours] >= 0:
-                found[0, i] += weights[j]
-            shared = 0
-            for mood in range(moods.shape[1]):
-                shared += moods[ours, mood] and moods[theirs, mood]
-            found[1, i] += weights[j] * shared / max(count, 1)
-            distance = (tempi[ours] - tempi[theirs]) / width
-            if not np.isnan(distance):
-                found[2, i] += weights[j] * np.exp(-distance * distance)
+            tagged += moods[session[j], mood]
+        worth[j] = weights[j] / max(tagged, 1)
+    found = np.zeros((3, len(songs)))
+    # Song by song: what is known of one lies together, what is known of another far away.
+    for i in range(len(songs)):
+        song = songs[i]
+        artist, pace = artists[song], tempi[song]
+        if artist >= 0:
+            for j in range(count):
+                if artist == theirs[j]:
+                    found[0, i] += weights[j]
+        for mood in range(moods.shape[1]):
+            if moods[song, mood]:
+                for j in range(count):
+                    found[1, i] += worth[j] * moods[session[j], mood]
+        if not np.isnan(pace):
+            for j in range(count):
+                distance = (pace - tempo[j]) / width
+                if not np.isnan(distance):
+                    found[2, i] += weights[j] * np.exp(-distance * distance)
     return found
 
 

@@ -89,7 +89,7 @@ class Chosen(Sequence[str]):
 
     def __iter__(self) -> Iterator[str]:
         """Yield them in order."""
-        return iter(self.words[self.at].tolist())
+        return (word.decode() for word in self.words.keys[self.at].tolist())
 
 
 def _bytes(words: NDArray[np.bytes_]) -> NDArray[np.uint8]:

@@ -198,12 +198,12 @@ def _packed(one: Exposure) -> dict[str, Any]:
         "temperature": one.temperature,
         "degraded": json.dumps(one.degraded),
         "request": one.request,
-        "songs": _compressed(json.dumps([str(song) for song in one.songs]).encode()),
+        "songs": _compressed(json.dumps(list(map(str, one.songs))).encode()),
         "scores": one.scores.astype("<f8").tobytes(),
         "shown": one.shown.astype("<i4").tobytes(),
         "propensities": one.propensities.astype("<f8").tobytes(),
         # Column by column: what is the same for all candidates then takes next to nothing.
-        "features": _compressed(one.features.astype("<f4").tobytes(order="F")),
+        "features": _compressed(np.ascontiguousarray(one.features.T, dtype="<f4").data),
     }
 
 
@@ -241,10 +241,11 @@ def _frame(one: Exposure) -> pd.DataFrame:
     return pd.DataFrame(shared | columns | features)
 
 
-def _compressed(data: bytes) -> bytes:
+def _compressed(data: bytes | memoryview) -> bytes:
     # Its length goes first: the codec wants to know it.
-    packed: bytes = pa.compress(data, codec=CODEC, asbytes=True)
-    return len(data).to_bytes(8, "little") + packed
+    plain = pa.py_buffer(data)
+    packed: bytes = pa.compress(plain, codec=CODEC, asbytes=True)
+    return plain.size.to_bytes(8, "little") + packed
 
 
 def _expanded(data: bytes) -> bytes:

@@ -15,7 +15,13 @@ from scipy.sparse import csr_matrix
 
 from features.catalogue import Catalogue, FloatArray, IntArray
 from features.columns import Song, User, UserRow
-from features.compiled import mean_shares, rows_decayed, runs, sessions_with, songs_near_shared
+from features.compiled import (
+    best_of_artists,
+    mean_shares,
+    rows_decayed,
+    songs_of_nearest_sessions,
+    worth_by_artist,
+)
 from features.pairs import DAY_US
 from features.params import Recent, Seeds, Sessions, SignalName
 from features.state import State
@@ -139,28 +145,22 @@ class NearestSessions:
     def scores(self, state: State) -> Scores:
         """Return summed closeness in the nearest sessions, of songs not in the running one."""
         seeds = state.seeds(self.params.seeds)
-        near = self._similarities(seeds)
-        if len(near.songs) == 0:
+        if not len(seeds):
             return NO_SCORES
-        sessions = near.top(self.params.neighbours)
-        past = self.session_songs
-        decay = self._closeness
-        songs, values = songs_near_shared(
-            past.indptr,
-            past.indices,
-            sessions,
-            near.of(sessions),
+        songs, values = songs_of_nearest_sessions(
+            self.song_sessions.indptr,
+            self.song_sessions.indices,
+            self.recency,
             seeds,
+            self.params.seed_decay ** np.arange(len(seeds)) * self.song_weight[seeds],
+            self.params.neighbours,
+            self.session_songs.indptr,
+            self.session_songs.indices,
             state.played,
-            decay,
-            np.float32(self.params.backward) * decay,
+            self._closeness,
+            np.float32(self.params.backward) * self._closeness,
         )
-        return add_up(songs, values)
-
-    def _similarities(self, seeds: IntArray) -> SparseScores:
-        weights = self.params.seed_decay ** np.arange(len(seeds)) * self.song_weight[seeds]
-        rows = self.song_sessions
-        return add_up(*sessions_with(rows.indptr, rows.indices, self.recency, seeds, weights))
+        return SparseScores(songs, values) if len(songs) else NO_SCORES
 
     @cached_property
     def _closeness(self) -> FloatArray:
@@ -236,23 +236,19 @@ class ArtistScores:
     def top(self, count: int) -> IntArray:
         """Return the best songs, best first; of each artist at most `OF_ARTIST`."""
         listed = self.generator.listed
-        starts = listed.indptr[self.artists]
-        lengths = np.minimum(listed.indptr[self.artists + 1] - starts, count)
-        places = runs(starts, lengths)
-        songs = listed.indices[places]
-        values = listed.data[places] * np.repeat(self.weights, lengths)
-        order = np.argsort(songs, kind="stable")
-        songs = songs[order]
-        return songs[best(values[order], count)].astype(np.int32)
+        found: IntArray = best_of_artists(
+            listed.indptr, listed.indices, listed.data, self.artists, self.weights, count
+        )
+        return found
 
     def of(self, songs: IntArray) -> FloatArray:
         """Return the scores; NaN for songs of other artists."""
-        order = np.argsort(self.artists)
-        known, weights = self.artists[order], self.weights[order]
-        artist = self.generator.songs.codes[Song.ARTISTS].codes[songs]
-        place = np.minimum(np.searchsorted(known, artist), len(known) - 1)
-        values = self.generator.popularity[songs] * weights[place]
-        return np.where(known[place] == artist, values, np.nan).astype(np.float32)
+        one = self.generator
+        artist_of = one.songs.codes[Song.ARTISTS].codes
+        found: FloatArray = worth_by_artist(
+            artist_of, one.popularity, self.artists, self.weights, songs
+        )
+        return found
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from features.compiled import (
+    best_of_artists,
     columns_of,
     distances,
     entries_of_column,
@@ -16,11 +17,11 @@ from features.compiled import (
     largest,
     places_in_lists,
     places_of_words,
-    runs,
     shares_among,
     shares_at,
     sum_by_key,
     values_at,
+    worth_by_artist,
 )
 
 SEEDS = range(20)
@@ -89,8 +90,25 @@ def test_the_last_share_of_a_word_holds() -> None:
     np.testing.assert_array_equal(found, np.array([0.3, 0, np.nan], np.float32))
 
 
-def test_runs_are_laid_end_to_end() -> None:
-    assert runs(np.array([7, 2, 5]), np.array([2, 0, 3])).tolist() == [7, 8, 5, 6, 7]
+@pytest.mark.parametrize("seed", SEEDS)
+def test_songs_of_artists_come_by_worth_and_weight(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    artist_of = random.integers(0, 6, 40).astype(np.int32)
+    worth = random.random(40).astype(np.float32)
+    rows = [sorted(np.flatnonzero(artist_of == a), key=lambda s: -worth[s]) for a in range(6)]
+    starts = np.cumsum([0, *map(len, rows)])
+    songs = np.concatenate(rows).astype(np.int32)
+    artists = random.permutation(6)[:3].astype(np.int32)
+    weights = random.random(3).astype(np.float32)
+    count = int(random.integers(1, 8))
+    values = {
+        int(s): float(worth[s] * w) for a, w in zip(artists, weights, strict=True) for s in rows[a]
+    }
+    found = best_of_artists(starts, songs, worth[songs], artists, weights, count)
+    assert found.tolist() == sorted(values, key=lambda s: -values[s])[:count]
+    every = np.arange(40, dtype=np.int32)
+    scores = worth_by_artist(artist_of, worth, artists, weights, every)
+    np.testing.assert_allclose(scores, [values.get(int(s), np.nan) for s in every], rtol=1e-6)
 
 
 def test_entries_of_one_column() -> None:
