@@ -326,6 +326,8 @@ def half_products(halves: Any, known: Any, songs: Any, vector: Any) -> tuple[Any
     ----------
     halves
         The rows' bits as 16-bit integers, shape (songs, factors).
+    known
+        (songs,), or empty where all are known.
     """
     width = len(vector)
     products = np.empty(len(songs), np.float32)
@@ -349,7 +351,7 @@ def half_products(halves: Any, known: Any, songs: Any, vector: Any) -> tuple[Any
         total = np.float32(0)
         for j in range(width):
             total += (whole[j] * scale) * vector[j]
-        products[i] = total if known[song] else np.nan
+        products[i] = total if len(known) == 0 or known[song] else np.nan
     return products, touched
 
 

@@ -40,6 +40,11 @@ class FactorModel:
     stored_gram: FloatArray | None = None
 
     @cached_property
+    def complete(self) -> bool:
+        """Whether all songs are known."""
+        return bool(self.known.all())
+
+    @cached_property
     def gram(self) -> FloatArray:
         """YtY + reg I, shape (factors, factors); the same for every listener."""
         if self.stored_gram is not None:
@@ -64,12 +69,13 @@ def fold_in(model: FactorModel, songs: IntArray, values: FloatArray) -> FloatArr
         Observed song indices and their signal values, aligned; a song may come twice. A value
         below 0 is an observed zero, the surer the lower (then each song may come once only).
     """
-    use = model.known[songs]
-    if not use.any():
+    if not model.complete:
+        use = model.known[songs]
+        songs, values = songs[use], values[use]
+    if not len(songs):
         return None
-    kept = songs[use]
-    rows, extra = rows_of(model.item_factors, kept), np.float32(model.alpha) * values[use]
-    return solve(model.regularised, rows, extra, kept)
+    extra = np.float32(model.alpha) * values
+    return solve(model.regularised, rows_of(model.item_factors, songs), extra, songs)
 
 
 def rows_of(item_factors: FloatArray, songs: IntArray) -> FloatArray:

@@ -64,7 +64,8 @@ class SignalFactors:
     def towards(self, vector: FloatArray) -> FactorScores:
         """Return inner products with any vector."""
         near = None if self.index is None else partial(self._near, self.index, vector)
-        return FactorScores(vector, self.model.item_factors, self.model.known, near)
+        model = self.model
+        return FactorScores(vector, model.item_factors, model.known, near, model.complete)
 
     def _near(self, index: VectorIndex, vector: FloatArray, count: int) -> IntArray:
         return index.search(vector, int(count * OVERFETCH) + 1)

@@ -15,6 +15,7 @@ from serving.exploration import Explore
 from serving.fallback import most_popular, popularity_order
 from serving.lookup import Lookup, lookup
 from serving.recommender import Recommender
+from serving.residency import make_resident
 from serving.warm_up import warm_up_queries
 
 log = logging.getLogger("serving.live")
@@ -92,6 +93,7 @@ def load(folder: Path) -> Loaded:
             listeners=_listeners(target),
             popular=popularity_order(recommender.retrieval.songs),
         )
+        make_resident(target)
         _try_out(loaded)
     except BundleError:
         raise

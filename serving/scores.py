@@ -2,13 +2,16 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features.catalogue import FloatArray, IntArray
 from features.compiled import half_products, largest, sum_by_key, values_at
+
+# What `half_products` takes for "all songs are known".
+ALL: Final = np.empty(0, dtype=np.bool_)
 
 
 class Scores(Protocol):
@@ -42,19 +45,21 @@ class FactorScores:
     """Inner products of one vector with item factors, shape (songs, factors).
 
     `near` returns at least that many songs among which the largest are, from an index; without it
-    all songs are looked at.
+    all songs are looked at. With `complete`, all songs are known, and `known` is not looked at: in
+    a large catalogue each look costs about as much as the factors themselves.
     """
 
     vector: FloatArray
     item_factors: FloatArray
     known: NDArray[np.bool_]
     near: Callable[[int], IntArray] | None = None
+    complete: bool = False
 
     def top(self, count: int) -> IntArray:
         """Return the songs with the largest inner products, best first."""
         if self.near is not None:
             songs = np.sort(self.near(count))
-            songs = songs[self.known[songs]]
+            songs = songs if self.complete else songs[self.known[songs]]
             return songs[best(self.of(songs), count)]
         scores = np.where(self.known, self.item_factors @ self.vector, -np.inf)
         return best(scores, min(count, int(self.known.sum()))).astype(np.int32)
@@ -63,9 +68,11 @@ class FactorScores:
         """Return inner products; NaN for songs without factors."""
         if self.item_factors.dtype == np.float16:
             halves = self.item_factors.view(np.uint16)
-            return half_products(halves, self.known, songs, self.vector)[0]
-        rows = self.item_factors[songs]
-        return np.where(self.known[songs], rows @ self.vector, np.nan).astype(np.float32)
+            known = ALL if self.complete else self.known
+            return half_products(halves, known, songs, self.vector)[0]
+        products = self.item_factors[songs] @ self.vector
+        known = self.complete or self.known[songs]
+        return np.where(known, products, np.nan).astype(np.float32)
 
 
 @dataclass(frozen=True)

@@ -130,8 +130,11 @@ def test_rows_of_half_precision_are_multiplied_as_numpy_does() -> None:
     known = np.arange(50) != 7
     songs = np.array([2, 7, 0, 1, 49, 2], np.int32)
     found, _ = half_products(rows.view(np.uint16), known, songs, vector)
-    expected = np.where(known[songs], rows[songs].astype(np.float32) @ vector, np.nan)
+    products = rows[songs].astype(np.float32) @ vector
+    expected = np.where(known[songs], products, np.nan)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-9)
+    every, _ = half_products(rows.view(np.uint16), np.empty(0, np.bool_), songs, vector)
+    np.testing.assert_allclose(every, products, rtol=1e-5, atol=1e-9)
 
 
 def test_songs_take_their_places_in_each_list() -> None:
