@@ -211,6 +211,18 @@ class OutcomeWeights(_Section):
     liked: Positive
 
 
+class StartsRanker(_Section):
+    """LightGBM's settings for what orders session starts (`training.starts`)."""
+
+    rounds: Count = 250
+    learning_rate: Positive = 0.02
+    num_leaves: Count = 7
+    min_data_in_leaf: Count = 200
+    feature_fraction: Annotated[float, Field(gt=0, le=1)] = 0.25
+    bagging_fraction: Annotated[float, Field(gt=0, le=1)] = 0.5
+    lambda_l2: Annotated[float, Field(ge=0)] = 10.0
+
+
 class Ranker(_Section):
     """LightGBM lambdarank."""
 
@@ -225,6 +237,7 @@ class Ranker(_Section):
     later_gain: Annotated[float, Field(ge=0, lt=1)]
     weights: OutcomeWeights
     slate_value: Annotated[float, Field(ge=0, le=1)]
+    starts: StartsRanker = StartsRanker()
     seed: int
 
 

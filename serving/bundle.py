@@ -8,6 +8,7 @@ artists.npz            each artist's most popular songs
 <generator>.npz        the other generators that are enabled
 settings.json          the parameters of generators, modes and steering
 ranker.txt             LightGBM, orders the pool (absent in a bundle that only retrieves)
+starts.txt             the same for session starts (absent in older bundles: ranker.txt does both)
 p_like.txt, p_skip.txt, calibration.json   LightGBM probabilities, where the source has them
 manifest.json          version, times, feature list, parameters, metrics, checksums
 
@@ -50,7 +51,7 @@ from serving.layout import (
     TRENDING_FILE,
 )
 from serving.links import Links
-from serving.ranker import Calibration, Ranker
+from serving.ranker import SESSION_LENGTH, Calibration, Order, Ranker, Starts
 from serving.retrieval import BLEND, Retrieval
 from serving.sequences import SessionLoops, SongVectors
 
@@ -236,7 +237,7 @@ def load_ranker(folder: Path, feature_names: tuple[str, ...]) -> Ranker:
     """
     boosters = {
         name: lightgbm.Booster(model_file=folder / f"{name}.txt")
-        for name in ("ranker", "p_like", "p_skip")
+        for name in ("ranker", "starts", "p_like", "p_skip")
         if (folder / f"{name}.txt").exists()
     }
     for name, booster in boosters.items():
@@ -254,7 +255,12 @@ def load_ranker(folder: Path, feature_names: tuple[str, ...]) -> Ranker:
             for name, curve in curves.items()
         },
         forest=forest(boosters["ranker"]),
+        starts=_starts(boosters["starts"]) if "starts" in boosters else None,
     )
+
+
+def _starts(booster: lightgbm.Booster) -> Starts:
+    return Starts(Order(booster, forest(booster)), booster.feature_name().index(SESSION_LENGTH))
 
 
 def checksums(folder: Path) -> dict[str, str]:

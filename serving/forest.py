@@ -72,6 +72,8 @@ def forest(booster: lightgbm.Booster) -> Forest | None:
         found: list[float] = []
         splits += [(*split, number) for split in _splits(tree["tree_structure"], found)]
         leaves[number, : len(found)] = found
+    if not splits:
+        return None
     splits.sort()
     # Half the bits where they are enough: twice as many rows fit into a register.
     bits = np.uint32 if all(tree["num_leaves"] <= 32 for tree in trees) else np.uint64

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import lightgbm
 import numpy as np
@@ -9,6 +10,9 @@ from numpy.typing import NDArray
 
 from features.catalogue import FloatArray
 from serving.forest import Forest
+
+# The feature that counts the session's songs.
+SESSION_LENGTH: Final = "prefix_length"
 
 
 @dataclass(frozen=True)
@@ -24,21 +28,54 @@ class Calibration:
 
 
 @dataclass(frozen=True)
+class Order:
+    """One booster; `forest` is the same laid out for few rows at a time, with equal scores."""
+
+    booster: lightgbm.Booster
+    forest: Forest | None = None
+
+    def scores(self, features: FloatArray, threads: int = 1) -> NDArray[np.float64]:
+        """Return one score a row."""
+        if self.forest is not None:
+            return self.forest.predict(features)
+        # Raw: the leaves added up, as the forest has them, whatever the objective.
+        return np.asarray(self.booster.predict(features, raw_score=True, num_threads=threads))
+
+
+@dataclass(frozen=True)
+class Starts:
+    """What orders a pool where no song of a session is known: column `place` is then 0."""
+
+    order: Order
+    place: int
+
+
+@dataclass(frozen=True)
 class Ranker:
     """Orders a pool. `probabilities` holds `p_like` and `p_skip` where the source has them.
 
-    `forest` is the booster laid out for few rows at a time, with equal scores.
+    `forest` is the booster laid out for few rows at a time, with equal scores. Session starts have
+    an order of their own; without one (an older bundle), the booster orders them too.
     """
 
     booster: lightgbm.Booster
     probabilities: Mapping[str, tuple[lightgbm.Booster, Calibration]]
     forest: Forest | None = None
+    starts: Starts | None = None
 
     def scores(self, features: FloatArray, threads: int = 1) -> NDArray[np.float64]:
         """Return one score a row; comparable within a query only."""
-        if self.forest is not None:
-            return self.forest.predict(features)
-        return np.asarray(self.booster.predict(features, num_threads=threads))
+        usual = Order(self.booster, self.forest)
+        if self.starts is None:
+            return usual.scores(features, threads)
+        start = features[:, self.starts.place] == 0
+        if not start.any():
+            return usual.scores(features, threads)
+        scores = np.empty(len(features))
+        scores[start] = self.starts.order.scores(features[start], threads)
+        if not start.all():
+            scores[~start] = usual.scores(features[~start], threads)
+        return scores
 
     def probability(self, name: str, features: FloatArray) -> NDArray[np.float64] | None:
         """Return calibrated probabilities a row, None where the source has no such signal."""

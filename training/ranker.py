@@ -1,4 +1,4 @@
-"""Fit the ranker (LightGBM lambdarank) and the calibrated p(like) and p(skip)."""
+"""Fit the ranker (LightGBM lambdarank), that of starts, and the calibrated p(like) and p(skip)."""
 
 import argparse
 from dataclasses import dataclass
@@ -10,13 +10,14 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
-from tqdm import tqdm
 
 from features.catalogue import FloatArray
-from features.params import OutcomeWeights, Ranker, load_params
+from features.params import Ranker, load_params
+from training.boosting import query_weights, settings_of, train
 from training.files import write_json
 from training.rows import Rows, read_rows
 from training.sessions import OUTCOMES
+from training.starts import fit_starts
 
 MIN_POSITIVES = 50
 FOLDS = 3
@@ -32,16 +33,6 @@ class Probability:
     booster: lightgbm.Booster
     raw: NDArray[np.float64]
     share: NDArray[np.float64]
-
-
-def query_weights(rows: Rows, weights: OutcomeWeights, value: float) -> NDArray[np.float32]:
-    """Return each row's weight: that of what became of its query's answer, to the power `value`.
-
-    Lambdarank divides by the query's ideal DCG, so that a grade of the next song would cancel out.
-    What an outcome is worth therefore weighs the whole query.
-    """
-    by_outcome = np.array([getattr(weights, outcome) for outcome in OUTCOMES], dtype=np.float32)
-    return (by_outcome**value)[rows.outcome]
 
 
 def grades(rows: Rows) -> NDArray[np.int32]:
@@ -76,32 +67,6 @@ def fit_ranker(rows: Rows, names: tuple[str, ...], params: Ranker) -> lightgbm.B
         "label_gain": [0, params.later_gain, 1],
     }
     return train(settings, data, params.rounds, "ranker")
-
-
-def settings_of(params: Ranker) -> dict[str, object]:
-    """Return LightGBM's settings that ranker and probabilities share."""
-    return {
-        "learning_rate": params.learning_rate,
-        "num_leaves": params.num_leaves,
-        "min_data_in_leaf": params.min_data_in_leaf,
-        "feature_fraction": params.feature_fraction,
-        "bagging_fraction": 0.8,
-        "bagging_freq": 1,
-        "seed": params.seed,
-        "deterministic": True,
-        "force_row_wise": True,
-        "verbosity": -1,
-    }
-
-
-def train(
-    settings: dict[str, object], data: lightgbm.Dataset, rounds: int, what: str
-) -> lightgbm.Booster:
-    """Train with a progress bar."""
-    with tqdm(total=rounds, desc=what, unit="tree", mininterval=1) as bar:
-        return lightgbm.train(
-            settings, data, num_boost_round=rounds, callbacks=[lambda _: bar.update() and None]
-        )
 
 
 def fit_probability(
@@ -178,6 +143,9 @@ def main() -> None:
     rows, names = concatenate([read_rows(path) for path in arguments.rows])
     arguments.out.mkdir(parents=True, exist_ok=True)
     fit_ranker(rows, names, params).save_model(arguments.out / "ranker.txt")
+    starts = fit_starts(rows, names, params)
+    if starts:
+        starts.save_model(arguments.out / "starts.txt")
     curves = {}
     played = rows.features[rows.answer]
     listeners = rows.listener[rows.answer]

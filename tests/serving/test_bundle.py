@@ -97,7 +97,7 @@ def test_a_missing_bundle_says_how_to_get_one(tmp_path):
     assert "SEGUE_BUNDLE" in message
 
 
-@pytest.mark.parametrize("name", ["ranker", "p_like"])
+@pytest.mark.parametrize("name", ["ranker", "starts", "p_like"])
 @pytest.mark.parametrize("fault", ["renamed", "reordered", "fewer"])
 def test_a_booster_of_other_features_is_refused(copy_bundle, name, fault):
     folder = copy_bundle("features")

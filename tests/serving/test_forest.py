@@ -42,3 +42,9 @@ def test_trees_of_too_many_leaves_are_left_to_lightgbm():
     settings = {"num_leaves": 100, "min_data_in_leaf": 2, "verbose": -1, "num_threads": 1}
     data = lightgbm.Dataset(inputs, inputs.prod(axis=1))
     assert forest(lightgbm.train(settings, data, num_boost_round=1)) is None
+
+
+def test_trees_that_split_nothing_are_left_to_lightgbm():
+    inputs, target = np.zeros((40, 1)), np.tile([0.0, 1.0], 20)
+    settings = {"verbose": -1, "num_threads": 1, "objective": "binary"}
+    assert forest(lightgbm.train(settings, lightgbm.Dataset(inputs, target), 3)) is None

@@ -8,13 +8,13 @@ import pytest
 
 from features.params import OutcomeWeights, load_params
 from training import ranker
+from training.boosting import query_weights
 from training.dataset import utc
 from training.ranker import (
     concatenate,
     fit_probability,
     fit_ranker,
     grades,
-    query_weights,
     sigmoid_curve,
     tree_counts,
     usable,
