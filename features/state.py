@@ -215,6 +215,6 @@ def _array(row: Mapping[str, Any], name: str, kept: NDArray[np.bool_], dtype: ty
     values = row.get(name)
     if values is None or not len(values):
         return np.zeros(np.count_nonzero(kept), dtype=dtype)
-    array = np.asarray(values, dtype=dtype)[kept]
+    array: NDArray[Any] = np.asarray(values, dtype=dtype)[kept]
     # Bad numbers become zero here, infinite ones the largest there are.
     return array if np.isfinite(array).all() else np.nan_to_num(array)

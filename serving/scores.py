@@ -71,8 +71,9 @@ class FactorScores:
             known = ALL if self.complete else self.known
             return half_products(halves, known, songs, self.vector)[0]
         products = self.item_factors[songs] @ self.vector
-        known = self.complete or self.known[songs]
-        return np.where(known, products, np.nan).astype(np.float32)
+        if not self.complete:
+            products = np.where(self.known[songs], products, np.nan)
+        return products.astype(np.float32, copy=False)
 
 
 @dataclass(frozen=True)
