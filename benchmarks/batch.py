@@ -180,7 +180,7 @@ def sampled(arguments: argparse.Namespace) -> list[Labelled]:
     how = load_params().evaluation
     phases = read_phases(arguments.phases)
     most = max(arguments.queries, how.max_queries)
-    asked = phase_queries(arguments.lake, phases, "test", most, how.seed)
+    asked = phase_queries(arguments.lake, phases, "test", most, how.seed, how.starts_share)
     return part_of(asked, arguments.queries, how.seed)
 
 

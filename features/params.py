@@ -303,9 +303,10 @@ class Steering(_Section):
 
 
 class Evaluation(_Section):
-    """How much is measured, and with which seed."""
+    """How much is measured, and with which seed; at least `starts_share` are session starts."""
 
     max_queries: Count
+    starts_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     bootstrap: Count
     seed: int
 

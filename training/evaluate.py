@@ -2,7 +2,8 @@
 
 Protocol: full catalogue, no sampled negatives; the answer is the song that was played at the
 position; songs of the running session may be proposed again by everyone; a seeded sample of
-positions where there are more than `evaluation.max_queries`; intervals by bootstrap over
+positions where there are more than `evaluation.max_queries`, of which `evaluation.starts_share` are
+session starts (judged by themselves); intervals by bootstrap over
 listeners. An answer that nobody proposes counts as a miss.
 """
 

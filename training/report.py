@@ -158,7 +158,9 @@ def main() -> None:
     recommender = Recommender.load(arguments.bundle)
     seen = datetime.fromisoformat(recommender.manifest["seen_until"])
     refuse_leak(f"The bundle {arguments.bundle}", seen, phases.test, phases.gap)
-    queries = phase_queries(arguments.lake, phases, "test", how.max_queries, how.seed)
+    queries = phase_queries(
+        arguments.lake, phases, "test", how.max_queries, how.seed, how.starts_share
+    )
     heard = error_analysis.read_listenings(arguments.lake, phases.fit_until("test"))
     found = evaluate(recommender, queries, heard, how)
     rows, _ = read_rows(arguments.rows)
@@ -213,9 +215,10 @@ def context_of(recommender: Recommender, phases: Phases, queries: int, how: Eval
     return (
         f"Bundle `{recommender.version}`, fitted on events before {phases.labels.end}; test phase "
         f"{phases.test.start} to {phases.test.end}; {len(recommender.retrieval.songs):,} songs; "
-        f"{queries:,} queries (seeded sample of at most {how.max_queries:,}). Full catalogue, no "
-        "sampled negatives, songs of the session may come again; an answer outside the pool is a "
-        f"miss. 95 % intervals from {how.bootstrap:,} bootstrap draws over listeners. "
+        f"{queries:,} queries (seeded sample of at most {how.max_queries:,}, of which up to "
+        f"{how.starts_share:.0%} are session starts). Full catalogue, no sampled negatives, songs of "
+        "the session may come again; an answer outside the pool is a miss. 95 % intervals from "
+        f"{how.bootstrap:,} bootstrap draws over listeners. "
         f"Daypart features are {dayparts}, the tensor is {tensor}."
     )
 

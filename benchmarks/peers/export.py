@@ -107,7 +107,11 @@ def export(lake: Path, phases: Phases, params: Params, folder: Folder) -> dict[s
         path.parent.mkdir(parents=True, exist_ok=True)
     asked: dict[Cut, tuple[int, int, float]] = {
         "labels": (params.ranker.max_queries, params.ranker.seed, params.ranker.starts_share),
-        "test": (params.evaluation.max_queries, params.evaluation.seed, 0.0),
+        "test": (
+            params.evaluation.max_queries,
+            params.evaluation.seed,
+            params.evaluation.starts_share,
+        ),
     }
     counts: dict[str, Any] = {}
     fits: tuple[tuple[Cut, str], ...] = (("labels", "history"), ("test", "all"))

@@ -9,7 +9,7 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,17 @@ def stamp(folder: Folder, tuned: Mapping[str, Any], on: Mapping[str, str]) -> st
     return text.hexdigest()
 
 
+def without(
+    tasks: Mapping[str, Mapping[str, Any]], left_out: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Return the settings of a method that is made of others, with some of those left out."""
+    found = {}
+    for task, tuned in tasks.items():
+        names = [name for name in tuned["settings"]["names"] if name not in left_out]
+        found[task] = {**tuned, "settings": {**tuned["settings"], "names": names}}
+    return found
+
+
 def is_done(folder: Folder, name: str, key: str) -> bool:
     """Tell whether a method's answers are there for the same data and settings."""
     path = folder.facts(name)
@@ -108,6 +119,7 @@ def main() -> None:
     parser.add_argument("--cut", type=Path, required=True, help="the cut's folder")
     parser.add_argument("--tuned", type=Path, default=TUNED)
     parser.add_argument("--methods", nargs="+", help="default: all that are tuned")
+    parser.add_argument("--leave-out", nargs="+", default=[], help="not even as parts of others")
     parser.add_argument("--again", action="store_true", help="run also what is there already")
     arguments = parser.parse_args()
     folder = Folder(arguments.cut)
@@ -115,9 +127,11 @@ def main() -> None:
     cut = read_cut(folder)
     stamps: dict[str, str] = {}
     for name in tqdm([*METHODS, *COMBINED], desc="methods", unit="method"):
-        if name not in tuned:
+        if name not in tuned or name in arguments.leave_out:
             continue
         tasks = {task: tuned[name]["tasks"][task] for task in TASKS}
+        if name in COMBINED:
+            tasks = without(tasks, arguments.leave_out)
         stamps[name] = key = stamp(folder, tasks, stamps if name in COMBINED else {})
         if arguments.methods and name not in arguments.methods:
             continue

@@ -10,7 +10,7 @@ from benchmarks.peers.files import NEXT, START, TASKS, TUNED, Folder
 from benchmarks.peers.lists import write_tops
 from benchmarks.peers.methods import METHODS
 from benchmarks.peers.ranking import POLICIES, Policy
-from benchmarks.peers.run import run_combined, run_single, write_answers
+from benchmarks.peers.run import run_combined, run_single, without, write_answers
 from benchmarks.peers.tune import TRIALS, Judge, Search, read_tuned, tune_combined, tune_single
 from tests.benchmarks.peers_world import write_cut
 
@@ -72,3 +72,10 @@ def test_what_is_recorded_can_be_run():
             if name in METHODS:
                 space = METHODS[name].space
                 assert all(value in space[key] for key, value in tuned["settings"].items()), name
+
+
+def test_members_that_are_left_out_are_no_part_of_the_combined():
+    tuned = {NEXT: {"settings": {"names": ["a", "b", "c"], "constant": 1.0}, "policy": {}}}
+    found = without(tuned, ["b", "x"])
+    assert found == {NEXT: {"settings": {"names": ["a", "c"], "constant": 1.0}, "policy": {}}}
+    assert tuned[NEXT]["settings"]["names"] == ["a", "b", "c"]
