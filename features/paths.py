@@ -16,6 +16,11 @@ def served_bundle() -> Path:
     return PROJECT / os.environ.get("SEGUE_BUNDLE", data_dir() / "served" / "current")
 
 
+def online_url() -> str:
+    """Return where online features are (`SEGUE_ONLINE_URL`: `redis://...`; by default a file)."""
+    return os.environ.get("SEGUE_ONLINE_URL", "")
+
+
 def events_url() -> str:
     """Return the event log's database (`SEGUE_EVENTS_URL`, default SQLite below the data folder).
 

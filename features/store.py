@@ -1,7 +1,7 @@
 """The feature store: point-in-time rows for training, the latest rows for serving.
 
-Besides `features/repo` the only place that knows Feast. All of it is local: DuckDB over
-Parquet files offline, SQLite online. From the command line:
+Besides `features/repo` and `features.online` the only place that knows Feast. DuckDB over Parquet
+files offline; online a SQLite file, or Redis (`SEGUE_ONLINE_URL`). From the command line:
 
     python -m features.store apply
     python -m features.store materialize --until 2024-03-01T00:00:00Z
@@ -24,7 +24,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import yaml
 from feast import Entity, FeatureService, FeatureStore, FeatureView, RepoConfig
 from feast.infra.key_encoding_utils import serialize_entity_key
 from feast.infra.online_stores.online_store import OnlineStore
@@ -35,6 +34,7 @@ from feast.type_map import feast_value_type_to_pa, feast_value_type_to_python_ty
 from feast.types import Array
 
 from features.columns import FEATURE_SERVICE, SONG_VIEWS, USER_VIEWS, Song, User, UserRow
+from features.online import REPO, InFile, Online, online
 from features.paths import data_dir
 
 # Importing Feast shows all deprecations; of this one, Ibis 12 calling what DuckDB 2 renamed, the
@@ -42,7 +42,6 @@ from features.paths import data_dir
 warnings.filterwarnings("ignore", "fetch_arrow_table", DeprecationWarning)
 
 Row = dict[str, Any]
-REPO = Path(__file__).resolve().parent / "repo"
 _VIEWS = {User.ID: USER_VIEWS, Song.ID: SONG_VIEWS}
 _MAPPED_BYTES = 2**30
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
@@ -102,19 +101,19 @@ def online_song_rows(song_ids: Sequence[str]) -> list[Row]:
 
 def apply() -> list[str]:
     """Register the definitions of `features/repo`, and return the names of what is registered."""
-    return _apply(_config(_online_path()))
+    return _apply(InFile(data_dir() / "feast" / "online.db").config())
 
 
-def materialize(until: datetime) -> Path:
+def materialize(until: datetime) -> str:
     """Make the online store hold the full state at a moment: each key's latest row by then.
 
-    The new store is built beside the old one and takes its place at once: readers see the old
+    The new state is built beside the old one and takes its place at once: readers see the old
     state or the new one, and materialising to an earlier moment goes back to it.
 
     Returns
     -------
-    Path
-        The SQLite file written.
+    str
+        Where it was written.
 
     Raises
     ------
@@ -123,21 +122,20 @@ def materialize(until: datetime) -> Path:
     """
     if until.tzinfo is None:
         raise ValueError(f"`until` ({until.isoformat()}) has no time zone; pass it in UTC.")
-    online = _online_path()
-    part = online.with_name(f"{online.name}.part")
-    part.unlink(missing_ok=True)
-    config = _config(part)
-    _apply(config)
-    # The interval is explicit: `apply` forgets how far an incremental run had come.
-    FeatureStore(config=config).materialize(_BEGINNING, until.astimezone(UTC))
-    return part.replace(online)
+
+    def fill(config: RepoConfig) -> None:
+        _apply(config)
+        # The interval is explicit: `apply` forgets how far an incremental run had come.
+        FeatureStore(config=config).materialize(_BEGINNING, until.astimezone(UTC))
+
+    return online().replace(fill)
 
 
 def _historical_rows(owner: str, entities: pd.DataFrame) -> pd.DataFrame:
     keys = _checked_keys(owner, entities)
     # A registry of its own: what training reads does not hang on what was last applied.
     with TemporaryDirectory() as scratch:
-        config = _config(Path(scratch) / "online.db")
+        config = InFile(Path(scratch) / "online.db").config()
         _apply(config)
         store = FeatureStore(config=config)
         references, lists = _references(store, owner)
@@ -174,14 +172,8 @@ def _filled(lists: pd.Series) -> pd.Series:
 
 
 def _online_rows(owner: str, ids: Sequence[str]) -> list[Row]:
-    path = _online_path()
-    try:
-        inode = path.stat().st_ino
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"There is no online store at {path}; run `python -m features.store materialize`."
-        ) from None
-    reader = _reader(owner, path, inode)
+    place = online()
+    reader = _reader(owner, place, place.generation())
     return [{owner: key} | reader.row(owner, key) for key in ids]
 
 
@@ -206,7 +198,8 @@ class _Reader:
         entity = EntityKeyProto(join_keys=[owner], entity_values=[ValueProto(string_val=key)])
         read = self._stored_by_view(entity) if self.sql is None else self._stored(entity)
         for name, value in read:
-            if name in row:
+            # Redis names what it does not have; that leaves the default.
+            if name in row and value.WhichOneof("val"):
                 row[name] = _plain(value)
         return row
 
@@ -238,23 +231,24 @@ _LISTS = frozenset({"string_list_val", "float_list_val", "int64_list_val"})
 
 
 @lru_cache(maxsize=4)
-def _reader(owner: str, path: Path, inode: int) -> _Reader:
-    """Return an open store; `inode` tells a newly materialised file from the one it replaced."""
-    store = FeatureStore(config=_config(path))
-    _, lists = _references(store, owner)
-    online = store._get_provider().online_store
-    views = [store.get_feature_view(view) for view in _VIEWS[owner]]
-    is_sqlite = isinstance(online, SqliteOnlineStore)
+def _reader(owner: str, place: Online, generation: str) -> _Reader:
+    """Return an open store of one generation."""
+    with place.opened(generation, _apply) as config:
+        store = FeatureStore(config=config)
+        _, lists = _references(store, owner)
+        views = [store.get_feature_view(view) for view in _VIEWS[owner]]
+        provider = store._get_provider().online_store
+    is_sqlite = isinstance(provider, SqliteOnlineStore)
     if is_sqlite:
         # Pages are looked at where they lie, instead of being copied for each reading.
-        online._get_conn(store.config).execute(f"PRAGMA mmap_size = {_MAPPED_BYTES}").close()
+        provider._get_conn(config).execute(f"PRAGMA mmap_size = {_MAPPED_BYTES}").close()
     return _Reader(
-        online=online,
-        config=store.config,
+        online=provider,
+        config=config,
         views=views,
         absent=dict.fromkeys(name for view in _VIEWS[owner].values() for name in view),
         lists=frozenset(lists),
-        sql=_select(store.config, views) if is_sqlite else None,
+        sql=_select(config, views) if is_sqlite else None,
     )
 
 
@@ -297,19 +291,6 @@ def _apply(config: RepoConfig) -> list[str]:
     objects = [thing for thing in named if isinstance(thing, kinds)]
     FeatureStore(config=config).apply(objects)
     return [thing.name for thing in objects]
-
-
-def _online_path() -> Path:
-    return data_dir() / "feast" / "online.db"
-
-
-def _config(online: Path) -> RepoConfig:
-    """Return the repo's configuration with its files below the data folder."""
-    settings = yaml.safe_load((REPO / "feature_store.yaml").read_text(encoding="utf-8"))
-    online.parent.mkdir(parents=True, exist_ok=True)
-    settings["registry"]["path"] = str(online.with_name("registry.db"))
-    settings["online_store"]["path"] = str(online)
-    return RepoConfig(**settings)
 
 
 def _moment(text: str) -> datetime:

@@ -1,0 +1,193 @@
+"""Where the online features are: in a SQLite file, or in Redis for services on many machines.
+
+Each materialisation is a generation of its own, written beside the one in use, which it then
+replaces at once: readers see the old state or the new one.
+"""
+
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final, Protocol
+from urllib.parse import parse_qsl, urlsplit
+
+import yaml
+from feast import RepoConfig
+from redis import Redis
+
+from features.paths import data_dir, online_url
+
+REPO: Final = Path(__file__).resolve().parent / "repo"
+# How long a process may go on reading a generation that was replaced in Redis.
+STALE_SECONDS: Final = 1.0
+IN_USE, BEFORE = "segue:online", "segue:online:before"
+Fill = Callable[[RepoConfig], object]
+
+
+class Online(Protocol):
+    """A place for online features."""
+
+    def generation(self) -> str:
+        """Name the generation in use.
+
+        Raises
+        ------
+        FileNotFoundError
+            If nothing was materialised yet.
+        """
+
+    def opened(self, generation: str, apply: Fill) -> AbstractContextManager[RepoConfig]:
+        """Give Feast's configuration for reading a generation; `apply` fills a new registry."""
+
+    def replace(self, fill: Fill) -> str:
+        """Let `fill` write a new generation, put it to use, and say where it is."""
+
+    def __hash__(self) -> int:
+        """Equal places have equal hashes."""
+
+
+@dataclass(frozen=True)
+class InFile:
+    """One SQLite file; a new generation is a new file in its place."""
+
+    path: Path
+
+    def generation(self) -> str:
+        """Return the file's number on its disk."""
+        try:
+            return str(self.path.stat().st_ino)
+        except FileNotFoundError:
+            raise FileNotFoundError(nothing_in(str(self.path))) from None
+
+    @contextmanager
+    def opened(self, generation: str, apply: Fill) -> Iterator[RepoConfig]:
+        """Give the configuration of what lies there, with the registry beside it."""
+        del generation, apply
+        yield self.config()
+
+    def replace(self, fill: Fill) -> str:
+        """Write beside the file and move it there."""
+        part = self.path.with_name(f"{self.path.name}.part")
+        part.unlink(missing_ok=True)
+        fill(InFile(part).config())
+        return str(part.replace(self.path))
+
+    def config(self) -> RepoConfig:
+        """Return the configuration, with a registry beside the file."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        registry = self.path.with_name("registry.db")
+        return config_with(registry, {"type": "sqlite", "path": str(self.path)})
+
+
+@dataclass(frozen=True)
+class InRedis:
+    """A Redis database; a generation is a Feast project, and a key names the one in use.
+
+    The generation before is kept for those who still read it, older ones are deleted.
+    """
+
+    url: str
+
+    @cached_property
+    def client(self) -> Any:
+        """A client of the server, which makes its connections when they are needed."""
+        return Redis.from_url(self.url, socket_timeout=5, socket_connect_timeout=5)
+
+    def generation(self) -> str:
+        """Return the project in use, as it was at most `STALE_SECONDS` ago."""
+        return _in_use(self, int(time.monotonic() / STALE_SECONDS))
+
+    @contextmanager
+    def opened(self, generation: str, apply: Fill) -> Iterator[RepoConfig]:
+        """Give the configuration of one project, with a registry of its own."""
+        online = {"type": "redis", "connection_string": connection_string(self.url)}
+        with TemporaryDirectory() as scratch:
+            config = config_with(Path(scratch) / "registry.db", online, generation)
+            apply(config)
+            yield config
+
+    def replace(self, fill: Fill) -> str:
+        """Write a new project, name it, and delete what is older than the one before."""
+        new = f"segue_{uuid.uuid4().hex}"
+        with self.opened(new, fill):
+            pass
+        used, before = self.client.mget(IN_USE, BEFORE)
+        self.client.mset({IN_USE: new, BEFORE: used or b""})
+        _in_use.cache_clear()
+        if before:
+            self._delete(before)
+        return f"{new} in {urlsplit(self.url).hostname}"
+
+    def _delete(self, project: bytes) -> None:
+        keys = list(self.client.scan_iter(match=b"*" + project, count=10_000))
+        for start in range(0, len(keys), 10_000):
+            self.client.unlink(*keys[start : start + 10_000])
+
+
+@lru_cache(maxsize=2)
+def _in_use(place: InRedis, moment: int) -> str:
+    """Ask which project is in use; `moment` makes the answer forgotten."""
+    del moment
+    named = place.client.get(IN_USE)
+    if named is None:
+        raise FileNotFoundError(nothing_in(place.url))
+    return str(named.decode())
+
+
+def online() -> Online:
+    """Return the place that the environment names.
+
+    Raises
+    ------
+    ValueError
+        If it is neither empty nor a Redis address.
+    """
+    url = online_url()
+    if not url:
+        return InFile(data_dir() / "feast" / "online.db")
+    return in_redis(url)
+
+
+@lru_cache(maxsize=4)
+def in_redis(url: str) -> InRedis:
+    """Return one client for all that read an address."""
+    if urlsplit(url).scheme not in ("redis", "rediss"):
+        raise ValueError("SEGUE_ONLINE_URL must be empty or redis://host:port/database.")
+    return InRedis(url)
+
+
+def connection_string(url: str) -> str:
+    """Return an address as Feast writes it.
+
+    Examples
+    --------
+    >>> connection_string("redis://:secret@features:6380/2")
+    'features:6380,db=2,password=secret'
+    """
+    parts = urlsplit(url)
+    settings = {"db": parts.path.strip("/") or "0"} | dict(parse_qsl(parts.query))
+    named = {"username": parts.username, "password": parts.password}
+    settings |= {name: value for name, value in named.items() if value}
+    if parts.scheme == "rediss":
+        settings["ssl"] = "true"
+    words = [f"{parts.hostname or 'localhost'}:{parts.port or 6379}"]
+    return ",".join([*words, *(f"{name}={value}" for name, value in settings.items())])
+
+
+def nothing_in(place: str) -> str:
+    """Say that nothing was materialised, and what to do."""
+    return f"There is no online store in {place}; run `python -m features.store materialize`."
+
+
+def config_with(
+    registry: Path, online_store: dict[str, Any], project: str | None = None
+) -> RepoConfig:
+    """Return the repo's configuration with registry, online store and project of its own."""
+    settings = yaml.safe_load((REPO / "feature_store.yaml").read_text(encoding="utf-8"))
+    settings["registry"]["path"] = str(registry)
+    settings["online_store"] = online_store
+    return RepoConfig(**(settings | ({"project": project} if project else {})))

@@ -1,0 +1,98 @@
+"""Online features in Redis: the same rows as in the file; generations replace each other."""
+
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+from redis.exceptions import ConnectionError as NotYet
+
+from features import online, store
+from features.columns import User
+from tests.features.test_store import TIMES, USER_IDS, data, defaults  # noqa: F401 - a fixture
+
+TRIES = 500
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Yield the address of a real Redis server of its own."""
+    program = shutil.which("redis-server")
+    if program is None:
+        pytest.skip("Redis is not installed (Debian's package `redis-server`).")
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    words = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir"]
+    folder = tmp_path_factory.mktemp("redis")
+    with subprocess.Popen([*words, str(folder)], stdout=subprocess.DEVNULL) as process:
+        wait_for(Redis(port=port))
+        yield f"redis://127.0.0.1:{port}/1"
+        process.terminate()
+
+
+def wait_for(client: Any) -> None:
+    for _ in range(TRIES):
+        try:
+            client.ping()
+        except NotYet:
+            continue
+        return
+    raise RuntimeError("Redis did not come up.")
+
+
+@pytest.fixture
+def in_redis(server: str, data: Path, monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: F811
+    monkeypatch.setenv("SEGUE_ONLINE_URL", server)
+    place = online.in_redis(server)
+    place.client.flushdb()
+    online._in_use.cache_clear()
+    return place.client
+
+
+def test_redis_and_the_file_hold_the_same(in_redis: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.materialize(TIMES[-1])
+    ids = [*USER_IDS, "nobody"]
+    from_redis = store.online_user_rows(ids)
+    monkeypatch.delenv("SEGUE_ONLINE_URL")
+    store.materialize(TIMES[-1])
+    for ours, theirs in zip(from_redis, store.online_user_rows(ids), strict=True):
+        # As text: what is not a number is not even equal to itself.
+        assert {k: v for k, v in ours.items() if str(v) != str(theirs[k])} == {}
+    assert from_redis[-1] == defaults(User.ID, "nobody")
+    assert any(row["plays"] for row in from_redis)
+
+
+def test_an_earlier_moment_goes_back_and_old_generations_leave(in_redis: Any) -> None:
+    store.materialize(TIMES[0])
+    first = store.online_user_rows(USER_IDS)
+    used = in_redis.get(online.IN_USE)
+    store.materialize(TIMES[-1])
+    assert str(store.online_user_rows(USER_IDS)) != str(first)
+    # Who reads the generation before may go on for a while.
+    assert list(in_redis.scan_iter(match=b"*" + used))
+    store.materialize(TIMES[0])
+    assert str(store.online_user_rows(USER_IDS)) == str(first)
+    assert not list(in_redis.scan_iter(match=b"*" + used))
+
+
+def test_an_empty_server_is_explained(in_redis: Any) -> None:
+    with pytest.raises(FileNotFoundError, match=r"features\.store materialize"):
+        store.online_user_row("u1")
+
+
+def test_an_address_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEGUE_ONLINE_URL", "postgresql://x")
+    with pytest.raises(ValueError, match="redis://"):
+        store.online_user_row("u1")
+
+
+def test_addresses_are_written_as_feast_reads_them() -> None:
+    assert online.connection_string("redis://localhost") == "localhost:6379,db=0"
+    asked = "rediss://me:secret@features:6380/2"
+    expected = "features:6380,db=2,username=me,password=secret,ssl=true"
+    assert online.connection_string(asked) == expected
