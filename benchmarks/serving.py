@@ -299,7 +299,7 @@ def plot(found: Mapping[str, Any], path: Path) -> None:
         right.bar(labels, heights, bottom=bottom, label=stage)
         bottom += heights
     right.set(xlabel="songs", ylabel="ms", title="Median of each stage")
-    right.legend()
+    right.legend(loc="upper left", bbox_to_anchor=(1, 1))
     figure.savefig(path, dpi=110)
 
 
