@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.linalg.lapack import sposv
 
 from features.catalogue import FloatArray, IntArray
-from features.compiled import fold_in_target, half_rows
+from serving.compiled import fold_in_target, half_rows
 
 
 @dataclass(frozen=True)

@@ -15,16 +15,16 @@ from scipy.sparse import csr_matrix
 
 from features.catalogue import Catalogue, FloatArray, IntArray
 from features.columns import Song, User, UserRow
-from features.compiled import (
+from features.pairs import DAY_US
+from features.params import Recent, Seeds, Sessions, SignalName
+from features.state import State
+from serving.compiled import (
     best_of_artists,
     mean_shares,
     rows_decayed,
     songs_of_nearest_sessions,
     worth_by_artist,
 )
-from features.pairs import DAY_US
-from features.params import Recent, Seeds, Sessions, SignalName
-from features.state import State
 from serving.fold_in import FactorModel, fold_in
 from serving.index import VectorIndex
 from serving.scores import NO_SCORES, FactorScores, MixedScores, Scores, SparseScores, add_up, best

@@ -10,9 +10,9 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from features.catalogue import FloatArray, IntArray
-from features.compiled import entries_of_column
 from features.pairs import Group, find
 from features.state import State
+from serving.compiled import entries_of_column
 from serving.scores import SparseScores
 
 TRANSITIONS = "transitions"

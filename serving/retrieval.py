@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.catalogue import Catalogue, FloatArray, IntArray
-from features.compiled import places_in_lists
 from features.pairs import Group, Pairs, among, pair_features, pair_names
 from features.query import Query
 from features.state import State, resolve
+from serving.compiled import places_in_lists
 from serving.dayparts import Dayparts
 from serving.generators import Blend, Generator
 from serving.links import Links

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.catalogue import FloatArray, IntArray
-from features.compiled import half_products, largest, sum_by_key, values_at
+from features.compiled import largest, sum_by_key, values_at
+from serving.compiled import half_products
 
 # What `half_products` takes for "all songs are known".
 ALL: Final = np.empty(0, dtype=np.bool_)

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from features.catalogue import Catalogue, IntArray
 from features.columns import Song
-from features.compiled import weighted_likeness
 from features.params import Feedback
 from features.state import State
+from serving.compiled import weighted_likeness
 
 LATEST: Final = 20
 # Tempi half a standard deviation apart are much alike, two apart are not.

@@ -1,0 +1,361 @@
+"""The compiled loops of generators, fold-in and ranking; see `features.compiled`.
+
+Each function has the plain meaning that its docstring says, and `tests/serving/test_compiled.py` or
+the tests of its caller hold it to a naive version.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from features.compiled import compiled, largest, sum_by_key
+
+
+@compiled
+def best_of_artists(
+    starts: Any, songs: Any, worth: Any, artists: Any, weights: Any, count: int
+) -> Any:
+    """Return the songs with the largest worth times weight, best first, ties by song.
+
+    Row a of the lists, from `starts[a]` on, holds artist a's songs and their worth, largest first;
+    `weights` belong to the artists.
+    """
+    total = 0
+    for artist in artists:
+        total += min(starts[artist + 1] - starts[artist], count)
+    found = np.empty(total, np.int32)
+    values = np.empty(total, np.float32)
+    at = 0
+    for i in range(len(artists)):
+        start = starts[artists[i]]
+        for place in range(start, start + min(starts[artists[i] + 1] - start, count)):
+            found[at] = songs[place]
+            values[at] = worth[place] * weights[i]
+            at += 1
+    order = np.argsort(found)
+    return found[order][largest(values[order], count)]
+
+
+@compiled
+def worth_by_artist(artist_of: Any, worth: Any, artists: Any, weights: Any, songs: Any) -> Any:
+    """Return each song's worth times its artist's weight; NaN for songs of other artists."""
+    found = np.full(len(songs), np.float32(np.nan), np.float32)
+    for i in range(len(songs)):
+        artist = artist_of[songs[i]]
+        for j in range(len(artists)):
+            if artists[j] == artist:
+                found[i] = worth[songs[i]] * weights[j]
+                break
+    return found
+
+
+@compiled
+def entries_of_column(indptr: Any, indices: Any, data: Any, rows: Any, column: int) -> Any:
+    """Return a sparse matrix's entries of one column in some rows, NaN where there is none.
+
+    Each row's columns ascend.
+    """
+    found = np.empty(len(rows), np.float32)
+    for i in range(len(rows)):
+        low, high = indptr[rows[i]], indptr[rows[i] + 1]
+        end = high
+        while low < high:
+            middle = (low + high) // 2
+            if indices[middle] < column:
+                low = middle + 1
+            else:
+                high = middle
+        found[i] = data[low] if low < end and indices[low] == column else np.nan
+    return found
+
+
+@compiled
+def half_rows(halves: Any, rows: Any) -> tuple[Any, Any]:
+    """Return some rows in half precision, given as 16-bit integers, in single precision.
+
+    The second result means nothing; see `half_products`.
+    """
+    width = halves.shape[1]
+    bits = np.empty((len(rows), width), np.uint32)
+    touched = np.uint16(0)
+    for row in rows:
+        touched |= halves[row, 0] | halves[row, width // 2]
+    for i in range(len(rows)):
+        row = rows[i]
+        for j in range(width):
+            half = np.uint32(halves[row, j])
+            bits[i, j] = ((half & np.uint32(0x7FFF)) << np.uint32(13)) | (
+                (half & np.uint32(0x8000)) << np.uint32(16)
+            )
+    # As in `half_products`.
+    return bits.view(np.float32) * np.float32(2.0**112), touched
+
+
+@compiled
+def fold_in_target(factors: Any, cells: Any, extra: Any) -> tuple[Any, Any]:
+    """Return the right side of a fold-in (`serving.fold_in.solve`), and how many cells there are.
+
+    A cell that comes twice is one observation of the summed value: its "1" counts once.
+    """
+    count, width = factors.shape
+    target = np.zeros(width, np.float32)
+    distinct = 0
+    for i in range(count):
+        first = True
+        for j in range(i):
+            if cells[j] == cells[i]:
+                first = False
+        distinct += first
+        weight = max(extra[i], np.float32(0))
+        if first and extra[i] > 0:
+            weight += np.float32(1)
+        for a in range(width):
+            target[a] += weight * factors[i, a]
+    return target, distinct
+
+
+@compiled
+def half_products(halves: Any, known: Any, songs: Any, vector: Any) -> tuple[Any, Any]:
+    """Return the inner products of a vector with rows in half precision, NaN where not known.
+
+    The second result means nothing; see below.
+
+    Parameters
+    ----------
+    halves
+        The rows' bits as 16-bit integers, shape (songs, factors).
+    known
+        (songs,), or empty where all are known.
+    """
+    width = len(vector)
+    products = np.empty(len(songs), np.float32)
+    bits = np.empty(width, np.uint32)
+    whole = bits.view(np.float32)
+    # Exponent and fraction moved to their places, times 2^112: that mends the exponent's bias, and
+    # is right for numbers below the smallest normal one, too.
+    scale = np.float32(2.0**112)
+    # The rows lie far apart. Touched one after the other with nothing between, they come from
+    # memory at the same time; that the result is returned keeps the compiler from dropping it.
+    touched = np.uint16(0)
+    for i in range(len(songs)):
+        touched |= halves[songs[i], 0] | halves[songs[i], width // 2]
+    for i in range(len(songs)):
+        song = songs[i]
+        for j in range(width):
+            half = np.uint32(halves[song, j])
+            bits[j] = ((half & np.uint32(0x7FFF)) << np.uint32(13)) | (
+                (half & np.uint32(0x8000)) << np.uint32(16)
+            )
+        total = np.float32(0)
+        for j in range(width):
+            total += (whole[j] * scale) * vector[j]
+        products[i] = total if len(known) == 0 or known[song] else np.nan
+    return products, touched
+
+
+@compiled
+def places_in_lists(songs: Any, proposed: Any, ends: Any) -> Any:
+    """Return each song's place in each list, NaN where it is not in it; shape (songs, lists).
+
+    Parameters
+    ----------
+    songs
+        Ascending; holds all that is in the lists.
+    proposed, ends
+        The lists one after the other, and where each ends.
+    """
+    places = np.full((len(ends), len(songs)), np.nan, np.float32)
+    start = 0
+    for number in range(len(ends)):
+        for at in range(start, ends[number]):
+            low, high, value = 0, len(songs), proposed[at]
+            while low < high:
+                middle = (low + high) // 2
+                if songs[middle] < value:
+                    low = middle + 1
+                else:
+                    high = middle
+            places[number, low] = at - start
+        start = ends[number]
+    return places.T
+
+
+@compiled
+def sessions_with(
+    starts: Any, sessions_of: Any, recency: Any, seeds: Any, weights: Any
+) -> tuple[Any, Any]:
+    """Return the sessions that the seeds were played in, and a value for each time.
+
+    `starts` and `sessions_of` are a sparse matrix's rows from song to session; the value is the
+    seed's weight times the session's recency.
+    """
+    total = 0
+    for seed in seeds:
+        total += starts[seed + 1] - starts[seed]
+    sessions = np.empty(total, np.int32)
+    values = np.empty(total, np.float64)
+    at = 0
+    for i in range(len(seeds)):
+        for place in range(starts[seeds[i]], starts[seeds[i] + 1]):
+            sessions[at] = sessions_of[place]
+            values[at] = weights[i] * recency[sessions_of[place]]
+            at += 1
+    return sessions, values
+
+
+@compiled
+def songs_near_shared(
+    starts: Any,
+    songs_of: Any,
+    sessions: Any,
+    worth: Any,
+    seeds: Any,
+    played: Any,
+    decay: Any,
+    back: Any,
+) -> tuple[Any, Any]:
+    """Return the songs of some sessions but those played here, and a value for each time.
+
+    A session's shared song is the earliest seed in it, at its earliest place. The value is the
+    session's worth times `decay` at the distance to it; before it, `back` at the distance.
+    """
+    total = 0
+    for session in sessions:
+        total += starts[session + 1] - starts[session]
+    songs = np.empty(total, np.int32)
+    values = np.empty(total, np.float32)
+    at = 0
+    for i in range(len(sessions)):
+        first, end = starts[sessions[i]], starts[sessions[i] + 1]
+        shared = first
+        for seed in seeds:
+            place = first
+            while place < end and songs_of[place] != seed:
+                place += 1
+            if place < end:
+                shared = place
+                break
+        for place in range(first, end):
+            song = songs_of[place]
+            barred = False
+            for one in played:
+                if one == song:
+                    barred = True
+                    break
+            if not barred:
+                distance = place - shared
+                near = decay[distance] if distance > 0 else back[-distance]
+                songs[at] = song
+                values[at] = worth[i] * near
+                at += 1
+    return songs[:at], values[:at]
+
+
+@compiled
+def songs_of_nearest_sessions(
+    song_starts: Any,
+    sessions_of: Any,
+    recency: Any,
+    seeds: Any,
+    weights: Any,
+    neighbours: int,
+    starts: Any,
+    songs_of: Any,
+    played: Any,
+    decay: Any,
+    back: Any,
+) -> tuple[Any, Any]:
+    """Return songs, ascending, and their values by the sessions that are nearest to the seeds.
+
+    `sessions_with` finds sessions, the `neighbours` of the largest sums are kept, and
+    `songs_near_shared` values their songs.
+    """
+    met, values = sessions_with(song_starts, sessions_of, recency, seeds, weights)
+    sessions, sums = sum_by_key(met, values)
+    nearest = largest(sums, neighbours)
+    songs, near = songs_near_shared(
+        starts, songs_of, sessions[nearest], sums[nearest], seeds, played, decay, back
+    )
+    return sum_by_key(songs, near)
+
+
+@compiled
+def weighted_likeness(
+    artists: Any, moods: Any, tempi: Any, songs: Any, session: Any, weights: Any, width: float
+) -> Any:
+    """Return what `serving.skips.likeness` says."""
+    count = len(session)
+    theirs = np.empty(count, artists.dtype)
+    tempo = np.empty(count, np.float32)
+    worth = np.empty(count, np.float64)
+    for j in range(count):
+        theirs[j] = artists[session[j]]
+        tempo[j] = tempi[session[j]]
+        tagged = 0
+        for mood in range(moods.shape[1]):
+            tagged += moods[session[j], mood]
+        worth[j] = weights[j] / max(tagged, 1)
+    found = np.zeros((3, len(songs)))
+    # Song by song: what is known of one lies together, what is known of another far away.
+    for i in range(len(songs)):
+        song = songs[i]
+        artist, pace = artists[song], tempi[song]
+        if artist >= 0:
+            for j in range(count):
+                if artist == theirs[j]:
+                    found[0, i] += weights[j]
+        for mood in range(moods.shape[1]):
+            if moods[song, mood]:
+                for j in range(count):
+                    found[1, i] += worth[j] * moods[session[j], mood]
+        if not np.isnan(pace):
+            for j in range(count):
+                distance = (pace - tempo[j]) / width
+                if not np.isnan(distance):
+                    found[2, i] += weights[j] * np.exp(-distance * distance)
+    return found
+
+
+@compiled
+def rows_decayed(starts: Any, columns: Any, data: Any, rows: Any, decay: float) -> tuple[Any, Any]:
+    """Return the entries of some rows of a sparse matrix end to end; the n-th times decay^n."""
+    total = 0
+    for row in rows:
+        total += starts[row + 1] - starts[row]
+    keys = np.empty(total, np.int32)
+    values = np.empty(total, np.float64)
+    at, weight = 0, 1.0
+    for row in rows:
+        for place in range(starts[row], starts[row + 1]):
+            keys[at] = columns[place]
+            values[at] = weight * data[place]
+            at += 1
+        weight *= decay
+    return keys, values
+
+
+@compiled
+def mean_shares(
+    overall: Any, left: Any, right: Any, columns: Any, totals: Any, rows: Any
+) -> tuple[Any, Any]:
+    """Return the mean of `overall` and of some columns over their totals, for some rows.
+
+    The columns are those of `left`, then of `right`; NaN where the mean is not above 0. The second
+    result means nothing; see `half_products`.
+    """
+    width = left.shape[1]
+    found = np.empty(len(rows), np.float32)
+    touched = np.float32(0)
+    for row in rows:
+        touched += overall[row]
+        for column in columns:
+            touched += left[row, column] if column < width else right[row, column - width]
+    for i in range(len(rows)):
+        row = rows[i]
+        total = overall[row]
+        for column in columns:
+            share = left[row, column] if column < width else right[row, column - width]
+            total += share / totals[column]
+        total /= np.float32(1 + len(columns))
+        found[i] = total if total > 0 else np.nan
+    return found, touched
