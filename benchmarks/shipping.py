@@ -33,7 +33,8 @@ from serving.deploy import point
 
 GOOD: Final = ("one", "two")
 DAMAGED: Final = "damaged"
-MUST_BE_ZERO: Final = ("failed", "degraded", "mixed", "damaged_answers")
+# An answer may come from less where a load keeps it past its deadline; it says so.
+MUST_BE_ZERO: Final = ("failed", "mixed", "damaged_answers")
 
 
 def marked(title: str | None, version: str) -> str:
@@ -128,7 +129,7 @@ def ship(folder: Path, bundle: Path, more: Mapping[str, str], seconds: float) ->
             stopped.set()
             for thread in threads:
                 thread.join()
-    return dict.fromkeys(MUST_BE_ZERO, 0) | dict(answers.counts)
+    return dict.fromkeys((*MUST_BE_ZERO, "degraded"), 0) | dict(answers.counts)
 
 
 def _stations(
