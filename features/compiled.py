@@ -55,19 +55,25 @@ def places_of_words(ascending: Any, wanted: Any) -> Any:
 
 
 @compiled
+def lower_bound(ascending: Any, value: Any, low: int, high: int) -> Any:
+    """Return the first place from `low` on whose value is not smaller, `high` if there is none."""
+    while low < high:
+        middle = (low + high) // 2
+        if ascending[middle] < value:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@compiled
 def values_at(ascending: Any, values: Any, wanted: Any) -> Any:
     """Return the values that stand beside the wanted keys, NaN for keys that are not there."""
     found = np.empty(len(wanted), np.float32)
     for i in range(len(wanted)):
-        low, high, value = 0, len(ascending), wanted[i]
-        while low < high:
-            middle = (low + high) // 2
-            if ascending[middle] < value:
-                low = middle + 1
-            else:
-                high = middle
-        hit = low < len(ascending) and ascending[low] == value
-        found[i] = values[low] if hit else np.nan
+        place = lower_bound(ascending, wanted[i], 0, len(ascending))
+        hit = place < len(ascending) and ascending[place] == wanted[i]
+        found[i] = values[place] if hit else np.nan
     return found
 
 

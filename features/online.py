@@ -155,8 +155,6 @@ def online() -> Online:
 @lru_cache(maxsize=4)
 def in_redis(url: str) -> InRedis:
     """Return one client for all that read an address."""
-    if urlsplit(url).scheme not in ("redis", "rediss"):
-        raise ValueError("SEGUE_ONLINE_URL must be empty or redis://host:port/database.")
     return InRedis(url)
 
 

@@ -17,8 +17,17 @@ def served_bundle() -> Path:
 
 
 def online_url() -> str:
-    """Return where online features are (`SEGUE_ONLINE_URL`: `redis://...`; by default a file)."""
-    return os.environ.get("SEGUE_ONLINE_URL", "")
+    """Return where online features are (`SEGUE_ONLINE_URL`: `redis://...`; by default a file).
+
+    Raises
+    ------
+    ValueError
+        If it is neither empty nor a Redis address.
+    """
+    url = os.environ.get("SEGUE_ONLINE_URL", "")
+    if url and not url.startswith(("redis://", "rediss://")):
+        raise ValueError("SEGUE_ONLINE_URL must be empty or redis://host:port/database.")
+    return url
 
 
 def events_url() -> str:

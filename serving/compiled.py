@@ -4,11 +4,14 @@ Each function has the plain meaning that its docstring says, and `tests/serving/
 the tests of its caller hold it to a naive version.
 """
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
-from features.compiled import compiled, largest, sum_by_key
+from features.compiled import compiled, largest, lower_bound, sum_by_key
+
+# What `moved_bits` has to be multiplied by.
+MENDED: Final = np.float32(2.0**112)
 
 
 @compiled
@@ -57,16 +60,22 @@ def entries_of_column(indptr: Any, indices: Any, data: Any, rows: Any, column: i
     """
     found = np.empty(len(rows), np.float32)
     for i in range(len(rows)):
-        low, high = indptr[rows[i]], indptr[rows[i] + 1]
-        end = high
-        while low < high:
-            middle = (low + high) // 2
-            if indices[middle] < column:
-                low = middle + 1
-            else:
-                high = middle
-        found[i] = data[low] if low < end and indices[low] == column else np.nan
+        end = indptr[rows[i] + 1]
+        place = lower_bound(indices, column, indptr[rows[i]], end)
+        found[i] = data[place] if place < end and indices[place] == column else np.nan
     return found
+
+
+@compiled
+def moved_bits(half: Any) -> Any:
+    """Return the bits of a half-precision number at their places in single precision.
+
+    The number they make is too small by 2^112, that of the exponent's bias; this holds for numbers
+    below the smallest normal one, too.
+    """
+    wide = np.uint32(half)
+    fraction = (wide & np.uint32(0x7FFF)) << np.uint32(13)
+    return fraction | ((wide & np.uint32(0x8000)) << np.uint32(16))
 
 
 @compiled
@@ -83,12 +92,8 @@ def half_rows(halves: Any, rows: Any) -> tuple[Any, Any]:
     for i in range(len(rows)):
         row = rows[i]
         for j in range(width):
-            half = np.uint32(halves[row, j])
-            bits[i, j] = ((half & np.uint32(0x7FFF)) << np.uint32(13)) | (
-                (half & np.uint32(0x8000)) << np.uint32(16)
-            )
-    # As in `half_products`.
-    return bits.view(np.float32) * np.float32(2.0**112), touched
+            bits[i, j] = moved_bits(halves[row, j])
+    return bits.view(np.float32) * MENDED, touched
 
 
 @compiled
@@ -131,9 +136,6 @@ def half_products(halves: Any, known: Any, songs: Any, vector: Any) -> tuple[Any
     products = np.empty(len(songs), np.float32)
     bits = np.empty(width, np.uint32)
     whole = bits.view(np.float32)
-    # Exponent and fraction moved to their places, times 2^112: that mends the exponent's bias, and
-    # is right for numbers below the smallest normal one, too.
-    scale = np.float32(2.0**112)
     # The rows lie far apart. Touched one after the other with nothing between, they come from
     # memory at the same time; that the result is returned keeps the compiler from dropping it.
     touched = np.uint16(0)
@@ -142,13 +144,10 @@ def half_products(halves: Any, known: Any, songs: Any, vector: Any) -> tuple[Any
     for i in range(len(songs)):
         song = songs[i]
         for j in range(width):
-            half = np.uint32(halves[song, j])
-            bits[j] = ((half & np.uint32(0x7FFF)) << np.uint32(13)) | (
-                (half & np.uint32(0x8000)) << np.uint32(16)
-            )
+            bits[j] = moved_bits(halves[song, j])
         total = np.float32(0)
         for j in range(width):
-            total += (whole[j] * scale) * vector[j]
+            total += (whole[j] * MENDED) * vector[j]
         products[i] = total if len(known) == 0 or known[song] else np.nan
     return products, touched
 
@@ -168,14 +167,7 @@ def places_in_lists(songs: Any, proposed: Any, ends: Any) -> Any:
     start = 0
     for number in range(len(ends)):
         for at in range(start, ends[number]):
-            low, high, value = 0, len(songs), proposed[at]
-            while low < high:
-                middle = (low + high) // 2
-                if songs[middle] < value:
-                    low = middle + 1
-                else:
-                    high = middle
-            places[number, low] = at - start
+            places[number, lower_bound(songs, proposed[at], 0, len(songs))] = at - start
         start = ends[number]
     return places.T
 

@@ -18,11 +18,16 @@ from bentoml.exceptions import BentoMLException
 from prometheus_client import Counter, Histogram
 from pydantic import ValidationError
 
-from features.paths import deadline_seconds, exposures_url, served_bundle, worker_count
+from features.paths import (
+    deadline_seconds,
+    exposures_url,
+    online_url,
+    served_bundle,
+    worker_count,
+)
 from serving.access import AccessGuard
 from serving.answers import Sources, answer
 from serving.api import RecommendRequest, RecommendResponse, faults
-from serving.bundle import BundleError
 from serving.deadline import Deadline
 from serving.direct import Direct
 from serving.event_log import EventLog
@@ -122,10 +127,12 @@ class Segue:
 
     @bentoml.on_deployment
     def check() -> None:
-        """Stop the start, in the parent process, if the bundle cannot be served."""
+        """Stop the start, in the parent process, if bundle or settings cannot be used."""
         try:
+            # A store that is gone must not stop it, an address that is none must.
+            online_url()
             load(bundle_folder())
-        except BundleError as error:
+        except ValueError as error:
             raise BentoMLException(str(error)) from error
 
     @bentoml.on_shutdown

@@ -3,6 +3,8 @@
 import shutil
 import socket
 import subprocess
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from features import online, store
 from features.columns import User
 from tests.features.test_store import TIMES, USER_IDS, data, defaults  # noqa: F401 - a fixture
 
-TRIES = 500
+SECONDS = 30
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +38,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def wait_for(client: Any) -> None:
-    for _ in range(TRIES):
+    deadline = time.monotonic() + SECONDS
+    pause = threading.Event()
+    while True:
         try:
             client.ping()
         except NotYet:
-            continue
-        return
-    raise RuntimeError("Redis did not come up.")
+            assert time.monotonic() < deadline, "Redis did not come up."
+            pause.wait(0.02)
+        else:
+            return
 
 
 @pytest.fixture

@@ -459,6 +459,23 @@ def test_a_damaged_bundle_stops_the_start_with_a_clear_message(
 
 
 @pytest.mark.slow
+def test_an_address_that_is_no_store_stops_the_start(bundle: Path, tmp_path: Path) -> None:
+    more = {"SEGUE_BUNDLE": str(bundle), "SEGUE_ONLINE_URL": "http://features"}
+    started = subprocess.run(
+        [BENTOML, "serve", "--port", str(free_port())],
+        cwd=PROJECT,
+        env=environment(tmp_path, **more),
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert started.returncode != 0
+    assert "SEGUE_ONLINE_URL must be empty or redis://" in started.stderr
+    assert "Traceback" not in started.stderr
+
+
+@pytest.mark.slow
 def test_a_bento_serves_elsewhere(bundle: Path, store_data: Path, tmp_path: Path) -> None:
     project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
     ignored = shutil.ignore_patterns("__pycache__")
