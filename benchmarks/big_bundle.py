@@ -39,6 +39,7 @@ from serving.bundle import (
 )
 from serving.layout import save_artists, save_sessions, save_trending
 from serving.lookup import save_search
+from serving.packed import packed
 from training.dataset import build_rows
 from training.files import write_json
 from training.queries import Labelled
@@ -189,29 +190,32 @@ def name_batches(drawn: World, artists: np.ndarray) -> Iterator[pa.RecordBatch]:
 
 
 def write_factors(drawn: World, folder: Path, params: Params) -> None:
-    """Write each signal's factors in half precision, with their Gram matrix."""
+    """Write each signal's factors, packed, with their Gram matrix."""
     gram = np.zeros((len(SIGNALS), FACTORS, FACTORS))
+    scales = np.empty((len(SIGNALS), len(drawn)), np.float32)
     parts = [folder / f"{signal}.part" for signal in SIGNALS]
     with ExitStack() as stack:
         files = [stack.enter_context(path.open("wb")) for path in parts]
-        for block in drawn.factors():
-            half = block.astype(np.float16)
-            exact = half.astype(np.float32)
-            gram += exact.transpose(0, 2, 1) @ exact
-            for file, rows in zip(files, half, strict=True):
-                file.write(rows.data)
-    for signal, path, squared in zip(SIGNALS, parts, gram, strict=True):
+        for songs, block in zip(blocks(len(drawn)), drawn.factors(), strict=True):
+            for number, file in enumerate(files):
+                rows = packed(block[number].astype(np.float32))
+                exact = rows[:]
+                gram[number] += exact.T @ exact
+                scales[number, songs] = rows.scales
+                file.write(rows.codes.data)
+    for number, (signal, path) in enumerate(zip(SIGNALS, parts, strict=True)):
         chosen = params.signals[signal]
-        stored = np.memmap(path, np.float16, "r").reshape(-1, FACTORS)
+        stored = np.memmap(path, np.int8, "r").reshape(-1, FACTORS)
         with ArrayFile(folder / factors_file(signal)) as file:
-            rows = (stored[songs[0] : songs[-1] + 1] for songs in blocks(len(drawn)))
-            file.add_parts("item_factors", stored.shape, np.float16, rows)
+            codes = (stored[songs[0] : songs[-1] + 1] for songs in blocks(len(drawn)))
+            file.add_parts("codes", stored.shape, np.int8, codes)
+            file.add("scales", scales[number])
             file.add("known", np.ones(len(drawn), np.bool_))
             file.add("regularization", np.array(chosen.regularization))
             file.add("alpha", np.array(chosen.alpha))
             file.add("spread", np.array(1.0))
             eye = chosen.regularization * np.eye(FACTORS)
-            file.add("gram", (squared + eye).astype(np.float32))
+            file.add("gram", (gram[number] + eye).astype(np.float32))
         path.unlink()
 
 

@@ -12,6 +12,7 @@ from features.store import online_user_row
 from serving.answers import filled, query_of
 from serving.api import Profile, RecommendRequest
 from serving.generators import SignalFactors
+from serving.packed import Factors
 from serving.retrieval import Retrieval
 from serving.scores import FactorScores
 
@@ -42,12 +43,12 @@ def _scores(retrieval: Retrieval, part: SignalFactors, body: dict[str, Any]) -> 
     return found if isinstance(found, FactorScores) else None
 
 
-def exact_top(vectors: FloatArray, item_factors: NDArray[Any]) -> NDArray[np.int64]:
+def exact_top(vectors: FloatArray, item_factors: Factors) -> NDArray[np.int64]:
     """Return the songs of the `TOP` largest products of each vector, all songs looked at."""
     values = np.full((len(vectors), TOP), -np.inf, dtype=np.float32)
     songs = np.full((len(vectors), TOP), -1)
     for start in range(0, len(item_factors), BLOCK):
-        block = item_factors[start : start + BLOCK].astype(np.float32)
+        block = item_factors[start : start + BLOCK]
         candidates = np.hstack([values, vectors @ block.T])
         own = np.broadcast_to(np.arange(start, start + len(block)), (len(vectors), len(block)))
         best = np.argpartition(-candidates, TOP - 1, axis=1)[:, :TOP]

@@ -147,9 +147,13 @@ def online() -> Online:
         If it is neither empty nor a Redis address.
     """
     url = online_url()
-    if not url:
-        return InFile(data_dir() / "feast" / "online.db")
-    return in_redis(url)
+    return in_redis(url) if url else _in_file(data_dir())
+
+
+@lru_cache(maxsize=4)
+def _in_file(folder: Path) -> InFile:
+    """Return the file below a data folder; made once, since each request asks for it."""
+    return InFile(folder / "feast" / "online.db")
 
 
 @lru_cache(maxsize=4)

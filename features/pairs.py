@@ -3,7 +3,7 @@
 The same functions make training rows and answer requests. NaN means "not known", never zero.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -17,10 +17,12 @@ from features.columns import Song, SongRow, User, UserRow
 from features.compiled import (
     columns_of,
     distances,
+    equals,
     first_and_count,
     is_among,
     shares_among,
     shares_at,
+    taken,
 )
 from features.query import Query
 from features.state import State, resolve
@@ -29,6 +31,8 @@ DAY_US: Final = 86_400_000_000
 TEEN_AGE: Final = 16
 # Up to so many, comparing each with each is faster than sorting.
 MOST_COMPARED: Final = 512
+# One value a candidate; None where nothing is known of any.
+Column = FloatArray | None
 Group = dict[str, Any]
 
 
@@ -75,11 +79,11 @@ class Pairs:
         """Standardised audio features of the candidates, shape (features, candidates)."""
         return self.numbers[len(self.songs.number_places) :]
 
-    def share(self, name: str, keys: str, shares: str) -> FloatArray:
+    def share(self, name: str, keys: str, shares: str) -> Column:
         """Return the listener's share for each candidate's code; NaN where either is unknown."""
         words = self.row.get(keys)
         if words is None or len(words) == 0:
-            return unknown(self)
+            return None
         # By the few words, not by the vocabulary: there may be millions of artists.
         of_words = self.songs.codes[name].vocabulary.find(list(words))
         values = np.asarray(self.row[shares], dtype=np.float32)
@@ -104,11 +108,6 @@ def utc_offset(row: Mapping[str, Any]) -> int:
 def missing(value: object) -> bool:
     """Tell whether a scalar is None or NaN."""
     return value is None or value != value
-
-
-def unknown(pairs: Pairs) -> FloatArray:
-    """Return NaN for every candidate."""
-    return np.full(len(pairs.candidates), np.nan, dtype=np.float32)
 
 
 def scalar(pairs: Pairs, name: str) -> float:
@@ -158,16 +157,14 @@ def own_history(pairs: Pairs) -> Group:
     """Say what this listener did with this very song before the session."""
     state = pairs.state
     place, times = find(state.history, pairs.candidates)
-    seen = times > 0
-    days = (state.ts_us - state.history_last_us[place[seen]]) / DAY_US
-    values = {
-        f"own_{signal}": scatter(seen, array[place[seen]])
-        for signal, array in state.history_values.items()
-    }
+    last = taken(state.history_last_us, place, times)
     return {
-        "own_place": scatter(seen, place[seen]),
-        "own_days_since": scatter(seen, days),
-        **values,
+        "own_place": taken(np.arange(len(state.history)), place, times),
+        "own_days_since": (state.ts_us - last) / DAY_US,
+        **{
+            f"own_{signal}": taken(array, place, times)
+            for signal, array in state.history_values.items()
+        },
     }
 
 
@@ -193,7 +190,7 @@ def artists(pairs: Pairs) -> Group:
     named = codes[Song.ARTISTS].code_of
     return {
         "artist_share": pairs.share(Song.ARTISTS, UserRow.ARTIST_KEYS, UserRow.ARTIST_SHARES),
-        "artist_favourite": unknown(pairs)
+        "artist_favourite": None
         if favourites is None
         else where_known(artist, among(artist, known_codes(named, favourites))),
         "artist_session_share": share_of(artist, session_artists),
@@ -209,7 +206,7 @@ def tastes(pairs: Pairs) -> Group:
     known = pairs.songs.codes[Song.LANGUAGE].code_of
     language = pairs.code(Song.LANGUAGE)
     speaks = (
-        unknown(pairs)
+        None
         if languages is None or len(languages) == 0
         else where_known(language, among(language, known_codes(known, languages)))
     )
@@ -219,9 +216,7 @@ def tastes(pairs: Pairs) -> Group:
         "language_share": pairs.share(
             Song.LANGUAGE, UserRow.LANGUAGE_KEYS, UserRow.LANGUAGE_SHARES
         ),
-        "region_home": unknown(pairs)
-        if region == -2
-        else where_known(pairs.code(Song.REGION), pairs.code(Song.REGION) == region),
+        "region_home": None if region == -2 else equals(pairs.code(Song.REGION), region),
         "region_share": pairs.share(Song.REGION, UserRow.REGION_KEYS, UserRow.REGION_SHARES),
         "era_share": pairs.share("era", UserRow.ERA_KEYS, UserRow.ERA_SHARES),
         "genre_share": pairs.share(Song.GENRES, UserRow.GENRE_KEYS, UserRow.GENRE_SHARES),
@@ -270,11 +265,10 @@ def context_match(pairs: Pairs) -> Group:
         "occasion_match": tag_match(pairs, Song.OCCASIONS, context.get("occasion")),
         "mood_match": tag_match(pairs, Song.MOODS, context.get("mood")),
         **{
-            f"asked_{key}_match": unknown(pairs)
+            f"asked_{key}_match": None
             if missing(context.get(key))
-            else where_known(
-                pairs.code(name),
-                pairs.code(name) == pairs.songs.codes[name].code_of.get(str(context[key]), -2),
+            else equals(
+                pairs.code(name), pairs.songs.codes[name].code_of.get(str(context[key]), -2)
             )
             for key, name in asked.items()
         },
@@ -312,23 +306,32 @@ GROUPS: Final[tuple[Callable[[Pairs], Group], ...]] = (
 )
 
 
-def pair_features(pairs: Pairs) -> tuple[tuple[str, ...], FloatArray]:
-    """Return feature names and values, shape (n candidates, n features)."""
+def pair_columns(pairs: Pairs) -> Group:
+    """Return all groups: by name a value a candidate, one for all of them, or None: not known."""
     columns: Group = {}
     for group in GROUPS:
         columns.update(group(pairs))
-    # Column by column in memory; the ranker reads it so.
+    return columns
+
+
+def fill(rows: FloatArray, columns: Iterable[Any]) -> None:
+    """Write columns into the rows of a matrix, NaN for those that are not known."""
+    for row, values in zip(rows, columns, strict=True):
+        row[:] = np.nan if values is None else values
+
+
+def pair_features(pairs: Pairs) -> tuple[tuple[str, ...], FloatArray]:
+    """Return feature names and values, shape (n candidates, n features)."""
+    columns = pair_columns(pairs)
     matrix = np.empty((len(columns), len(pairs.candidates)), dtype=np.float32)
-    for row, values in zip(matrix, columns.values(), strict=True):
-        row[:] = values
+    fill(matrix, columns.values())
     return tuple(columns), matrix.T
 
 
 def pair_names(songs: Catalogue) -> tuple[str, ...]:
     """Return the names of the columns of `pair_features`."""
     nobody = resolve(Query(ts=datetime.fromtimestamp(0, UTC)), songs)
-    names, _ = pair_features(Pairs(nobody, songs, np.empty(0, dtype=np.int32)))
-    return names
+    return tuple(pair_columns(Pairs(nobody, songs, np.empty(0, dtype=np.int32))))
 
 
 def find(songs: IntArray, wanted: IntArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -339,18 +342,9 @@ def find(songs: IntArray, wanted: IntArray) -> tuple[NDArray[np.int64], NDArray[
     return first_and_count(songs, wanted)
 
 
-def scatter(where: NDArray[np.bool_], values: NDArray[Any]) -> FloatArray:
-    """Return NaN everywhere but at `where`, which takes `values` in order."""
-    full = np.full(len(where), np.nan, dtype=np.float32)
-    full[where] = values
-    return full
-
-
-def share_of(codes: IntArray, session_codes: IntArray) -> FloatArray:
+def share_of(codes: IntArray, session_codes: IntArray) -> Column:
     """Return the share of the session with each candidate's code; NaN where unknown."""
-    if len(session_codes) == 0:
-        return np.full(len(codes), np.nan, dtype=np.float32)
-    return shares_among(codes, session_codes)
+    return shares_among(codes, session_codes) if len(session_codes) else None
 
 
 def known_codes(code_of: Mapping[str, int], words: Sequence[str]) -> IntArray:
@@ -366,31 +360,32 @@ def among(values: IntArray, few: IntArray) -> NDArray[np.bool_]:
 
 def where_known(codes: IntArray, values: NDArray[Any]) -> FloatArray:
     """Return the values, NaN for candidates without a code."""
-    return np.where(codes >= 0, values, np.nan).astype(np.float32)
+    return np.where(codes >= 0, values, np.float32(np.nan))
 
 
-def same_as_last(codes: IntArray, session_codes: IntArray) -> FloatArray:
+def same_as_last(codes: IntArray, session_codes: IntArray) -> Column:
     """Tell whether each candidate's code is that of the last song; NaN where unknown."""
     if len(session_codes) == 0 or session_codes[-1] < 0:
-        return np.full(len(codes), np.nan, dtype=np.float32)
-    return where_known(codes, codes == session_codes[-1])
+        return None
+    same: FloatArray = equals(codes, session_codes[-1])
+    return same
 
 
-def tag_match(pairs: Pairs, name: str, tag: object) -> FloatArray:
+def tag_match(pairs: Pairs, name: str, tag: object) -> Column:
     """Return 1 or 0 for tagged songs, NaN for untagged ones or where nothing is asked."""
     tags = pairs.songs.tags[name]
     if missing(tag) or not tags.has.size:
-        return unknown(pairs)
+        return None
     rows = tags.has[pairs.candidates]
     column = tags.code_of.get(str(tag))
     match = np.zeros(len(rows), np.float32) if column is None else rows[:, column]
     return np.where(rows.any(axis=1), match, np.nan)
 
 
-def audio_distance(pairs: Pairs, centre: Any, standardised: bool = False) -> FloatArray:
+def audio_distance(pairs: Pairs, centre: Any, standardised: bool = False) -> Column:
     """Return the Euclidean distance in standardised audio features; NaN where unknown."""
     if centre is None or len(centre) != len(pairs.audio):
-        return unknown(pairs)
+        return None
     point = np.asarray(centre, dtype=np.float32)
     if not standardised:
         point = (point - pairs.songs.audio_mean) / pairs.songs.audio_spread
@@ -398,10 +393,10 @@ def audio_distance(pairs: Pairs, centre: Any, standardised: bool = False) -> Flo
     return distance
 
 
-def _local(pairs: Pairs, popularity: FloatArray, columns: dict[str, int], name: str) -> FloatArray:
+def _local(pairs: Pairs, popularity: FloatArray, columns: dict[str, int], name: str) -> Column:
     column = columns.get(str(pairs.row.get(name)))
     if column is None:
-        return unknown(pairs)
+        return None
     return np.log1p(popularity[pairs.candidates, column]).astype(np.float32)
 
 

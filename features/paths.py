@@ -1,6 +1,7 @@
 """Where things live: the one place that reads the process environment."""
 
 import os
+from functools import lru_cache
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -8,7 +9,12 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 def data_dir() -> Path:
     """Return the folder of everything the pipeline makes (`SEGUE_DATA`, default `data`)."""
-    return PROJECT / os.environ.get("SEGUE_DATA", "data")
+    return _in_project(os.environ.get("SEGUE_DATA", "data"))
+
+
+@lru_cache(maxsize=16)
+def _in_project(path: str) -> Path:
+    return PROJECT / path
 
 
 def served_bundle() -> Path:

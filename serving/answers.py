@@ -12,15 +12,7 @@ import numpy as np
 from features.catalogue import Catalogue
 from features.columns import User
 from features.query import Query, SessionEvent, Wishes
-from serving.api import (
-    Context,
-    Profile,
-    RecommendedSong,
-    RecommendRequest,
-    RecommendResponse,
-    Seed,
-    Why,
-)
+from serving.api import Context, Profile, RecommendRequest, RecommendResponse, Seed
 from serving.context_songs import named
 from serving.deadline import Bounded, Deadline, Guarded
 from serving.event_log import Logged, microseconds
@@ -36,6 +28,8 @@ log = logging.getLogger("serving.answers")
 
 FEATURES: Final = "features"
 NO_CONTEXT: Final = Context()
+NO_PROFILE: Final = Profile()
+NO_SEED: Final = Seed.model_construct()
 EVENTS: Final = "events"
 # Shares of the time by which the listener must be read, and the songs be ranked.
 READ_SHARE: Final = 0.4
@@ -129,7 +123,7 @@ class Work:
     @cached_property
     def query(self) -> Query:
         """The request as the recommender takes it, with what was read."""
-        row = filled(dict(self.row), self.request.profile or Profile())
+        row = filled(dict(self.row), self.request.profile or NO_PROFILE)
         return query_of(self.request, row, self.events, self.loaded.recommender.retrieval.songs)
 
 
@@ -178,15 +172,21 @@ def carried_out(work: Work, sources: Sources) -> tuple[Work, Outcome]:
 def _response(
     loaded: Loaded, ident: str, outcome: Outcome, degraded: tuple[str, ...]
 ) -> RecommendResponse:
-    return RecommendResponse(
-        request_id=ident,
-        model_version=loaded.recommender.version,
-        variant=outcome.variant,
-        degraded=list(degraded),
-        unknown_songs=list(dict.fromkeys(outcome.slate.unknown_songs)),
-        relaxed=list(outcome.slate.relaxed),
-        notes=list(outcome.slate.notes),
-        songs=_songs(loaded, outcome.slate.songs),
+    # Checked once as a whole: ten objects would each be made and checked by themselves.
+    return RecommendResponse.model_validate(
+        {
+            "request_id": ident,
+            "model_version": loaded.recommender.version,
+            "variant": outcome.variant,
+            "degraded": list(degraded),
+            "unknown_songs": list(dict.fromkeys(outcome.slate.unknown_songs)),
+            "relaxed": list(outcome.slate.relaxed),
+            "notes": list(outcome.slate.notes),
+            "songs": [
+                _song(loaded, song, position)
+                for position, song in enumerate(outcome.slate.songs, start=1)
+            ],
+        }
     )
 
 
@@ -271,9 +271,9 @@ def query_of(
 
 def wishes_of(request: RecommendRequest, heed_context: bool) -> Wishes:
     """Return how the request bends its answer; a named context is heeded."""
-    seed = request.seed or Seed.model_construct()
+    seed = request.seed or NO_SEED
     songs = seed.song_ids or ([seed.song_id] if seed.song_id else [])
-    profile = request.profile or Profile()
+    profile = request.profile or NO_PROFILE
     return Wishes(
         mode=request.mode,
         seed_songs=tuple(songs),
@@ -287,22 +287,16 @@ def wishes_of(request: RecommendRequest, heed_context: bool) -> Wishes:
     )
 
 
-def _songs(loaded: Loaded, songs: Sequence[RankedSong]) -> list[RecommendedSong]:
-    places = loaded.recommender.retrieval.songs.indices([song.song_id for song in songs])
-    numbered = enumerate(zip(songs, places.tolist(), strict=True), start=1)
-    return [_song(loaded, song, place, position) for position, (song, place) in numbered]
-
-
-def _song(loaded: Loaded, song: RankedSong, place: int, position: int) -> RecommendedSong:
-    return RecommendedSong(
-        song_id=song.song_id,
-        title=loaded.lookup.title(place),
-        artists=loaded.lookup.artist_names(place),
-        position=position,
-        propensity=song.propensity,
-        score=song.score,
-        p_like=song.p_like,
-        sources=list(song.sources),
-        reasons=[one.text for one in song.reasons],
-        why=[Why(**asdict(one)) for one in song.reasons],
-    )
+def _song(loaded: Loaded, song: RankedSong, position: int) -> dict[str, Any]:
+    return {
+        "song_id": song.song_id,
+        "title": loaded.lookup.title(song.index),
+        "artists": loaded.lookup.artist_names(song.index),
+        "position": position,
+        "propensity": song.propensity,
+        "score": song.score,
+        "p_like": song.p_like,
+        "sources": list(song.sources),
+        "reasons": [one.text for one in song.reasons],
+        "why": [asdict(one) for one in song.reasons],
+    }

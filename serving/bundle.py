@@ -49,6 +49,7 @@ from serving.layout import (
     SESSIONS_FILE,
     TENSOR_FILE,
     TRENDING_FILE,
+    stored_factors,
 )
 from serving.links import Links
 from serving.ranker import SESSION_LENGTH, Calibration, Order, Ranker, Starts
@@ -158,7 +159,7 @@ def load_factors(path: Path) -> FactorModel:
     """Map one signal's factors; scalars that a bundle lacks are as they were before they came."""
     stored = map_arrays(path)
     return FactorModel(
-        item_factors=stored["item_factors"],
+        item_factors=stored_factors(stored),
         known=stored["known"],
         **{name: float(stored[name]) for name in FACTOR_SCALARS if name in stored},
         stored_gram=stored.get("gram"),
@@ -174,7 +175,7 @@ def blend(
     models = {signal: part.model for signal, part in factors.items()}
     scales = {signal: weights[signal] / model.spread for signal, model in models.items()}
     small = songs < EXACT_BELOW
-    stacked = [m.item_factors * scales[s] for s, m in models.items()] if small else []
+    stacked = [m.item_factors[:] * scales[s] for s, m in models.items()] if small else []
     known = [m.known for m in models.values()] if small else []
     return Blend(
         signals=tuple(models),

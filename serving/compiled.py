@@ -4,14 +4,11 @@ Each function has the plain meaning that its docstring says, and `tests/serving/
 the tests of its caller hold it to a naive version.
 """
 
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
-from features.compiled import compiled, largest, lower_bound, sum_by_key
-
-# What `moved_bits` has to be multiplied by.
-MENDED: Final = np.float32(2.0**112)
+from features.compiled import compiled, largest, lower_bound, sort_by_key, sum_by_key
 
 
 @compiled
@@ -35,8 +32,8 @@ def best_of_artists(
             found[at] = songs[place]
             values[at] = worth[place] * weights[i]
             at += 1
-    order = np.argsort(found)
-    return found[order][largest(values[order], count)]
+    found, values = sort_by_key(found, values)
+    return found[largest(values, count)]
 
 
 @compiled
@@ -67,33 +64,22 @@ def entries_of_column(indptr: Any, indices: Any, data: Any, rows: Any, column: i
 
 
 @compiled
-def moved_bits(half: Any) -> Any:
-    """Return the bits of a half-precision number at their places in single precision.
+def byte_rows(codes: Any, scales: Any, rows: Any) -> tuple[Any, Any]:
+    """Return some rows of codes times their scales, in single precision.
 
-    The number they make is too small by 2^112, that of the exponent's bias; this holds for numbers
-    below the smallest normal one, too.
+    The second result means nothing; see `byte_products`.
     """
-    wide = np.uint32(half)
-    fraction = (wide & np.uint32(0x7FFF)) << np.uint32(13)
-    return fraction | ((wide & np.uint32(0x8000)) << np.uint32(16))
-
-
-@compiled
-def half_rows(halves: Any, rows: Any) -> tuple[Any, Any]:
-    """Return some rows in half precision, given as 16-bit integers, in single precision.
-
-    The second result means nothing; see `half_products`.
-    """
-    width = halves.shape[1]
-    bits = np.empty((len(rows), width), np.uint32)
-    touched = np.uint16(0)
+    width = codes.shape[1]
+    found = np.empty((len(rows), width), np.float32)
+    touched = np.int8(0)
     for row in rows:
-        touched |= halves[row, 0] | halves[row, width // 2]
+        touched |= codes[row, 0]
     for i in range(len(rows)):
         row = rows[i]
+        scale = scales[row]
         for j in range(width):
-            bits[i, j] = moved_bits(halves[row, j])
-    return bits.view(np.float32) * MENDED, touched
+            found[i, j] = np.float32(codes[row, j]) * scale
+    return found, touched
 
 
 @compiled
@@ -120,56 +106,92 @@ def fold_in_target(factors: Any, cells: Any, extra: Any) -> tuple[Any, Any]:
 
 
 @compiled
-def half_products(halves: Any, known: Any, songs: Any, vector: Any) -> tuple[Any, Any]:
-    """Return the inner products of a vector with rows in half precision, NaN where not known.
+def byte_products(codes: Any, scales: Any, known: Any, songs: Any, vector: Any) -> tuple[Any, Any]:
+    """Return the inner products of a vector with rows of codes, NaN where not known.
 
     The second result means nothing; see below.
 
     Parameters
     ----------
-    halves
-        The rows' bits as 16-bit integers, shape (songs, factors).
+    codes, scales
+        Shape (songs, factors) and (songs,); a row is its codes times its scale.
     known
         (songs,), or empty where all are known.
     """
     width = len(vector)
     products = np.empty(len(songs), np.float32)
-    bits = np.empty(width, np.uint32)
-    whole = bits.view(np.float32)
     # The rows lie far apart. Touched one after the other with nothing between, they come from
     # memory at the same time; that the result is returned keeps the compiler from dropping it.
-    touched = np.uint16(0)
-    for i in range(len(songs)):
-        touched |= halves[songs[i], 0] | halves[songs[i], width // 2]
+    touched = np.float32(0)
+    for song in songs:
+        touched += np.float32(codes[song, 0]) + scales[song]
     for i in range(len(songs)):
         song = songs[i]
-        for j in range(width):
-            bits[j] = moved_bits(halves[song, j])
         total = np.float32(0)
         for j in range(width):
-            total += (whole[j] * MENDED) * vector[j]
-        products[i] = total if len(known) == 0 or known[song] else np.nan
+            total += np.float32(codes[song, j]) * vector[j]
+        products[i] = total * scales[song] if len(known) == 0 or known[song] else np.nan
     return products, touched
 
 
 @compiled
-def places_in_lists(songs: Any, proposed: Any, ends: Any) -> Any:
-    """Return each song's place in each list, NaN where it is not in it; shape (songs, lists).
+def pooled(proposed: Any, ends: Any, quotas: Any, barred: Any, also: Any) -> tuple[Any, Any]:
+    """Return the songs of several lists, ascending, and each one's place in each list.
 
     Parameters
     ----------
-    songs
-        Ascending; holds all that is in the lists.
     proposed, ends
-        The lists one after the other, and where each ends.
+        The lists one after the other, best first, and where each ends.
+    quotas
+        How many songs are taken of each list, not counting the barred ones.
+    barred
+        Songs that no list may propose.
+    also
+        Songs that are in the pool whoever proposes them.
+
+    Returns
+    -------
+    tuple
+        Songs (n,), and places (n, lists), NaN where a list did not propose a song.
     """
-    places = np.full((len(ends), len(songs)), np.nan, np.float32)
-    start = 0
+    kept = np.empty(len(proposed) + len(also), np.int32)
+    lasts = np.empty(len(ends), np.int64)
+    count, start = 0, 0
     for number in range(len(ends)):
+        first = count
         for at in range(start, ends[number]):
-            places[number, lower_bound(songs, proposed[at], 0, len(songs))] = at - start
+            if count - first == quotas[number]:
+                break
+            song = proposed[at]
+            allowed = True
+            for one in barred:
+                if one == song:
+                    allowed = False
+                    break
+            if allowed:
+                kept[count] = song
+                count += 1
+        lasts[number] = count
         start = ends[number]
-    return places.T
+    taken = count
+    for song in also:
+        kept[count] = song
+        count += 1
+    ascending, _ = sort_by_key(kept[:count].copy(), np.empty(count, np.float32))
+    distinct = 0
+    for at in range(count):
+        if at == 0 or ascending[at] != ascending[at - 1]:
+            ascending[distinct] = ascending[at]
+            distinct += 1
+    songs = ascending[:distinct].copy()
+    places = np.full((len(ends), distinct), np.nan, np.float32)
+    number, first = 0, 0
+    for at in range(taken):
+        while at == lasts[number]:
+            first = lasts[number]
+            number += 1
+        places[number, lower_bound(songs, kept[at], 0, distinct)] = at - first
+    return songs, places.T
 
 
 @compiled
@@ -309,6 +331,30 @@ def weighted_likeness(
 
 
 @compiled
+def followers_here(session: Any, gaps: int, gap_decay: float, age_decay: float) -> tuple[Any, Any]:
+    """Return the songs that followed the last one earlier in its session, and a value each time.
+
+    The value is `gap_decay` to the places between them, times `age_decay` to the times that the
+    last song was played since.
+    """
+    count = len(session)
+    songs = np.empty(count * gaps, np.int32)
+    values = np.empty(count * gaps, np.float32)
+    at, age = 0, 1.0
+    for place in range(count - 2, -1, -1):
+        if session[place] != session[count - 1]:
+            continue
+        worth = age
+        for follower in range(place + 1, min(place + 1 + gaps, count)):
+            songs[at] = session[follower]
+            values[at] = worth
+            worth *= gap_decay
+            at += 1
+        age *= age_decay
+    return songs[:at], values[:at]
+
+
+@compiled
 def rows_decayed(starts: Any, columns: Any, data: Any, rows: Any, decay: float) -> tuple[Any, Any]:
     """Return the entries of some rows of a sparse matrix end to end; the n-th times decay^n."""
     total = 0
@@ -333,7 +379,7 @@ def mean_shares(
     """Return the mean of `overall` and of some columns over their totals, for some rows.
 
     The columns are those of `left`, then of `right`; NaN where the mean is not above 0. The second
-    result means nothing; see `half_products`.
+    result means nothing; see `byte_products`.
     """
     width = left.shape[1]
     found = np.empty(len(rows), np.float32)

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from features.catalogue import FloatArray, IntArray
 from features.columns import UserRow
+from features.compiled import taken
 from features.dayparts import DAYPARTS, local_daypart
-from features.pairs import Group, find, scatter, utc_offset
+from features.pairs import Group, find, utc_offset
 from features.state import SECOND_US, State
 from serving.fold_in import solve
 from serving.scores import NO_SCORES, FactorScores, Scores
@@ -47,11 +48,11 @@ class Dayparts:
         exact = self.song_factors[songs] @ self.vectors[here]
         parts = self.song_parts[songs] @ self.parts[:, here]
         place, times = find(state.history, songs)
-        before = last_heard(state)[place[times > 0]]
+        again = self.again[last_heard(state), here]
         return {
             "song_daypart": self._lift(exact, songs, here),
             "song_daypart_parts": self._lift(parts, songs, here),
-            "own_daypart": scatter(times > 0, self.again[before, here]),
+            "own_daypart": taken(again, place, times),
             "listener_dayparts": self._alike(state, songs),
         }
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from features.catalogue import Catalogue, IntArray
 from features.columns import SongRow
@@ -124,11 +125,7 @@ def proposed(recommender: Recommender, reached: Reached, k: int, why: str) -> Ou
     ranks = np.where(np.isfinite(pool.ranks), pool.ranks, np.inf)
     scores = (1.0 / (1.0 + ranks)).sum(axis=1)
     places = best(scores, k)
-    ids = recommender.retrieval.songs.ids[pool.songs[places]]
-    found = tuple(
-        RankedSong(str(song), float(score), None, (), ())
-        for song, score in zip(ids, scores[places], strict=True)
-    )
+    found = _listed(recommender.retrieval.songs, pool.songs[places], scores[places])
     state = reached.prepared.state
     slate = Slate(found, state.unknown_songs, scores=scores, places=places)
     return Outcome(slate, "retrieval", (*reached.degraded, why), reached.prepared)
@@ -148,12 +145,21 @@ def most_popular(songs: Catalogue, popular: IntArray, query: Query, k: int) -> S
     permitted = Rights.of(songs).permitted(query, songs, left)
     left = (left if permitted is None else left[permitted])[:k]
     scores = np.nan_to_num(songs.numbers[SongRow.POPULARITY][left])
-    found = tuple(
-        RankedSong(str(songs.ids[song]), float(score), None, (), ())
-        for song, score in zip(left, scores, strict=True)
-    )
+    found = _listed(songs, left, scores)
     unknown = (e.song_id for e in query.session if e.song_id not in songs.index_of)
     return Slate(found, tuple(unknown))
+
+
+def _listed(
+    songs: Catalogue, places: IntArray, scores: NDArray[np.floating]
+) -> tuple[RankedSong, ...]:
+    """Return songs in their order, without sources and reasons."""
+    return tuple(
+        RankedSong(song_id, place, score, None, (), ())
+        for song_id, place, score in zip(
+            songs.ids[places].tolist(), places.tolist(), scores.tolist(), strict=True
+        )
+    )
 
 
 def _broken(retrieval: Retrieval, state: State) -> Iterator[str]:

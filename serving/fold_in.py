@@ -7,13 +7,17 @@ x = (YtY + Yt (C - I) Y + reg I)^-1 Yt C p, with confidence C = 1 + alpha * valu
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg.lapack import sposv
 
 from features.catalogue import FloatArray, IntArray
-from serving.compiled import fold_in_target, half_rows
+from serving.compiled import fold_in_target
+from serving.packed import Factors
+
+BLOCK: Final = 131_072
 
 
 @dataclass(frozen=True)
@@ -21,15 +25,15 @@ class FactorModel:
     """Item factors of one signal over a catalogue.
 
     `item_factors` is (songs, factors), zero rows where `known` is False; `spread` is the standard
-    deviation of training scores, the unit in which signals are blended. The factors may be of half
-    precision and memory-mapped; what is computed from them is of single precision.
+    deviation of training scores, the unit in which signals are blended. The factors may be packed
+    and memory-mapped; what is computed from them is of single precision.
 
     A listener of n observed songs is regularised by `regularization` * (n + `offset`)^`exponent`
     (Rendle et al., RecSys 2022). `skip_weight` is what a skip takes from a song's value: below 0
     the song is an observed zero.
     """
 
-    item_factors: FloatArray
+    item_factors: Factors
     known: NDArray[np.bool_]
     regularization: float
     alpha: float
@@ -49,8 +53,7 @@ class FactorModel:
         """YtY + reg I, shape (factors, factors); the same for every listener."""
         if self.stored_gram is not None:
             return self.stored_gram
-        eye = np.eye(self.item_factors.shape[1], dtype=np.float32)
-        return self.item_factors.T @ self.item_factors + self.regularization * eye
+        return gram(self.item_factors, self.regularization)
 
     def regularised(self, observed: int) -> FloatArray:
         """YtY and the regularisation of a listener of so many observed songs."""
@@ -58,6 +61,15 @@ class FactorModel:
             return self.gram
         more = self.regularization * ((observed + self.offset) ** self.exponent - 1)
         return self.gram + np.float32(more) * np.eye(len(self.gram), dtype=np.float32)
+
+
+def gram(item_factors: Factors, regularization: float) -> FloatArray:
+    """Return YtY + reg I, shape (factors, factors), block by block of the songs."""
+    total = regularization * np.eye(item_factors.shape[1], dtype=np.float32)
+    for start in range(0, len(item_factors), BLOCK):
+        rows = item_factors[start : start + BLOCK]
+        total += rows.T @ rows
+    return total
 
 
 def fold_in(model: FactorModel, songs: IntArray, values: FloatArray) -> FloatArray | None:
@@ -75,15 +87,7 @@ def fold_in(model: FactorModel, songs: IntArray, values: FloatArray) -> FloatArr
     if not len(songs):
         return None
     extra = np.float32(model.alpha) * values
-    return solve(model.regularised, rows_of(model.item_factors, songs), extra, songs)
-
-
-def rows_of(item_factors: FloatArray, songs: IntArray) -> FloatArray:
-    """Return some songs' factors in single precision, whatever they are stored in."""
-    if item_factors.dtype == np.float16:
-        rows: FloatArray = half_rows(item_factors.view(np.uint16), songs)[0]
-        return rows
-    return item_factors[songs].astype(np.float32, copy=False)
+    return solve(model.regularised, model.item_factors[songs], extra, songs)
 
 
 def solve(

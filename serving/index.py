@@ -9,6 +9,7 @@ suits. What it finds is scored exactly by who asks.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,16 +46,21 @@ class VectorIndex:
             A bitmap, one bit a song from the lowest of the first byte on; None allows all. The
             rarer the allowed songs, the more cells are searched.
         """
-        settings: dict[str, Any] = {"nprobe": self.probes}
-        if allowed is not None:
-            share = int(np.bitwise_count(allowed).sum()) / max(self.index.ntotal, 1)
-            cells = int(self.probes / max(share, 1 / self.index.nlist))
-            settings["nprobe"] = min(max(cells, self.probes), self.index.nlist)
-            settings["sel"] = selector(allowed)
+        params = self._unfiltered if allowed is None else self._filtered(allowed)
         query = (vector @ self.root)[None].astype(np.float32)
-        _, found = self.index.search(query, count, params=_params(**settings))
+        _, found = self.index.search(query, count, params=params)
         songs: IntArray = found[0][found[0] >= 0].astype(np.int32)
         return songs
+
+    @cached_property
+    def _unfiltered(self) -> Any:
+        return _params(nprobe=self.probes)
+
+    def _filtered(self, allowed: NDArray[np.uint8]) -> Any:
+        share = int(np.bitwise_count(allowed).sum()) / max(self.index.ntotal, 1)
+        cells = int(self.probes / max(share, 1 / self.index.nlist))
+        probes = min(max(cells, self.probes), self.index.nlist)
+        return _params(nprobe=probes, sel=selector(allowed))
 
 
 # faiss adds these constructors at run time, where type checkers do not see them.
@@ -69,7 +75,7 @@ def build_index(path: Path, model: FactorModel, seed: int = 7) -> None:
     known = np.flatnonzero(model.known)
 
     def rows(songs: NDArray[np.int64]) -> FloatArray:
-        return np.ascontiguousarray(model.item_factors[songs].astype(np.float32) @ inverse)
+        return np.ascontiguousarray(model.item_factors[songs] @ inverse)
 
     sample = rows(np.sort(random.permutation(known)[:SAMPLE]))
     index, nearest = _trained(sample, len(known), random)

@@ -4,17 +4,21 @@ What a request needs of a whole column (a list of the best, a product of all fac
 matrix) is worked out here, once, so that a process starts without looking at every song.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from features.arrays import ArrayFile, save_arrays, save_rows
 from features.catalogue import Catalogue, FloatArray, IntArray
 from features.columns import Song, SongRow
-from serving.fold_in import FactorModel
+from serving.fold_in import FactorModel, gram
 from serving.generators import LISTED, OF_ARTIST
+from serving.index import EXACT_BELOW
+from serving.packed import Factors, Packed, packed
 from serving.scores import best
 
 ARTISTS_FILE: Final = "artists.npz"
@@ -33,10 +37,30 @@ FACTOR_SCALARS: Final = (
 
 
 def save_factors(path: Path, model: FactorModel) -> None:
-    """Write one signal's factors and the Gram matrix that every fold-in starts from."""
+    """Write one signal's factors and the Gram matrix that every fold-in starts from.
+
+    Those of a catalogue that an index searches are packed.
+    """
+    factors = model.item_factors
+    if len(factors) >= EXACT_BELOW and not isinstance(factors, Packed):
+        factors = packed(factors)
     scalars = {name: np.array(getattr(model, name)) for name in FACTOR_SCALARS}
-    arrays = {"item_factors": model.item_factors, "known": model.known}
-    save_arrays(path, arrays | scalars | {"gram": model.gram})
+    arrays = {"known": model.known, "gram": gram(factors, model.regularization)}
+    save_arrays(path, factor_arrays(factors) | arrays | scalars)
+
+
+def factor_arrays(factors: Factors) -> dict[str, NDArray[Any]]:
+    """Return the arrays that `stored_factors` puts together again."""
+    if isinstance(factors, Packed):
+        return {"codes": factors.codes, "scales": factors.scales}
+    return {"item_factors": factors}
+
+
+def stored_factors(arrays: Mapping[str, NDArray[Any]]) -> Factors:
+    """Return the factors of a file."""
+    if "codes" in arrays:
+        return Packed(arrays["codes"], arrays["scales"])
+    return arrays["item_factors"]
 
 
 def save_sessions(

@@ -94,13 +94,13 @@ class Lookup:
         return "none", []
 
     def _by_cosine(self, listen: SignalFactors, song: int, k: int) -> list[tuple[int, float]]:
-        vector = listen.model.item_factors[song].astype(np.float32)
+        vector = listen.model.item_factors[song]
         # The largest products of a large catalogue hold the largest cosines, popular songs first.
         if listen.index is None:
             songs = np.flatnonzero(listen.model.known).astype(np.int32)
         else:
             songs = listen.towards(vector).top(SIMILAR_FROM)
-        rows = listen.model.item_factors[songs].astype(np.float32, copy=False)
+        rows = listen.model.item_factors[songs]
         length = np.linalg.norm(rows, axis=1) * np.linalg.norm(vector)
         cosine = np.where(length > 0, rows @ vector / np.where(length > 0, length, 1), 0)
         cosine[songs == song] = -np.inf

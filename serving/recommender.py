@@ -31,12 +31,14 @@ PREDICT_ROWS: Final = 20_000
 
 @dataclass(frozen=True)
 class RankedSong:
-    """One song of an answer. `sources` are the generators that proposed it, best rank first.
+    """One song of an answer: its id, and `index` in the catalogue.
 
-    `reasons` say why, the weightiest first.
+    `sources` are the generators that proposed it, best rank first; `reasons` say why, the
+    weightiest first.
     """
 
     song_id: str
+    index: int
     score: float
     p_like: float | None
     sources: tuple[str, ...]
@@ -183,14 +185,17 @@ class Recommender:
         ids = self.retrieval.songs.ids[found]
         songs = tuple(
             RankedSong(
-                song_id=str(song_id),
+                song_id=song_id,
+                index=index,
                 score=float(scores[row]),
                 p_like=None if p_like is None else float(p_like[i]),
                 sources=self._sources(prepared, row) if explain else (),
                 reasons=told[i] if told else (),
                 propensity=float(chance[i]),
             )
-            for i, (row, song_id) in enumerate(zip(chosen, ids, strict=True))
+            for i, (row, song_id, index) in enumerate(
+                zip(chosen.tolist(), ids.tolist(), found.tolist(), strict=True)
+            )
         )
         slate = Slate(songs, state.unknown_songs, (*prepared.relaxed, *relaxed), notes)
         return slate if explore is None else replace(slate, scores=scores, places=chosen)

@@ -1,24 +1,26 @@
 """The pool: every generator proposes, and scores everything that any of them proposed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features.catalogue import Catalogue, FloatArray, IntArray
-from features.pairs import Group, Pairs, among, pair_features, pair_names
+from features.pairs import Group, Pairs, among, fill, pair_columns, pair_names
 from features.query import Query
 from features.state import State, resolve
-from serving.compiled import places_in_lists
+from serving.compiled import pooled
 from serving.dayparts import Dayparts
 from serving.generators import Blend, Generator
 from serving.links import Links
 from serving.scores import MixedScores, Scores
 
 BLEND = "blend"
+NONE: Final[IntArray] = np.empty(0, dtype=np.int32)
 
 
 @dataclass(frozen=True)
@@ -65,20 +67,24 @@ class Retrieval:
         """
         scores = self.scores(state)
         barred = self.barred(state)
-        proposals = [self._proposal(name, scores[name], barred) for name in self.names]
-        songs = np.sort(np.concatenate(proposals if also is None else [*proposals, also]))
-        songs = songs[np.append(songs[1:] != songs[:-1], np.True_)[: len(songs)]].astype(np.int32)
-        return Pool(
-            songs=songs,
-            scores=self._scored(scores, songs),
-            ranks=ranks(songs, proposals),
+        tops = [self._top(name, scores[name], len(barred)) for name in self.names]
+        songs, ranks = pooled(
+            np.concatenate(tops),
+            np.cumsum([len(top) for top in tops]),
+            self._quotas,
+            barred,
+            NONE if also is None else also,
         )
+        return Pool(songs=songs, scores=self._scored(scores, songs), ranks=ranks)
 
-    def _proposal(self, name: str, scores: Scores, barred: IntArray) -> IntArray:
+    def _top(self, name: str, scores: Scores, barred: int) -> IntArray:
+        """Return a generator's best songs: as many as it may propose and so many barred ones."""
         quota = self.quota[name]
-        if quota == 0:
-            return np.empty(0, dtype=np.int32)
-        return allowed(scores.top(quota + len(barred)), barred)[:quota]
+        return scores.top(quota + barred) if quota else NONE
+
+    @cached_property
+    def _quotas(self) -> NDArray[np.int64]:
+        return np.array([self.quota[name] for name in self.names])
 
     def _scored(self, scores: Mapping[str, Scores], songs: IntArray) -> FloatArray:
         columns = {name: scores[name].of(songs) for name in self.generators}
@@ -89,14 +95,16 @@ class Retrieval:
 
     def features(self, state: State, pool: Pool) -> FloatArray:
         """Return the ranker's input, shape (candidates, features), columns as `feature_names`."""
-        _, pairs = pair_features(Pairs(state, self.songs, pool.songs))
-        proposed = np.isfinite(pool.ranks).sum(axis=1)
-        links = self._linked(state, pool.songs)
-        linked = np.empty((len(links), len(pool.songs)), dtype=np.float32)
-        for row, values in zip(linked, links.values(), strict=True):
-            row[:] = values
-        rows = [pool.scores.T, pool.ranks.T, proposed[None], pairs.T, linked]
-        return np.vstack(rows, dtype=np.float32, casting="same_kind").T
+        columns = pair_columns(Pairs(state, self.songs, pool.songs))
+        columns |= self._linked(state, pool.songs)
+        own = 2 * len(self.names)
+        # Column by column in memory; the ranker reads it so.
+        matrix = np.empty((own + 1 + len(columns), len(pool.songs)), dtype=np.float32)
+        matrix[: len(self.names)] = pool.scores.T
+        matrix[len(self.names) : own] = pool.ranks.T
+        matrix[own] = np.isfinite(pool.ranks).sum(axis=1)
+        fill(matrix[own + 1 :], columns.values())
+        return matrix.T
 
     @cached_property
     def feature_names(self) -> tuple[str, ...]:
@@ -120,18 +128,17 @@ class Retrieval:
         return links | self.dayparts.features(state, songs) if self.dayparts else links
 
     def barred(self, state: State) -> IntArray:
-        """Return the songs that may not be proposed: excluded ones, and those of the session."""
+        """Return the songs that may not be proposed: excluded ones, and those of the session.
+
+        One may come twice.
+        """
+        played = NONE if state.query.allow_repeats else state.played
+        if not state.query.exclude:
+            return played
         excluded = self.songs.indices(sorted(state.query.exclude))
-        played = np.empty(0, np.int32) if state.query.allow_repeats else state.played
         return np.unique(np.concatenate([excluded[excluded >= 0], played]))
 
 
 def allowed(songs: IntArray, barred: IntArray) -> IntArray:
     """Return the songs that are not barred, in their order."""
     return songs[~among(songs, barred)] if len(barred) else songs
-
-
-def ranks(songs: IntArray, proposals: Sequence[IntArray]) -> NDArray[np.float32]:
-    """Return each song's place in each proposal, NaN where it is not in it; `songs` ascending."""
-    ends = np.cumsum([len(proposal) for proposal in proposals])
-    return places_in_lists(songs, np.concatenate(proposals), ends)

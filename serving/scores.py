@@ -2,17 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features.catalogue import FloatArray, IntArray
 from features.compiled import largest, sum_by_key, values_at
-from serving.compiled import half_products
-
-# What `half_products` takes for "all songs are known".
-ALL: Final = np.empty(0, dtype=np.bool_)
+from serving.packed import ALL, Factors, Packed
 
 
 class Scores(Protocol):
@@ -51,7 +48,7 @@ class FactorScores:
     """
 
     vector: FloatArray
-    item_factors: FloatArray
+    item_factors: Factors
     known: NDArray[np.bool_]
     near: Callable[[int], IntArray] | None = None
     complete: bool = False
@@ -67,10 +64,9 @@ class FactorScores:
 
     def of(self, songs: IntArray) -> FloatArray:
         """Return inner products; NaN for songs without factors."""
-        if self.item_factors.dtype == np.float16:
-            halves = self.item_factors.view(np.uint16)
+        if isinstance(self.item_factors, Packed):
             known = ALL if self.complete else self.known
-            return half_products(halves, known, songs, self.vector)[0]
+            return self.item_factors.products(songs, self.vector, known)
         products = self.item_factors[songs] @ self.vector
         if not self.complete:
             products = np.where(self.known[songs], products, np.nan)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from features.catalogue import FloatArray
 from features.params import Loops, Seeds
 from features.state import State
+from serving.compiled import followers_here
 from serving.scores import NO_SCORES, FactorScores, Scores, add_up
 
 
@@ -44,11 +45,5 @@ class SessionLoops:
         session = state.session
         if len(session) < 2:
             return NO_SCORES
-        before = np.flatnonzero(session[:-1] == session[-1])
-        gaps = np.arange(1, self.params.max_gap + 1)
-        places = before[:, None] + gaps
-        weight = self.params.gap_decay ** (gaps - 1) * (
-            self.params.age_decay ** (len(before) - 1 - np.arange(len(before)))[:, None]
-        )
-        inside = places < len(session)
-        return add_up(session[places[inside]], weight[inside].astype(np.float32))
+        params = self.params
+        return add_up(*followers_here(session, params.max_gap, params.gap_decay, params.age_decay))

@@ -8,13 +8,17 @@ import pytest
 from features.compiled import (
     columns_of,
     distances,
+    equals,
     first_and_count,
     is_among,
     largest,
     places_of_words,
     shares_among,
     shares_at,
+    sort_by_key,
+    spread,
     sum_by_key,
+    taken,
     values_at,
 )
 
@@ -59,7 +63,10 @@ def test_words_are_found_whatever_their_width(seed: int) -> None:
     )
     rows = (some.view(np.uint8).reshape(len(some), -1) for some in (ascending, asked))
     expected = [words.index(one) if one in words else -1 for one in wanted]
-    assert places_of_words(*rows).tolist() == expected
+    keys, asked_rows = rows
+    for step in (1, 3, 64):
+        sample = keys[::step].copy()
+        assert places_of_words(keys, sample, step, asked_rows).tolist() == expected
 
 
 def test_values_stand_beside_their_keys() -> None:
@@ -92,3 +99,31 @@ def test_columns_and_distances() -> None:
     found = distances(columns, np.array([0, 1, np.nan], np.float32))
     assert np.isnan(found).all()
     np.testing.assert_allclose(distances(columns, np.array([9, 10, 8], np.float32))[0], 3)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_values_are_sorted_with_their_keys_and_equal_ones_stay_in_order(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    most = [3, 300, 70_000, 2**31 - 1][seed % 4]
+    keys = random.integers(0, most, random.integers(0, 300)).astype(np.int32)
+    values = np.arange(len(keys), dtype=np.float32)
+    expected = sorted(zip(keys.tolist(), values.tolist(), strict=True))
+    found, moved = sort_by_key(keys.copy(), values)
+    assert list(zip(found.tolist(), moved.tolist(), strict=True)) == expected
+
+
+def test_the_spread_is_the_standard_deviation() -> None:
+    values = np.random.default_rng(1).normal(3, 2, 300)
+    assert spread(values) == pytest.approx(np.std(values))
+    assert spread(np.full(3, 7.0)) == 0
+
+
+def test_codes_are_compared_where_they_are_known() -> None:
+    found = equals(np.array([4, -1, 0, 4], np.int32), 4)
+    np.testing.assert_array_equal(found, np.array([1, np.nan, 0, 1], np.float32))
+
+
+def test_what_was_found_is_taken() -> None:
+    places, times = first_and_count(np.array([7, 5, 7], np.int32), np.array([5, 6, 7], np.int32))
+    found = taken(np.array([10.0, 20.0, 30.0]), places, times)
+    np.testing.assert_array_equal(found, [20, np.nan, 10])

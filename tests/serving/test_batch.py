@@ -69,9 +69,9 @@ def test_a_session_cell_may_be_any_list(cell):
 
 def test_answers_have_a_row_a_song_ranked_from_one():
     slates = [
-        Slate((RankedSong("x", 2.0, None, (), ()), RankedSong("y", 1.0, None, (), ())), ()),
+        Slate((RankedSong("x", 0, 2.0, None, (), ()), RankedSong("y", 1, 1.0, None, (), ())), ()),
         Slate((), ()),
-        Slate((RankedSong("y", 0.5, None, (), ()),), ()),
+        Slate((RankedSong("y", 1, 0.5, None, (), ()),), ()),
     ]
     rows = list(answers_frame(["a", "b", "c"], slates).itertuples(index=False, name=None))
     assert rows == [("a", 1, "x", 2.0), ("a", 2, "y", 1.0), ("c", 1, "y", 0.5)]

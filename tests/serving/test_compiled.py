@@ -7,8 +7,8 @@ from scipy.sparse import csr_matrix
 from serving.compiled import (
     best_of_artists,
     entries_of_column,
-    half_products,
-    places_in_lists,
+    followers_here,
+    pooled,
     worth_by_artist,
 )
 
@@ -46,24 +46,37 @@ def test_entries_of_one_column() -> None:
         np.testing.assert_array_equal(found, expected)
 
 
-def test_rows_of_half_precision_are_multiplied_as_numpy_does() -> None:
-    random = np.random.default_rng(3)
-    rows = random.normal(0, 1, (50, 16)).astype(np.float16)
-    # Zeros, the smallest and the largest numbers there are.
-    rows[0], rows[1], rows[2, :3] = 0, np.float16(6e-8), [65504, -65504, -6e-8]
-    vector = random.normal(0, 1, 16).astype(np.float32)
-    known = np.arange(50) != 7
-    songs = np.array([2, 7, 0, 1, 49, 2], np.int32)
-    found, _ = half_products(rows.view(np.uint16), known, songs, vector)
-    products = rows[songs].astype(np.float32) @ vector
-    expected = np.where(known[songs], products, np.nan)
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-9)
-    every, _ = half_products(rows.view(np.uint16), np.empty(0, np.bool_), songs, vector)
-    np.testing.assert_allclose(every, products, rtol=1e-5, atol=1e-9)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_pool_is_what_the_lists_may_propose(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    most = 30 if seed % 2 else 70_000
+    lists = [random.permutation(most)[: random.integers(0, 12)] for _ in range(4)]
+    quotas = random.integers(0, 8, 4)
+    barred = random.integers(0, most, 5).astype(np.int32)
+    also = random.integers(0, most, seed % 3).astype(np.int32)
+    kept = [
+        [song for song in one.tolist() if song not in barred.tolist()][:quota]
+        for one, quota in zip(lists, quotas.tolist(), strict=True)
+    ]
+    expected = sorted({*also.tolist(), *(song for one in kept for song in one)})
+    places = [[one.index(s) if s in one else np.nan for one in kept] for s in expected]
+    proposed = np.concatenate(lists).astype(np.int32)
+    songs, found = pooled(proposed, np.cumsum([len(one) for one in lists]), quotas, barred, also)
+    assert songs.tolist() == expected
+    assert songs.dtype == np.int32
+    np.testing.assert_array_equal(found, np.array(places, np.float32).reshape(-1, 4))
 
 
-def test_songs_take_their_places_in_each_list() -> None:
-    songs = np.array([1, 4, 6], np.int32)
-    found = places_in_lists(songs, np.array([6, 1, 4], np.int32), np.array([2, 2, 3]))
-    expected = [[1, np.nan, np.nan], [np.nan, np.nan, 0], [0, np.nan, np.nan]]
-    np.testing.assert_array_equal(found, np.array(expected, np.float32))
+@pytest.mark.parametrize("seed", SEEDS)
+def test_followers_of_the_last_song_fade_by_gap_and_age(seed: int) -> None:
+    session = np.random.default_rng(seed).integers(0, 4, 12).astype(np.int32)
+    before = [place for place in range(11) if session[place] == session[11]]
+    expected = [
+        (session[place + gap], 0.5 ** (gap - 1) * 0.8**age)
+        for age, place in enumerate(reversed(before))
+        for gap in (1, 2, 3)
+        if place + gap < 12
+    ]
+    songs, values = followers_here(session, 3, 0.5, 0.8)
+    assert songs.tolist() == [song for song, _ in expected]
+    np.testing.assert_allclose(values, [value for _, value in expected], rtol=1e-6)
