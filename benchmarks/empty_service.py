@@ -5,6 +5,8 @@ import os
 import bentoml
 from pydantic import BaseModel
 
+from features.paths import worker_count
+
 os.environ["BENTOML_DO_NOT_TRACK"] = "True"
 
 
@@ -20,7 +22,7 @@ class Nothing(BaseModel):
     songs: list[str] = []
 
 
-@bentoml.service(name="empty", traffic={"timeout": 10})
+@bentoml.service(name="empty", traffic={"timeout": 10}, workers=worker_count())
 class Empty:
     """Answers with a constant."""
 

@@ -120,19 +120,21 @@ def served(
     """
     program = str(Path(sys.executable).with_name("bentoml"))
     words = [program, "serve", target, "--host", "127.0.0.1", "--port", str(port)]
-    words += ["--api-workers", str(workers)]
     begun = time.perf_counter()
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
             words,
             cwd=PROJECT,
-            env={**os.environ, **environment},
+            # BentoML's `--api-workers` does not reach a service that says how many it has.
+            env={**os.environ, **environment, "SEGUE_WORKERS": str(workers)},
             stdout=log,
             stderr=log,
             start_new_session=True,
         )
         try:
             wait_until_ready(f"http://127.0.0.1:{port}", process)
+            if len(answering(process.pid)) != workers:
+                raise RuntimeError(f"There should be {workers} workers.")
             yield process.pid, time.perf_counter() - begun
         except RuntimeError as error:
             log.seek(0)
@@ -142,6 +144,12 @@ def served(
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGTERM)
             process.wait(timeout=30)
+
+
+def answering(pid: int) -> list[int]:
+    """Return the process ids of a service's workers."""
+    family = psutil.Process(pid).children(recursive=True)
+    return [one.pid for one in family if "_bentoml_impl.worker.service" in one.cmdline()]
 
 
 def memory(pid: int) -> float:
@@ -254,6 +262,7 @@ def throughput(out: Path, seconds: float) -> dict[str, Any]:
             _locust(port, out, min(seconds, 20.0))
             before = anonymous_memory(pid)
             found[name] = _locust(port, out, seconds if name == "segue" else seconds / 5) | {
+                "workers": len(answering(pid)),
                 "anonymous_before_gib": before,
                 "anonymous_after_gib": anonymous_memory(pid),
                 "all_after_gib": memory(pid),

@@ -29,8 +29,6 @@ from serving.fold_in import FactorModel, fold_in
 from serving.index import VectorIndex
 from serving.scores import NO_SCORES, FactorScores, MixedScores, Scores, SparseScores, add_up, best
 
-# How many songs to score exactly for each that is wanted of the index.
-OVERFETCH: Final = 1.5
 # Songs kept of each region, language and artist: what a proposal is taken from.
 LISTED: Final = 512
 OF_ARTIST: Final = 256
@@ -63,12 +61,9 @@ class SignalFactors:
 
     def towards(self, vector: FloatArray) -> FactorScores:
         """Return inner products with any vector."""
-        near = None if self.index is None else partial(self._near, self.index, vector)
+        near = None if self.index is None else partial(self.index.search, vector)
         model = self.model
         return FactorScores(vector, model.item_factors, model.known, near, model.complete)
-
-    def _near(self, index: VectorIndex, vector: FloatArray, count: int) -> IntArray:
-        return index.search(vector, int(count * OVERFETCH) + 1)
 
 
 @dataclass(frozen=True)

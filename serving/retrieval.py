@@ -136,7 +136,7 @@ class Retrieval:
         if not state.query.exclude:
             return played
         excluded = self.songs.indices(sorted(state.query.exclude))
-        return np.unique(np.concatenate([excluded[excluded >= 0], played]))
+        return np.concatenate([excluded[excluded >= 0], played])
 
 
 def allowed(songs: IntArray, barred: IntArray) -> IntArray:

@@ -38,8 +38,10 @@ class Stages:
 
     def milliseconds(self) -> dict[str, float]:
         """Return the stages in their order, unknown ones last."""
-        names = sorted(self.seconds, key=lambda name: (ORDER + (name,)).index(name))
-        return {name: round(self.seconds[name] * 1000, 3) for name in names}
+        seconds = self.seconds
+        names = [name for name in ORDER if name in seconds]
+        names += [name for name in seconds if name not in ORDER]
+        return {name: round(seconds[name] * 1000, 3) for name in names}
 
     def header(self) -> str:
         """Return the value of a `Server-Timing` header."""
