@@ -9,6 +9,7 @@ import pytest
 from benchmarks.peers.data import encode, encode_queries, read_cut, seconds
 from benchmarks.peers.export import plays, questions, truth
 from benchmarks.peers.files import NEXT, START, Folder
+from benchmarks.peers.ranking import padded
 from benchmarks.peers.run import final_answers, is_done, run_single, stamp, write_answers
 from benchmarks.peers.tune import refuse_other_cuts
 from tests.benchmarks.peers_world import T0, heard, labelled, write_cut
@@ -93,6 +94,20 @@ def test_methods_read_nothing_hidden_and_keep_what_they_have_answered(folder):
     assert is_done(folder, "transitions", key)
     assert not is_done(folder, "transitions", stamp(folder, {}, {}))
     assert not is_done(folder, "STAN", key)
+
+
+def test_songs_of_the_session_can_be_barred_whatever_the_policy(folder):
+    cut = read_cut(folder)
+    tasks = {task: {"policy": {"session": True, "own": 0.0}} for task in (NEXT, START)}
+    song = {name: code for code, name in enumerate(cut.song_ids)}
+    # The first query's session holds `a`.
+    listed = padded(np.array([[song["a"], song["b"]]] * 2), np.ones((2, 2)))
+    free = final_answers(listed, tasks, cut)
+    barred = final_answers(listed, tasks, cut, repeats=False)
+    assert free[0, :2].tolist() == [song["a"], song["b"]]
+    assert barred[0, 0] == song["b"]
+    assert song["a"] not in barred[0]
+    assert barred[1].tolist() == free[1].tolist()
 
 
 def test_tuning_is_refused_on_any_cut_but_the_validation(folder):
