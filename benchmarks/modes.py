@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from benchmarks.measure import machine, save, table
-from benchmarks.simulated_truth import Latest, chances, read_latest
+from benchmarks.simulated_past import Latest
+from benchmarks.simulated_truth import chances, read_until_end
 from features.catalogue import Catalogue, IntArray
 from features.columns import Song, SongRow
 from features.params import load_params
@@ -266,7 +267,7 @@ def main() -> None:
     how, lake = params.evaluation, data_dir() / "lake"
     phases = read_phases(data_dir() / "phases.json")
     recommender = replace(load_cut(arguments.cut), modes=params.modes, steering=params.steering)
-    latest = read_latest(lake, phases)
+    latest = Latest.of(read_until_end(lake, phases))
     judge = Judge(recommender.retrieval.songs, Truth.load(data_dir() / "truth"), latest)
     queries = phase_queries(lake, phases, arguments.cut, arguments.queries, how.seed)
     clusters = pd.factorize(np.array([one.user_id for one in queries], dtype=object))[0]

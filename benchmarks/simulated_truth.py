@@ -21,6 +21,7 @@ from tqdm import tqdm
 from benchmarks.measure import machine, save
 from benchmarks.peers.files import NEXT, START, Folder
 from benchmarks.peers.score import dense, peers_of
+from benchmarks.simulated_past import Held, Latest, fatigue, not_held
 from features.catalogue import IntArray
 from features.columns import Action, Event, SongRow
 from features.lake import read_events
@@ -29,7 +30,6 @@ from features.query import Query
 from serving.recommender import Recommender
 from serving.retrieval import allowed
 from serving.scores import best
-from simulation.memory import RECENT
 from simulation.truth import Truth
 from training.dataset import phase_queries, utc
 from training.evaluate import POPULARITY, SEGUE
@@ -38,6 +38,13 @@ from training.phases import Phases, read_phases
 from training.queries import Labelled
 
 CHANCES: Final = ("skip", "like", "add", "complete")
+# Likes and adds that the log would gain: none of a song that is liked or added already.
+GIVEN: Final = {
+    "like": (Action.LIKE, Action.UNLIKE),
+    "add": (Action.PLAYLIST_ADD, Action.PLAYLIST_REMOVE),
+}
+NEW: Final = {name: f"new_{name}" for name in GIVEN}
+MEASURES: Final = (*CHANCES, *NEW.values())
 POLICIES: Final = {"no_repeats": False, "repeats": True}
 ALL: Final = "all"
 DEPTHS: Final = (5, 10)
@@ -45,8 +52,8 @@ TOP: Final = max(DEPTHS)
 WHAT: Final = (
     "mean chance over the first songs, each at its place on the surface `recommended`, in the "
     "query's context and local daypart, with the listener's fatigue; p(like), p(add) of songs not "
-    "yet liked or added; p(complete) = 1 - p(skip); Segue minus the method, query by query; "
-    "bootstrap over listeners"
+    "yet liked or added; new likes and adds: 0 for songs that are; p(complete) = 1 - p(skip); "
+    "Segue minus the method, query by query; bootstrap over listeners"
 )
 FloatArray = NDArray[np.float64]
 
@@ -99,43 +106,6 @@ def ask(recommender: Recommender, queries: Sequence[Query]) -> dict[str, IntArra
             row[: len(songs)] = songs
             found.setdefault(name, []).append(row)
     return {name: np.stack(rows) for name, rows in found.items()}
-
-
-@dataclass(frozen=True)
-class Latest:
-    """Listenings by listener and time, to look up what somebody heard last."""
-
-    songs: NDArray[Any]
-    times: NDArray[np.datetime64]
-    span_of: Mapping[str, tuple[int, int]]
-
-    @classmethod
-    def of(cls, events: pd.DataFrame) -> "Latest":
-        """Read events (user_id, ts, event_id, song_id, action)."""
-        heard = events[events[Event.ACTION].isin(Action.LISTENINGS)]
-        heard = heard.sort_values([Event.USER, Event.TS, Event.ID], ignore_index=True)
-        ends = heard.groupby(Event.USER).size().cumsum()
-        starts = ends.shift(fill_value=0)
-        users = ends.index.astype(str)
-        spans = {u: (int(s), int(e)) for u, s, e in zip(users, starts, ends, strict=True)}
-        return cls(heard[Event.SONG].to_numpy(), naive(heard[Event.TS]), spans)
-
-    def before(self, user: str, moment: np.datetime64) -> NDArray[Any]:
-        """Return the songs of a listener's latest RECENT listenings before a moment."""
-        start, end = self.span_of.get(user, (0, 0))
-        here = start + int(np.searchsorted(self.times[start:end], moment, side="left"))
-        return self.songs[max(start, here - RECENT) : here]
-
-
-def naive(times: pd.Series) -> NDArray[np.datetime64]:
-    """Return moments in UTC as numpy keeps them."""
-    return times.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy(dtype="datetime64[us]")
-
-
-def fatigue(latest: Sequence[NDArray[Any]], songs: NDArray[Any]) -> NDArray[np.int64]:
-    """Return how often each song, (queries, k), is among that query's latest listenings."""
-    pairs = zip(latest, songs, strict=True)
-    return np.stack([(heard[:, None] == row[None, :]).sum(axis=0) for heard, row in pairs])
 
 
 def chances(
@@ -248,9 +218,9 @@ def cells(one: Mapping[str, Any], name: str) -> list[str]:
 
 def show(found: Mapping[str, Any], depth: int) -> str:
     """Return one depth as a Markdown table, most likes first."""
-    names = [f"{name}_{depth}" for name in CHANCES]
+    names = [f"{name}_{depth}" for name in MEASURES]
     header = [f"top {depth}", "answered"]
-    header += [h for name in CHANCES for h in (f"p({name})", "segue minus it")]
+    header += [h for name in MEASURES for h in (f"p({name.replace('_', ' ')})", "segue minus it")]
     lines = [header, ["---"] * len(header)]
     like = f"like_{depth}"
     for method, one in sorted(found.items(), key=lambda item: -item[1][like]["value"]):
@@ -271,37 +241,57 @@ def markdown(figures: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+@dataclass(frozen=True)
+class Judge:
+    """Asks the truth about answers to some queries, with what the log holds before each."""
+
+    truth: Truth
+    queries: Sequence[Labelled]
+    ids: NDArray[Any]
+    heard: Sequence[NDArray[Any]]
+    held: Mapping[str, Held]
+
+    @classmethod
+    def of(
+        cls, truth: Truth, queries: Sequence[Labelled], ids: NDArray[Any], events: pd.DataFrame
+    ) -> "Judge":
+        """Read events (user_id, ts, event_id, song_id, action) until the last query or later."""
+        latest = Latest.of(events)
+        heard = [latest.before(labelled.user_id, utc(labelled.query.ts)) for labelled in queries]
+        held = {name: Held.of(events, *actions) for name, actions in GIVEN.items()}
+        return cls(truth, queries, ids, heard, held)
+
+    def __call__(self, songs: IntArray) -> dict[str, FloatArray]:
+        """Return each query's mean chances over the first songs of answers (queries, TOP)."""
+        found = chances(self.truth, self.queries, self.ids, songs, self.heard)
+        for name, new in NEW.items():
+            fresh = not_held(self.held[name], self.queries, self.ids, songs)
+            found[new] = found[name] * fresh
+        return expected(found)
+
+
 def measure(
-    recommender: Recommender,
-    truth: Truth,
-    queries: Sequence[Labelled],
-    latest: Latest,
-    peers: Folder | None = None,
+    recommender: Recommender, judge: Judge, peers: Folder | None = None
 ) -> dict[str, dict[str, dict[str, FloatArray]]]:
     """Return each method's expected chances by query, without and with songs of the session."""
-    heard = [latest.before(labelled.user_id, utc(labelled.query.ts)) for labelled in queries]
-    ids = recommender.retrieval.songs.ids
-    query_ids = [labelled.query_id for labelled in queries]
+    query_ids = [labelled.query_id for labelled in judge.queries]
     found = {}
     for policy, repeats in POLICIES.items():
-        asked = [replace(labelled.query, allow_repeats=repeats) for labelled in queries]
+        asked = [replace(labelled.query, allow_repeats=repeats) for labelled in judge.queries]
         answers = ask(recommender, asked)
         if peers:
             answers |= {
                 f"peer: {name}": songs
-                for name, songs in read_peers(peers, query_ids, ids, repeats).items()
+                for name, songs in read_peers(peers, query_ids, judge.ids, repeats).items()
             }
-        found[policy] = {
-            method: expected(chances(truth, queries, ids, songs, heard))
-            for method, songs in answers.items()
-        }
+        found[policy] = {method: judge(songs) for method, songs in answers.items()}
     return found
 
 
-def read_latest(lake: Path, phases: Phases) -> Latest:
-    """Read the listenings until the end of the test phase."""
+def read_until_end(lake: Path, phases: Phases) -> pd.DataFrame:
+    """Read what listeners did until the end of the test phase."""
     columns = [Event.USER, Event.TS, Event.ID, Event.SONG, Event.ACTION]
-    return Latest.of(read_events(lake, None, phases.test.end, columns))
+    return read_events(lake, None, phases.test.end, columns)
 
 
 def main() -> None:
@@ -322,11 +312,12 @@ def main() -> None:
     count = arguments.queries or how.max_queries
     queries = phase_queries(arguments.lake, phases, "test", count, how.seed, how.starts_share)
     peers = Folder(arguments.peers) if arguments.peers else None
-    latest = read_latest(arguments.lake, phases)
-    judged = measure(recommender, truth, queries, latest, peers)
+    events = read_until_end(arguments.lake, phases)
+    judge = Judge.of(truth, queries, recommender.retrieval.songs.ids, events)
+    measured = measure(recommender, judge, peers)
     found = {
         policy: by_task(by_method, queries, how.bootstrap, how.seed)
-        for policy, by_method in judged.items()
+        for policy, by_method in measured.items()
     }
     protocol = {
         "what": WHAT,

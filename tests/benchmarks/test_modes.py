@@ -20,7 +20,7 @@ from benchmarks.modes import (
     wished,
     words_of,
 )
-from benchmarks.simulated_truth import Latest
+from benchmarks.simulated_past import Latest
 from features.catalogue import Catalogue, catalogue
 from features.columns import Action, Event, Song
 from features.query import Query, Wishes

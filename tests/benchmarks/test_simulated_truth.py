@@ -9,13 +9,14 @@ import pandas as pd
 import pytest
 
 from benchmarks.peers.files import NEXT, START, Folder
+from benchmarks.simulated_past import Held, Latest, fatigue
 from benchmarks.simulated_truth import (
     CHANCES,
-    Latest,
+    MEASURES,
+    Judge,
     by_task,
     chances,
     expected,
-    fatigue,
     markdown,
     read_peers,
     summarise,
@@ -104,7 +105,41 @@ def test_the_mean_is_over_the_songs_that_there_are() -> None:
     np.testing.assert_allclose(found["skip_10"], [0.45, 0.3, np.nan])
 
 
-NAMES = [f"{chance}_{depth}" for chance in CHANCES for depth in (5, 10)]
+def events_of(*rows: tuple[int, str, str, str]) -> pd.DataFrame:
+    """Return events (minutes before MOMENT, user, song, action)."""
+    frame = pd.DataFrame(rows, columns=["before", "user_id", "song_id", "action"])
+    frame["ts"] = pd.Timestamp(MOMENT) - pd.to_timedelta(frame["before"], "min")
+    return frame.assign(event_id=[f"e{i}" for i in range(len(frame))])
+
+
+def test_a_song_is_held_from_its_like_until_that_is_taken_back() -> None:
+    events = events_of(
+        (9, "u", "a", "like"), (5, "u", "a", "unlike"), (7, "u", "b", "like"), (0, "u", "c", "like")
+    )
+    held = Held.of(events, "like", "unlike")
+    now = np.datetime64(MOMENT.replace(tzinfo=None), "us")
+    minute = np.timedelta64(1, "m")
+    assert [held.at("u", song, now) for song in "abcd"] == [False, True, False, False]
+    assert held.at("u", "a", now - 6 * minute)
+    assert held.at("u", "c", now + minute)
+    assert not held.at("v", "b", now)
+
+
+def test_a_like_is_new_only_where_the_song_is_not_liked_yet(known: Known) -> None:
+    user, songs = known.users[0], known.songs
+    events = events_of((50, user, str(songs[4]), "like"), (50, user, str(songs[4]), "play"))
+    judge = Judge.of(known.truth, [asked(user)], songs, events)
+    row = np.array([[4, 9, *[-1] * 8]], dtype=np.int32)
+    one = known.truth.probabilities(
+        [user], songs[None, [4, 9]], ts=[MOMENT], position=np.array([1, 2]), fatigue=[[1, 0]]
+    )
+    found = judge(row)
+    assert found["like_10"][0] == pytest.approx(one.like.mean())
+    assert found["new_like_10"][0] == pytest.approx(one.like[0, 1] / 2)
+    assert found["new_add_10"][0] == pytest.approx(one.add.mean())
+
+
+NAMES = [f"{chance}_{depth}" for chance in MEASURES for depth in (5, 10)]
 
 
 def test_leads_are_paired_and_leave_out_what_was_not_answered() -> None:
