@@ -22,7 +22,7 @@ from benchmarks.peers.combined import COMBINED, run_combined
 from benchmarks.peers.counting import Peer
 from benchmarks.peers.data import Cut, read_cut
 from benchmarks.peers.files import TASKS, TUNED, Folder
-from benchmarks.peers.lists import Run, blank, write_tops
+from benchmarks.peers.lists import Run, blank, read_tops, write_tops
 from benchmarks.peers.methods import METHODS
 from benchmarks.peers.ranking import Policy, Tops, answer, popularity
 
@@ -120,6 +120,24 @@ def without(
     return found
 
 
+def kept_run(folder: Folder, name: str, tasks: Mapping[str, Mapping[str, Any]]) -> Run | None:
+    """Return a method's own lists where they are there for these data and settings.
+
+    The policy, which is applied to them afterwards, may have changed.
+    """
+    path = folder.facts(name)
+    if not path.exists() or not all(folder.tops(name, phase).exists() for phase in PHASES):
+        return None
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    known = facts["tasks"]
+    same = all(known[task]["settings"] == tasks[task]["settings"] for task in tasks)
+    if not same or facts["stamp"] != stamp(folder, known, {}):
+        return None
+    tops = {phase: read_tops(folder, name, phase) for phase in PHASES}
+    queries = len(tops["test"].songs)
+    return Run(tops, facts["fit_seconds"], facts["predict_ms"] * queries / 1000)
+
+
 def is_done(folder: Folder, name: str, key: str) -> bool:
     """Tell whether a method's answers are there for the same data and settings."""
     path = folder.facts(name)
@@ -157,8 +175,10 @@ def main() -> None:
         if name in COMBINED:
             run = run_combined(name, folder, cut, tasks)
         else:
-            run = run_single(name, tasks, cut)
-            write_tops(folder, name, run)
+            kept = None if arguments.again else kept_run(folder, name, tasks)
+            run = kept or run_single(name, tasks, cut)
+            if kept is None:
+                write_tops(folder, name, run)
         facts = {
             "stamp": key,
             "fit_plays": len(cut.all.song),
