@@ -192,7 +192,10 @@ def by_task(
     draws: int,
     seed: int,
 ) -> dict[str, Any]:
-    """Return what `summarise` says of all queries, of next songs, and of session starts."""
+    """Return what `summarise` says of all queries, of next songs, and of session starts.
+
+    A method that answers none of a task's queries is left out there.
+    """
     place = np.array([labelled.place for labelled in queries])
     listeners = np.array([labelled.user_id for labelled in queries], dtype=object)
     found = {}
@@ -201,6 +204,7 @@ def by_task(
             kept = {
                 method: {name: values[keep] for name, values in measures.items()}
                 for method, measures in by_method.items()
+                if np.isfinite(next(iter(measures.values()))[keep]).any()
             }
             found[task] = summarise(kept, listeners[keep], draws, seed)
     return found

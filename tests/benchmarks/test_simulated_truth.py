@@ -166,6 +166,7 @@ def test_tasks_are_judged_apart_and_the_tables_name_them() -> None:
     values = {
         SEGUE: dict.fromkeys(NAMES, np.array([0.2, 0.4, 0.6])),
         "peer: one": dict.fromkeys(NAMES, np.array([0.1, 0.4, 0.7])),
+        "next only": dict.fromkeys(NAMES, np.array([np.nan, 0.1, 0.1])),
     }
     found = by_task(values, queries, draws=20, seed=1)
     assert list(found) == ["all", NEXT, START]
@@ -173,6 +174,9 @@ def test_tasks_are_judged_apart_and_the_tables_name_them() -> None:
     assert value == pytest.approx({"all": 0.4, NEXT: 0.5, START: 0.2})
     assert found[START]["peer: one"]["like_10"]["segue_minus"] == pytest.approx(0.1)
     assert found[NEXT]["peer: one"]["like_10"]["segue_minus"] == pytest.approx(-0.05)
+    assert "next only" in found[NEXT]
+    # It answers no start, so that there is nothing to say of it there.
+    assert "next only" not in found[START]
     text = markdown({"repeats": {START: found[START]}})
     assert "## Songs of the session: repeats; queries: session start" in text
     rows = text.splitlines()
