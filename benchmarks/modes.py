@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from benchmarks.measure import machine, save, table
-from benchmarks.simulated_truth import Latest, chances, read_latest
+from benchmarks.simulated_past import Latest
+from benchmarks.simulated_truth import chances, read_until_end
 from features.catalogue import Catalogue, IntArray
 from features.columns import Song, SongRow
 from features.params import load_params
@@ -129,38 +130,61 @@ def spacing(recommender: Recommender, judge: Judge, queries: Sequence[Labelled])
     return found
 
 
+def asked_for(
+    songs: Catalogue, queries: Sequence[Labelled], kind: str, seed: int
+) -> list[Labelled]:
+    """Return the queries, each naming a word of one kind drawn among those enough songs match."""
+    words = words_of(songs, kind)
+    drawn = np.random.default_rng(seed).choice(words, len(queries))
+    return [
+        replace(one, query=replace(one.query, context={kind: str(word)}))
+        for one, word in zip(queries, drawn, strict=True)
+    ]
+
+
 def context(
     recommender: Recommender, judge: Judge, queries: Sequence[Labelled], kind: str, seed: int
-) -> Measured:
-    """Return precision and expected likes of requests that name a word of one kind.
+) -> tuple[Measured, dict[str, Any]]:
+    """Return precision and expected likes of requests that name a word, and precision by word.
 
-    Each query names a word drawn at random among those that enough songs match. Compared: the
-    ranker alone, the request as served, popular songs, and the most popular ones that match.
+    Compared, all judged in the named context: the answer without asking, the ranker that knows the
+    word, the request as served, popular songs, and the most popular ones that match.
     """
     songs = recommender.retrieval.songs
-    words = words_of(songs, kind)
-    random = np.random.default_rng(seed)
-    named = [
-        replace(one, query=replace(one.query, context={kind: word}))
-        for one, word in zip(queries, random.choice(words, len(queries)), strict=True)
-    ]
+    named = asked_for(songs, queries, kind, seed)
+    unasked = [replace(one, query=replace(one.query, context={})) for one in queries]
     popularity = np.nan_to_num(songs.numbers[SongRow.POPULARITY])
     every = np.arange(len(songs), dtype=np.int32)
-    matching = {word: context_match(songs, {kind: word}, every) > 0 for word in words}
+    words = [str(one.query.context[kind]) for one in named]
+    matching = {word: context_match(songs, {kind: word}, every) > 0 for word in set(words)}
     answers = {
+        "unasked": ask(recommender, wished(unasked, Wishes()), f"{kind}: not asked for"),
         "ranker": ask(recommender, wished(named, Wishes()), f"{kind}: ranker"),
         "served": ask(recommender, wished(named, Wishes(heed_context=True)), f"{kind}: served"),
         "popular": np.tile(best(popularity, TOP), (len(named), 1)).astype(np.int32),
         "popular_matching": np.stack(
-            [
-                best(np.where(matching[str(one.query.context[kind])], popularity, -1), TOP)
-                for one in named
-            ]
+            [best(np.where(matching[word], popularity, -1), TOP) for word in words]
         ).astype(np.int32),
     }
-    return {
+    measured = {
         name: judge(named, found) | {"precision": precision(songs, named, found)}
         for name, found in answers.items()
+    }
+    return measured, by_word(words, measured["served"]["precision"], matching)
+
+
+def by_word(
+    words: Sequence[str], values: FloatArray, matching: Mapping[str, NDArray[np.bool_]]
+) -> dict[str, Any]:
+    """Return each word's mean precision, how often it was asked for, and the songs that match."""
+    asked = np.array(words, dtype=object)
+    return {
+        word: {
+            "precision": float(values[asked == word].mean()),
+            "queries": int((asked == word).sum()),
+            "songs": int(matching[word].sum()),
+        }
+        for word in sorted(set(words))
     }
 
 
@@ -243,7 +267,7 @@ def main() -> None:
     how, lake = params.evaluation, data_dir() / "lake"
     phases = read_phases(data_dir() / "phases.json")
     recommender = replace(load_cut(arguments.cut), modes=params.modes, steering=params.steering)
-    latest = read_latest(lake, phases)
+    latest = Latest.of(read_until_end(lake, phases))
     judge = Judge(recommender.retrieval.songs, Truth.load(data_dir() / "truth"), latest)
     queries = phase_queries(lake, phases, arguments.cut, arguments.queries, how.seed)
     clusters = pd.factorize(np.array([one.user_id for one in queries], dtype=object))[0]
@@ -262,14 +286,14 @@ def main() -> None:
             spacing(recommender, judge, queries), "off", "spacing", "ndcg_10", "artists",
             "expected_likes",
         ),
-        "context": {
-            kind: told(
-                context(recommender, judge, queries, kind, how.seed), "ranker", kind,
-                "precision", "expected_likes",
-            )
-            for kind in KINDS
-        },
+        "context": {},
+        "context_words": {},
     }  # fmt: skip
+    for kind in KINDS:
+        measured, words = context(recommender, judge, queries, kind, how.seed)
+        measures = ("precision", "expected_likes", "expected_skips")
+        figures["context"][kind] = told(measured, "unasked", kind, *measures)
+        figures["context_words"][kind] = words
     if arguments.cut == "labels":
         return
     protocol = {

@@ -1,8 +1,9 @@
-"""What the simulator knows of the answers: chances that the top songs are skipped, liked, added.
+"""What the simulator knows of the answers: chances that top songs are skipped, liked, added, heard.
 
 For the source `simulated` only, and only for evaluation: nothing that trains may read the truth.
 Every song of an answer is judged as the listener would meet it: at its place, in the query's
-context and local daypart, with the listener's fatigue from the latest listenings.
+context and local daypart, with the listener's fatigue from the latest listenings. The peers'
+answers (docs/peers.md) are judged just as ours.
 """
 
 import argparse
@@ -17,7 +18,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from benchmarks.measure import machine, save, table
+from benchmarks.measure import machine, save
+from benchmarks.peers.files import NEXT, START, Folder
+from benchmarks.peers.score import dense, peers_of
+from benchmarks.simulated_past import Held, Latest, fatigue, not_held
 from features.catalogue import IntArray
 from features.columns import Action, Event, SongRow
 from features.lake import read_events
@@ -26,7 +30,6 @@ from features.query import Query
 from serving.recommender import Recommender
 from serving.retrieval import allowed
 from serving.scores import best
-from simulation.memory import RECENT
 from simulation.truth import Truth
 from training.dataset import phase_queries, utc
 from training.evaluate import POPULARITY, SEGUE
@@ -34,13 +37,23 @@ from training.metrics import cluster_bootstrap, interval
 from training.phases import Phases, read_phases
 from training.queries import Labelled
 
-CHANCES: Final = ("skip", "like", "add")
+CHANCES: Final = ("skip", "like", "add", "complete")
+# Likes and adds that the log would gain: none of a song that is liked or added already.
+GIVEN: Final = {
+    "like": (Action.LIKE, Action.UNLIKE),
+    "add": (Action.PLAYLIST_ADD, Action.PLAYLIST_REMOVE),
+}
+NEW: Final = {name: f"new_{name}" for name in GIVEN}
+MEASURES: Final = (*CHANCES, *NEW.values())
+POLICIES: Final = {"no_repeats": False, "repeats": True}
+ALL: Final = "all"
 DEPTHS: Final = (5, 10)
 TOP: Final = max(DEPTHS)
 WHAT: Final = (
     "mean chance over the first songs, each at its place on the surface `recommended`, in the "
     "query's context and local daypart, with the listener's fatigue; p(like), p(add) of songs not "
-    "yet liked or added; differences query by query; bootstrap over listeners"
+    "yet liked or added; new likes and adds: 0 for songs that are; p(complete) = 1 - p(skip); "
+    "Segue minus the method, query by query; bootstrap over listeners"
 )
 FloatArray = NDArray[np.float64]
 
@@ -60,6 +73,30 @@ def tops(recommender: Recommender, query: Query) -> Iterator[tuple[str, IntArray
     yield POPULARITY, allowed(popular, barred)[:TOP]
 
 
+def read_peers(
+    folder: Folder, query_ids: Sequence[str], ids: NDArray[Any], repeats: bool
+) -> dict[str, IntArray]:
+    """Return the peers' songs, best first, shape (queries, TOP), -1 where there are fewer.
+
+    Raises
+    ------
+    ValueError
+        If a peer has not answered all of the queries.
+    """
+    found = {}
+    for name in peers_of(folder):
+        path = folder.answers(name, repeats)
+        answers = pd.read_parquet(path) if path.exists() else pd.DataFrame({"query_id": []})
+        if not set(query_ids) <= set(answers["query_id"]):
+            raise ValueError(
+                f"{path} does not answer all of the queries; run `benchmarks.peers.export` on "
+                "these data and then `benchmarks.peers.run --again`."
+            )
+        mine = answers[answers["query_id"].isin(query_ids)]
+        found[name] = dense(mine, pd.DataFrame({"query_id": query_ids}), pd.Index(ids))[:, :TOP]
+    return found
+
+
 def ask(recommender: Recommender, queries: Sequence[Query]) -> dict[str, IntArray]:
     """Return every method's songs, best first, shape (queries, TOP), -1 where there are fewer."""
     found: dict[str, list[IntArray]] = {}
@@ -71,43 +108,6 @@ def ask(recommender: Recommender, queries: Sequence[Query]) -> dict[str, IntArra
     return {name: np.stack(rows) for name, rows in found.items()}
 
 
-@dataclass(frozen=True)
-class Latest:
-    """Listenings by listener and time, to look up what somebody heard last."""
-
-    songs: NDArray[Any]
-    times: NDArray[np.datetime64]
-    span_of: Mapping[str, tuple[int, int]]
-
-    @classmethod
-    def of(cls, events: pd.DataFrame) -> "Latest":
-        """Read events (user_id, ts, event_id, song_id, action)."""
-        heard = events[events[Event.ACTION].isin(Action.LISTENINGS)]
-        heard = heard.sort_values([Event.USER, Event.TS, Event.ID], ignore_index=True)
-        ends = heard.groupby(Event.USER).size().cumsum()
-        starts = ends.shift(fill_value=0)
-        users = ends.index.astype(str)
-        spans = {u: (int(s), int(e)) for u, s, e in zip(users, starts, ends, strict=True)}
-        return cls(heard[Event.SONG].to_numpy(), naive(heard[Event.TS]), spans)
-
-    def before(self, user: str, moment: np.datetime64) -> NDArray[Any]:
-        """Return the songs of a listener's latest RECENT listenings before a moment."""
-        start, end = self.span_of.get(user, (0, 0))
-        here = start + int(np.searchsorted(self.times[start:end], moment, side="left"))
-        return self.songs[max(start, here - RECENT) : here]
-
-
-def naive(times: pd.Series) -> NDArray[np.datetime64]:
-    """Return moments in UTC as numpy keeps them."""
-    return times.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy(dtype="datetime64[us]")
-
-
-def fatigue(latest: Sequence[NDArray[Any]], songs: NDArray[Any]) -> NDArray[np.int64]:
-    """Return how often each song, (queries, k), is among that query's latest listenings."""
-    pairs = zip(latest, songs, strict=True)
-    return np.stack([(heard[:, None] == row[None, :]).sum(axis=0) for heard, row in pairs])
-
-
 def chances(
     truth: Truth,
     queries: Sequence[Labelled],
@@ -115,7 +115,7 @@ def chances(
     songs: IntArray,
     latest: Sequence[NDArray[Any]],
 ) -> dict[str, FloatArray]:
-    """Return p(skip), p(like), p(add) of each song, shape (queries, k), NaN where there is none.
+    """Return p(skip), p(like) and so on of each song, shape (queries, k), NaN where there is none.
 
     Parameters
     ----------
@@ -162,15 +162,15 @@ def summarise(
     draws: int,
     seed: int,
 ) -> dict[str, Any]:
-    """Return mean and 95 % interval of each method's chances, and of its lead over popularity.
+    """Return mean and 95 % interval of each method's chances, and of Segue's minus the method's.
 
-    The lead is taken query by query, where the method answered; bootstrap over listeners.
+    The difference is taken query by query, where the method answered; bootstrap over listeners.
     """
     clusters = pd.factorize(np.asarray(listeners, dtype=object))[0]
     found: dict[str, Any] = {}
     for method, measures in by_method.items():
         own = np.column_stack(list(measures.values()))
-        lead = own - np.column_stack([by_method[POPULARITY][name] for name in measures])
+        lead = np.column_stack([by_method[SEGUE][name] for name in measures]) - own
         means = np.nanmean(np.hstack([own, lead]), axis=0)
         boot = cluster_bootstrap(np.hstack([own, lead]), clusters, draws, seed)
         size = len(measures)
@@ -178,50 +178,124 @@ def summarise(
             name: {
                 "value": float(means[i]),
                 "interval": interval(boot[:, i]),
-                "minus_popularity": float(means[size + i]),
-                "minus_popularity_interval": interval(boot[:, size + i]),
+                "segue_minus": float(means[size + i]),
+                "segue_minus_interval": interval(boot[:, size + i]),
             }
             for i, name in enumerate(measures)
         }
     return found
 
 
-def show(found: Mapping[str, Any], depth: int) -> str:
-    """Return one depth as a table, fewest skips first."""
-    names = [f"{name}_{depth}" for name in CHANCES]
-    rows = []
-    for method, one in sorted(found.items(), key=lambda item: item[1][names[0]]["value"]):
-        cells = []
-        for name in names:
-            low, high = one[name]["interval"]
-            worst, most = one[name]["minus_popularity_interval"]
-            cells.append(f"{one[name]['value']:.4f} [{low:.4f}, {high:.4f}]")
-            cells.append(f"{one[name]['minus_popularity']:+.4f} [{worst:+.4f}, {most:+.4f}]")
-        rows.append([method, f"{one['answered']:.0%}", *cells])
-    header = [h for name in CHANCES for h in (f"p({name})", "minus popularity")]
-    return table([f"top {depth}", "answered", *header], rows)
+def by_task(
+    by_method: Mapping[str, Mapping[str, FloatArray]],
+    queries: Sequence[Labelled],
+    draws: int,
+    seed: int,
+) -> dict[str, Any]:
+    """Return what `summarise` says of all queries, of next songs, and of session starts.
 
-
-def measure(
-    recommender: Recommender, truth: Truth, queries: Sequence[Labelled], latest: Latest
-) -> dict[str, dict[str, dict[str, FloatArray]]]:
-    """Return each method's expected chances by query, without and with songs of the session."""
-    heard = [latest.before(labelled.user_id, utc(labelled.query.ts)) for labelled in queries]
-    ids = recommender.retrieval.songs.ids
+    A method that answers none of a task's queries is left out there.
+    """
+    place = np.array([labelled.place for labelled in queries])
+    listeners = np.array([labelled.user_id for labelled in queries], dtype=object)
     found = {}
-    for name, repeats in (("no_repeats", False), ("repeats", True)):
-        asked = [replace(labelled.query, allow_repeats=repeats) for labelled in queries]
-        found[name] = {
-            method: expected(chances(truth, queries, ids, songs, heard))
-            for method, songs in ask(recommender, asked).items()
-        }
+    for task, keep in ((ALL, place >= 0), (NEXT, place > 0), (START, place == 0)):
+        if keep.any():
+            kept = {
+                method: {name: values[keep] for name, values in measures.items()}
+                for method, measures in by_method.items()
+                if np.isfinite(next(iter(measures.values()))[keep]).any()
+            }
+            found[task] = summarise(kept, listeners[keep], draws, seed)
     return found
 
 
-def read_latest(lake: Path, phases: Phases) -> Latest:
-    """Read the listenings until the end of the test phase."""
+def cells(one: Mapping[str, Any], name: str) -> list[str]:
+    """Return a measure's value, and Segue's minus it, each with its interval."""
+    low, high = one[name]["interval"]
+    worst, most = one[name]["segue_minus_interval"]
+    return [
+        f"{one[name]['value']:.4f} [{low:.4f}, {high:.4f}]",
+        f"{one[name]['segue_minus']:+.4f} [{worst:+.4f}, {most:+.4f}]",
+    ]
+
+
+def show(found: Mapping[str, Any], depth: int) -> str:
+    """Return one depth as a Markdown table, most likes first."""
+    names = [f"{name}_{depth}" for name in MEASURES]
+    header = [f"top {depth}", "answered"]
+    header += [h for name in MEASURES for h in (f"p({name.replace('_', ' ')})", "segue minus it")]
+    lines = [header, ["---"] * len(header)]
+    like = f"like_{depth}"
+    for method, one in sorted(found.items(), key=lambda item: -item[1][like]["value"]):
+        row = [f"**{method}**" if method == SEGUE else method, f"{one['answered']:.0%}"]
+        for name in names:
+            value, lead = cells(one, name)
+            row += [value, "" if method == SEGUE else lead]
+        lines.append(row)
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def markdown(figures: Mapping[str, Any]) -> str:
+    """Return the first ten songs' tables, by policy and task."""
+    parts = ["# The simulator's truth about the first ten songs", WHAT.capitalize() + "."]
+    for policy, tasks in figures.items():
+        for task, found in tasks.items():
+            parts += [f"## Songs of the session: {policy}; queries: {task}", show(found, TOP)]
+    return "\n\n".join(parts) + "\n"
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Asks the truth about answers to some queries, with what the log holds before each."""
+
+    truth: Truth
+    queries: Sequence[Labelled]
+    ids: NDArray[Any]
+    heard: Sequence[NDArray[Any]]
+    held: Mapping[str, Held]
+
+    @classmethod
+    def of(
+        cls, truth: Truth, queries: Sequence[Labelled], ids: NDArray[Any], events: pd.DataFrame
+    ) -> "Judge":
+        """Read events (user_id, ts, event_id, song_id, action) until the last query or later."""
+        latest = Latest.of(events)
+        heard = [latest.before(labelled.user_id, utc(labelled.query.ts)) for labelled in queries]
+        held = {name: Held.of(events, *actions) for name, actions in GIVEN.items()}
+        return cls(truth, queries, ids, heard, held)
+
+    def __call__(self, songs: IntArray) -> dict[str, FloatArray]:
+        """Return each query's mean chances over the first songs of answers (queries, TOP)."""
+        found = chances(self.truth, self.queries, self.ids, songs, self.heard)
+        for name, new in NEW.items():
+            fresh = not_held(self.held[name], self.queries, self.ids, songs)
+            found[new] = found[name] * fresh
+        return expected(found)
+
+
+def measure(
+    recommender: Recommender, judge: Judge, peers: Folder | None = None
+) -> dict[str, dict[str, dict[str, FloatArray]]]:
+    """Return each method's expected chances by query, without and with songs of the session."""
+    query_ids = [labelled.query_id for labelled in judge.queries]
+    found = {}
+    for policy, repeats in POLICIES.items():
+        asked = [replace(labelled.query, allow_repeats=repeats) for labelled in judge.queries]
+        answers = ask(recommender, asked)
+        if peers:
+            answers |= {
+                f"peer: {name}": songs
+                for name, songs in read_peers(peers, query_ids, judge.ids, repeats).items()
+            }
+        found[policy] = {method: judge(songs) for method, songs in answers.items()}
+    return found
+
+
+def read_until_end(lake: Path, phases: Phases) -> pd.DataFrame:
+    """Read what listeners did until the end of the test phase."""
     columns = [Event.USER, Event.TS, Event.ID, Event.SONG, Event.ACTION]
-    return Latest.of(read_events(lake, None, phases.test.end, columns))
+    return read_events(lake, None, phases.test.end, columns)
 
 
 def main() -> None:
@@ -231,33 +305,36 @@ def main() -> None:
     parser.add_argument("--phases", type=Path, default=Path("data/phases.json"))
     parser.add_argument("--truth", type=Path, default=Path("data/truth"))
     parser.add_argument("--bundle", type=Path, default=Path("data/bundles/test"))
-    parser.add_argument("--queries", type=int, default=2000)
+    parser.add_argument("--queries", type=int, help="default: all that the report asks")
+    parser.add_argument("--peers", type=Path, help="the cut's folder of benchmarks.peers")
     arguments = parser.parse_args()
     how = load_params().evaluation
     facts = machine()
     phases = read_phases(arguments.phases)
     truth = Truth.load(arguments.truth)
     recommender = Recommender.load(arguments.bundle)
-    queries = phase_queries(arguments.lake, phases, "test", arguments.queries, how.seed)
-    judged = measure(recommender, truth, queries, read_latest(arguments.lake, phases))
-    listeners = [labelled.user_id for labelled in queries]
+    count = arguments.queries or how.max_queries
+    queries = phase_queries(arguments.lake, phases, "test", count, how.seed, how.starts_share)
+    peers = Folder(arguments.peers) if arguments.peers else None
+    events = read_until_end(arguments.lake, phases)
+    judge = Judge.of(truth, queries, recommender.retrieval.songs.ids, events)
+    measured = measure(recommender, judge, peers)
     found = {
-        name: summarise(by_method, listeners, how.bootstrap, how.seed)
-        for name, by_method in judged.items()
+        policy: by_task(by_method, queries, how.bootstrap, how.seed)
+        for policy, by_method in measured.items()
     }
     protocol = {
         "what": WHAT,
         "bundle": recommender.version,
         "queries": len(queries),
-        "listeners": len(set(listeners)),
+        "starts": sum(not labelled.place for labelled in queries),
+        "listeners": len({labelled.user_id for labelled in queries}),
         "bootstrap": how.bootstrap,
         "seed": how.seed,
     }
     path = save("simulated_truth", facts, protocol, found)
-    for name, one in found.items():
-        for depth in DEPTHS:
-            sys.stdout.write(f"{name}\n{show(one, depth)}\n")
-    sys.stdout.write(f"wrote {path}\n")
+    path.with_suffix(".md").write_text(markdown(found), encoding="utf-8")
+    sys.stdout.write(f"{markdown(found)}wrote {path} and {path.with_suffix('.md')}\n")
 
 
 if __name__ == "__main__":

@@ -65,6 +65,11 @@ class Probabilities(NamedTuple):
     add: Array
     skip: Array
 
+    @property
+    def complete(self) -> Array:
+        """Chance that it is heard to its end: whatever is not skipped is."""
+        return 1.0 - self.skip
+
 
 @dataclass(frozen=True)
 class Model:

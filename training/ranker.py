@@ -47,8 +47,12 @@ def usable(rows: Rows) -> NDArray[np.bool_]:
 
 
 def fit_ranker(rows: Rows, names: tuple[str, ...], params: Ranker) -> lightgbm.Booster:
-    """Fit lambdarank on the rows of queries whose answer is in the pool."""
-    keep = usable(rows)
+    """Fit lambdarank on the pools of queries of which some song heard was proposed.
+
+    An answer that nobody proposed is left out: no other row lacks all ranks, so the ranker would
+    learn that such a song is always the answer, and prefer those added for a named context.
+    """
+    keep = usable(rows) & rows.in_pool
     if not keep.any():
         raise ValueError(
             "No label query has a song that was heard in its pool; give the generators more."

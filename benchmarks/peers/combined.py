@@ -224,31 +224,43 @@ def learn(features: Any, answer: Any, query: IntArray, settings: Mapping[str, An
     return lgb.train(params, rows, num_boost_round=int(settings["rounds"]))
 
 
-def fuse(folder: Folder, cut: Cut, settings: Mapping[str, Any], task: str) -> Tops:
-    """Fuse the test lists of the members that the settings name."""
-    lists = [read_tops(folder, name, "test").songs for name in settings["names"]]
+def fuse(folder: Folder, cut: Cut, settings: Mapping[str, Any], task: str, phase: str) -> Tops:
+    """Fuse the lists of the members that the settings name."""
+    lists = [read_tops(folder, name, phase).songs for name in settings["names"]]
     return fused(lists, settings["weights"], settings["constant"], len(cut.song_ids))
 
 
-def two_stage(folder: Folder, cut: Cut, settings: Mapping[str, Any], task: str) -> Tops:
-    """Order the candidates of the generators that the settings name."""
+def two_stage(folder: Folder, cut: Cut, settings: Mapping[str, Any], task: str, phase: str) -> Tops:
+    """Order the candidates of the generators that the settings name, for the test queries.
+
+    Raises
+    ------
+    ValueError
+        If asked for the label queries, which it learns from.
+    """
+    if phase != "test":
+        raise ValueError("The two-stage model learns from the label queries; ask it others.")
     return second_stage(read_lists(folder, settings["names"]), cut, settings, task)
 
 
-ANSWER: Final[dict[str, Callable[[Folder, Cut, Mapping[str, Any], str], Tops]]] = {
+ANSWER: Final[dict[str, Callable[[Folder, Cut, Mapping[str, Any], str, str], Tops]]] = {
     "RRF of three": fuse,
     "two-stage": two_stage,
 }
 
 
 def answer_tasks(
-    name: str, folder: Folder, cut: Cut, settings_of: Mapping[str, Mapping[str, Any]]
+    name: str,
+    folder: Folder,
+    cut: Cut,
+    settings_of: Mapping[str, Mapping[str, Any]],
+    phase: str = "test",
 ) -> Tops:
-    """Return the songs of all test queries, each task's with its own settings."""
-    tops = blank(len(cut.test))
+    """Return the songs of all queries of a phase, each task's with its own settings."""
+    tops = blank(len(cut.queries(phase)))
     for task, settings in settings_of.items():
-        rows = np.flatnonzero(cut.tasks["test"] == task)
-        mine = ANSWER[name](folder, cut, settings, task)
+        rows = np.flatnonzero(cut.tasks[phase] == task)
+        mine = ANSWER[name](folder, cut, settings, task, phase)
         tops.songs[rows], tops.scores[rows] = mine.songs[rows], mine.scores[rows]
     return tops
 

@@ -36,9 +36,12 @@ class Folder:
         """Return a method's own best songs with scores, before any repeat policy."""
         return self.root / "tops" / f"{method}_{phase}.npz"
 
-    def answers(self, method: str) -> Path:
-        """Return a method's final answers to the test phase's queries."""
-        return self.root / "answers" / f"{method}.parquet"
+    def answers(self, method: str, repeats: bool = True) -> Path:
+        """Return a method's final answers to the test phase's queries.
+
+        Without `repeats`, those that hold no song of the running session whatever its policy says.
+        """
+        return self.root / ("answers" if repeats else "no_repeats") / f"{method}.parquet"
 
     def facts(self, method: str) -> Path:
         """Return what a method used and what it took."""

@@ -10,6 +10,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from benchmarks.peers.combined import COMBINED, run_combined
 from benchmarks.peers.counting import Peer
 from benchmarks.peers.data import Cut, read_cut
 from benchmarks.peers.files import TASKS, TUNED, Folder
-from benchmarks.peers.lists import Run, blank, write_tops
+from benchmarks.peers.lists import Run, blank, read_tops, write_tops
 from benchmarks.peers.methods import METHODS
 from benchmarks.peers.ranking import Policy, Tops, answer, popularity
 
@@ -59,8 +60,13 @@ def put(into: Tops, peer: Peer, cut: Cut, phase: str, task: str) -> None:
         into.songs[rows], into.scores[rows] = tops.songs, tops.scores
 
 
-def final_answers(tops: Tops, tasks: Mapping[str, Mapping[str, Any]], cut: Cut) -> Any:
-    """Return the first songs of each test query under its task's policy."""
+def final_answers(
+    tops: Tops, tasks: Mapping[str, Mapping[str, Any]], cut: Cut, repeats: bool = True
+) -> Any:
+    """Return the first songs of each test query under its task's policy.
+
+    `repeats` false bars the songs of the running session even where the policy lets them come.
+    """
     popular = np.argsort(-popularity(cut.all), kind="stable")
     found = np.full((len(cut.test), 20), -1, dtype=np.int64)
     for task, tuned in tasks.items():
@@ -68,7 +74,9 @@ def final_answers(tops: Tops, tasks: Mapping[str, Mapping[str, Any]], cut: Cut) 
         if len(rows):
             mine = Tops(tops.songs[rows], tops.scores[rows])
             queries = [cut.test[row] for row in rows]
-            found[rows] = answer(mine, queries, popular, Policy(**tuned["policy"]))
+            policy = Policy(**tuned["policy"])
+            policy = replace(policy, session=policy.session and repeats)
+            found[rows] = answer(mine, queries, popular, policy)
     return found
 
 
@@ -76,14 +84,19 @@ def write_answers(
     folder: Folder, name: str, found: Any, cut: Cut, facts: Mapping[str, Any]
 ) -> None:
     """Write songs by query and rank, and the facts beside them."""
+    write_songs(folder.answers(name), found, cut)
+    folder.facts(name).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+def write_songs(path: Path, found: Any, cut: Cut) -> None:
+    """Write songs by query and rank."""
     ids = np.asarray(cut.query_ids["test"], dtype=object)
     row, rank = np.nonzero(found >= 0)
     frame = pd.DataFrame(
         {"query_id": ids[row], "rank": rank + 1, "song_id": cut.song_ids[found[row, rank]]}
     )
-    folder.answers(name).parent.mkdir(parents=True, exist_ok=True)
-    frame.to_parquet(folder.answers(name), index=False)
-    folder.facts(name).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frame.to_parquet(path, index=False)
 
 
 def stamp(folder: Folder, tuned: Mapping[str, Any], on: Mapping[str, str]) -> str:
@@ -107,6 +120,24 @@ def without(
     return found
 
 
+def kept_run(folder: Folder, name: str, tasks: Mapping[str, Mapping[str, Any]]) -> Run | None:
+    """Return a method's own lists where they are there for these data and settings.
+
+    The policy, which is applied to them afterwards, may have changed.
+    """
+    path = folder.facts(name)
+    if not path.exists() or not all(folder.tops(name, phase).exists() for phase in PHASES):
+        return None
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    known = facts["tasks"]
+    same = all(known[task]["settings"] == tasks[task]["settings"] for task in tasks)
+    if not same or facts["stamp"] != stamp(folder, known, {}):
+        return None
+    tops = {phase: read_tops(folder, name, phase) for phase in PHASES}
+    queries = len(tops["test"].songs)
+    return Run(tops, facts["fit_seconds"], facts["predict_ms"] * queries / 1000)
+
+
 def is_done(folder: Folder, name: str, key: str) -> bool:
     """Tell whether a method's answers are there for the same data and settings."""
     path = folder.facts(name)
@@ -117,13 +148,17 @@ def main() -> None:
     """Run the methods on a cut."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--cut", type=Path, required=True, help="the cut's folder")
-    parser.add_argument("--tuned", type=Path, default=TUNED)
+    parser.add_argument(
+        "--tuned", type=Path, nargs="+", default=[TUNED], help="files of settings, the later first"
+    )
     parser.add_argument("--methods", nargs="+", help="default: all that are tuned")
     parser.add_argument("--leave-out", nargs="+", default=[], help="not even as parts of others")
     parser.add_argument("--again", action="store_true", help="run also what is there already")
     arguments = parser.parse_args()
     folder = Folder(arguments.cut)
-    tuned = json.loads(arguments.tuned.read_text(encoding="utf-8"))
+    tuned: dict[str, Any] = {}
+    for path in arguments.tuned:
+        tuned |= json.loads(path.read_text(encoding="utf-8"))
     cut = read_cut(folder)
     stamps: dict[str, str] = {}
     for name in tqdm([*METHODS, *COMBINED], desc="methods", unit="method"):
@@ -140,8 +175,10 @@ def main() -> None:
         if name in COMBINED:
             run = run_combined(name, folder, cut, tasks)
         else:
-            run = run_single(name, tasks, cut)
-            write_tops(folder, name, run)
+            kept = None if arguments.again else kept_run(folder, name, tasks)
+            run = kept or run_single(name, tasks, cut)
+            if kept is None:
+                write_tops(folder, name, run)
         facts = {
             "stamp": key,
             "fit_plays": len(cut.all.song),
@@ -149,6 +186,8 @@ def main() -> None:
             "predict_ms": round(1000 * run.predict_seconds / len(cut.test), 4),
             "tasks": tasks,
         }
+        barred = final_answers(run.tops["test"], tasks, cut, repeats=False)
+        write_songs(folder.answers(name, repeats=False), barred, cut)
         write_answers(folder, name, final_answers(run.tops["test"], tasks, cut), cut, facts)
         sys.stdout.write(f"{name}: fit {run.fit_seconds:.2f} s, {facts['predict_ms']} ms a query\n")
 

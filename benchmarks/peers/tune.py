@@ -1,15 +1,16 @@
 """Tune the methods on the validation cut, each with the same number of trials.
 
-Runs in the peers' environment, on the folder of the validation cut and no other. A trial is one
-set of settings; its answers are judged under each repeat policy, and each task keeps the best
-pair: next songs by NDCG@10, session starts by the recall of the coming session.
+Runs in the peers' environment, on the folder of the validation cut and no other, or, with `--phase
+labels`, on the label phase of any cut, fitted on its history. A trial is one set of settings; its
+answers are judged under each repeat policy, and each task keeps the best pair: next songs by
+NDCG@10, session starts by the recall of the coming session.
 """
 
 import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from benchmarks.peers.combined import COMBINED, SPACES, answer_tasks, completed
-from benchmarks.peers.data import Cut, indices, read_cut
+from benchmarks.peers.data import Cut, IntArray, Query, indices, read_cut
 from benchmarks.peers.files import NEXT, START, TASKS, TUNED, Folder
 from benchmarks.peers.methods import METHODS, draws
 from benchmarks.peers.ranking import POLICIES, Tops, answer, popularity
@@ -30,32 +31,54 @@ TRIALS: Final = 12
 SEED: Final = 7
 OBJECTIVE: Final = {NEXT: "ndcg_10", START: "session_recall_20"}
 VALIDATION: Final = "2014-11-27"
+# Label queries that judge a trial.
+LABEL_QUERIES: Final = 4000
 
 
 @dataclass(frozen=True)
 class Judge:
-    """What tells how good answers to the validation queries are."""
+    """What tells how good answers to some queries of a phase are.
+
+    `rows` are those queries; `truth` and `coming` are aligned with them.
+    """
 
     cut: Cut
-    truth: NDArray[np.int64]
-    coming: list[NDArray[np.int64]]
-    popular: NDArray[np.int64]
+    phase: str
+    rows: IntArray
+    truth: IntArray
+    coming: list[IntArray]
+    popular: IntArray
 
     @classmethod
-    def of(cls, folder: Folder, cut: Cut) -> "Judge":
-        """Read the validation cut's answers."""
-        frame = pd.read_parquet(folder.truth("test"))
+    def of(cls, folder: Folder, cut: Cut, phase: str = "test") -> "Judge":
+        """Read the answers to all test queries, or to a seeded part of the label queries."""
+        frame = pd.read_parquet(folder.truth(phase))
         songs = pd.Index(cut.song_ids)
+        count = len(frame) if phase == "test" else min(LABEL_QUERIES, len(frame))
+        rows = np.sort(np.random.default_rng(SEED).permutation(len(frame))[:count])
         return cls(
             cut,
-            indices(frame["answer"], songs),
-            [indices(rest, songs) for rest in frame["rest"]],
-            np.argsort(-popularity(cut.all), kind="stable"),
+            phase,
+            rows,
+            indices(frame["answer"].iloc[rows], songs),
+            [indices(rest, songs) for rest in frame["rest"].iloc[rows]],
+            np.argsort(-popularity(cut.plays(phase)), kind="stable"),
         )
+
+    @property
+    def queries(self) -> list[Query]:
+        """The queries that are asked."""
+        every = self.cut.queries(self.phase)
+        return [every[row] for row in self.rows]
+
+    @property
+    def tasks(self) -> NDArray[Any]:
+        """Each query's task."""
+        return self.cut.tasks[self.phase][self.rows]
 
     def value(self, found: NDArray[np.int64], task: str) -> float:
         """Return the task's objective of answers to the task's queries."""
-        keep = np.flatnonzero(self.cut.tasks["test"] == task)
+        keep = np.flatnonzero(self.tasks == task)
         coming = [self.coming[row] for row in keep]
         start = np.full(len(keep), task == START)
         values = per_query(found, self.truth[keep], coming, start)
@@ -63,10 +86,10 @@ class Judge:
 
     def best_policies(self, tops: Tops) -> dict[str, tuple[float, dict[str, Any]]]:
         """Return each task's best policy for a method's songs, and its value."""
-        found = {}
+        found, asked = {}, self.queries
         for task in TASKS:
-            keep = np.flatnonzero(self.cut.tasks["test"] == task)
-            queries = [self.cut.test[row] for row in keep]
+            keep = np.flatnonzero(self.tasks == task)
+            queries = [asked[row] for row in keep]
             mine = Tops(tops.songs[keep], tops.scores[keep])
             values = [
                 (self.value(answer(mine, queries, self.popular, policy), task), asdict(policy))
@@ -141,14 +164,17 @@ def read_tuned(path: Path) -> dict[str, Any]:
     return known
 
 
-def tune_single(name: str, trials: int, judge: Judge, out: Path) -> None:
-    """Search a single method's settings."""
-    method, cut = METHODS[name], judge.cut
+def tune_single(
+    name: str, trials: int, judge: Judge, out: Path, first: Sequence[Mapping[str, Any]] = ()
+) -> None:
+    """Search a single method's settings; `first` are tried before what is drawn."""
+    method, plays = METHODS[name], judge.cut.plays(judge.phase)
 
     def answer_with(settings: Mapping[str, Any]) -> Tops:
-        return method.make(settings).fit(cut.all).tops(cut.test)
+        return method.make(settings).fit(plays).tops(judge.queries)
 
-    search(judge, draws(method.space, trials, SEED), answer_with, name, out)
+    tried = [*first, *draws(method.space, trials, SEED)]
+    search(judge, tried, answer_with, name, out)
 
 
 def tune_combined(name: str, trials: int, folder: Folder, judge: Judge, out: Path) -> None:
@@ -163,10 +189,20 @@ def tune_combined(name: str, trials: int, folder: Folder, judge: Judge, out: Pat
 
     def answer_with(settings: Mapping[str, Any]) -> Tops:
         each = {task: complete(settings, task) for task in TASKS}
-        return answer_tasks(name, folder, judge.cut, each)
+        tops = answer_tasks(name, folder, judge.cut, each, judge.phase)
+        return Tops(tops.songs[judge.rows], tops.scores[judge.rows])
 
     tried = draws(SPACES[name], trials, SEED)
     search(judge, tried, answer_with, name, out, complete)
+
+
+def tuned_elsewhere(name: str, path: Path) -> list[dict[str, Any]]:
+    """Return the settings of each task that another search's file holds for a method."""
+    tasks = read_tuned(path).get(name, {}).get("tasks", {})
+    found: list[dict[str, Any]] = []
+    for one in tasks.values():
+        found += [one["settings"]] if one["settings"] not in found else []
+    return found
 
 
 def record(name: str, found: Mapping[str, Any], path: Path) -> None:
@@ -193,21 +229,26 @@ def main() -> None:
     parser.add_argument(
         "--methods", nargs="+", default=list(METHODS), choices=[*METHODS, *COMBINED]
     )
-    parser.add_argument("--trials", type=int, default=TRIALS)
+    parser.add_argument("--trials", type=int, default=TRIALS, help="besides those of --first")
+    parser.add_argument("--phase", choices=("test", "labels"), default="test")
+    parser.add_argument("--first", type=Path, help="a file of settings that are tried first")
     parser.add_argument("--out", type=Path, default=TUNED)
     parser.add_argument("--again", action="store_true", help="forget the trials that are there")
     arguments = parser.parse_args()
     folder = Folder(arguments.cut)
-    refuse_other_cuts(folder)
-    cut = read_cut(folder)
-    judge = Judge.of(folder, cut)
+    if arguments.phase == "test":
+        refuse_other_cuts(folder)
+    elif arguments.out == TUNED or "two-stage" in arguments.methods:
+        parser.error("On labels give --out, and leave out two-stage: it learns from the labels.")
+    judge = Judge.of(folder, read_cut(folder), arguments.phase)
     for name in arguments.methods:
         if arguments.again:
             record(name, {}, arguments.out)
         if name in COMBINED:
             tune_combined(name, arguments.trials, folder, judge, arguments.out)
         else:
-            tune_single(name, arguments.trials, judge, arguments.out)
+            first = tuned_elsewhere(name, arguments.first) if arguments.first else []
+            tune_single(name, arguments.trials, judge, arguments.out, first)
     sys.stdout.write(f"wrote {', '.join(arguments.methods)} to {arguments.out}\n")
 
 

@@ -7,8 +7,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.modes import Judge, ask, mean, precision, show, summarise, wished, words_of
-from benchmarks.simulated_truth import Latest
+from benchmarks.modes import (
+    Judge,
+    ask,
+    asked_for,
+    by_word,
+    context,
+    mean,
+    precision,
+    show,
+    summarise,
+    wished,
+    words_of,
+)
+from benchmarks.simulated_past import Latest
 from features.catalogue import Catalogue, catalogue
 from features.columns import Action, Event, Song
 from features.query import Query, Wishes
@@ -125,3 +137,39 @@ def test_answers_are_those_of_the_recommender(bundle) -> None:  # type: ignore[n
     everything = frozenset(songs_frame()[Song.ID])
     short = ask(recommender, [Query(ts=AS_OF, exclude=everything)], "test")
     assert (short == -1).all()
+
+
+def test_each_query_names_a_word_that_can_fill_an_answer() -> None:
+    songs = catalogue(songs_frame())
+    queries = [asked("u") for _ in range(20)]
+    named = asked_for(songs, queries, "language", seed=1)
+    words = {one.query.context["language"] for one in named}
+    assert words == set(words_of(songs, "language"))
+    assert all(set(one.query.context) == {"language"} for one in named)
+    again = asked_for(songs, queries, "language", seed=1)
+    assert [one.query.context for one in again] == [one.query.context for one in named]
+
+
+def test_precision_is_also_told_by_word() -> None:
+    matching = {"de": np.array([True, False, True]), "en": np.array([False, True, False])}
+    found = by_word(["de", "en", "de"], np.array([1.0, 0.5, 0.6]), matching)
+    assert found["de"] == {"precision": pytest.approx(0.8), "queries": 2, "songs": 2}
+    assert found["en"] == {"precision": 0.5, "queries": 1, "songs": 1}
+
+
+def test_asking_for_a_context_is_compared_with_not_asking(bundle) -> None:  # type: ignore[no-untyped-def]
+    recommender = Recommender.load(bundle)
+    queries = [asked("u", occasion="party") for _ in range(6)]
+    contexts: list[list[object]] = []
+
+    def judge(named, answers):  # type: ignore[no-untyped-def]
+        contexts.append([dict(one.query.context) for one in named])
+        return {"answers": (answers >= 0).sum(axis=1).astype(float)}
+
+    measured, words = context(recommender, judge, queries, "language", seed=1)  # type: ignore[arg-type]
+    assert list(measured) == ["unasked", "ranker", "served", "popular", "popular_matching"]
+    # All are judged in the context that was asked for.
+    assert all(one == contexts[0] for one in contexts)
+    assert measured["popular_matching"]["precision"].tolist() == [1.0] * 6
+    assert measured["served"]["precision"].mean() > measured["unasked"]["precision"].mean()
+    assert sum(one["queries"] for one in words.values()) == 6

@@ -9,7 +9,16 @@ import pytest
 from benchmarks.peers.data import encode, encode_queries, read_cut, seconds
 from benchmarks.peers.export import plays, questions, truth
 from benchmarks.peers.files import NEXT, START, Folder
-from benchmarks.peers.run import final_answers, is_done, run_single, stamp, write_answers
+from benchmarks.peers.lists import write_tops
+from benchmarks.peers.ranking import padded
+from benchmarks.peers.run import (
+    final_answers,
+    is_done,
+    kept_run,
+    run_single,
+    stamp,
+    write_answers,
+)
 from benchmarks.peers.tune import refuse_other_cuts
 from tests.benchmarks.peers_world import T0, heard, labelled, write_cut
 from tests.training import tiny
@@ -93,6 +102,41 @@ def test_methods_read_nothing_hidden_and_keep_what_they_have_answered(folder):
     assert is_done(folder, "transitions", key)
     assert not is_done(folder, "transitions", stamp(folder, {}, {}))
     assert not is_done(folder, "STAN", key)
+
+
+def test_a_changed_policy_needs_no_new_fit(folder):
+    cut = read_cut(folder)
+    tasks = {
+        task: {"settings": {"fill": 0}, "policy": {"session": True, "own": 0.0}}
+        for task in (NEXT, START)
+    }
+    assert kept_run(folder, "transitions", tasks) is None
+    run = run_single("transitions", tasks, cut)
+    write_tops(folder, "transitions", run)
+    facts = {"tasks": tasks, "stamp": stamp(folder, tasks, {}), "fit_seconds": 2.0, "predict_ms": 1}
+    write_answers(folder, "transitions", run.tops["test"].songs[:, :20], cut, facts)
+    other = {task: {**one, "policy": {"session": False, "own": 1.0}} for task, one in tasks.items()}
+    kept = kept_run(folder, "transitions", other)
+    assert kept is not None
+    np.testing.assert_array_equal(kept.tops["test"].songs, run.tops["test"].songs)
+    assert kept.fit_seconds == 2.0
+    assert kept.predict_seconds == pytest.approx(0.002)
+    tasks[START] = {**tasks[START], "settings": {"fill": 1}}
+    assert kept_run(folder, "transitions", tasks) is None
+
+
+def test_songs_of_the_session_can_be_barred_whatever_the_policy(folder):
+    cut = read_cut(folder)
+    tasks = {task: {"policy": {"session": True, "own": 0.0}} for task in (NEXT, START)}
+    song = {name: code for code, name in enumerate(cut.song_ids)}
+    # The first query's session holds `a`.
+    listed = padded(np.array([[song["a"], song["b"]]] * 2), np.ones((2, 2)))
+    free = final_answers(listed, tasks, cut)
+    barred = final_answers(listed, tasks, cut, repeats=False)
+    assert free[0, :2].tolist() == [song["a"], song["b"]]
+    assert barred[0, 0] == song["b"]
+    assert song["a"] not in barred[0]
+    assert barred[1].tolist() == free[1].tolist()
 
 
 def test_tuning_is_refused_on_any_cut_but_the_validation(folder):

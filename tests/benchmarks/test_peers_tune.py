@@ -4,14 +4,22 @@ import json
 
 import pytest
 
-from benchmarks.peers.combined import COMBINED
+from benchmarks.peers.combined import COMBINED, answer_tasks
 from benchmarks.peers.data import read_cut
 from benchmarks.peers.files import NEXT, START, TASKS, TUNED, Folder
 from benchmarks.peers.lists import write_tops
 from benchmarks.peers.methods import METHODS
 from benchmarks.peers.ranking import POLICIES, Policy
 from benchmarks.peers.run import run_combined, run_single, without, write_answers
-from benchmarks.peers.tune import TRIALS, Judge, Search, read_tuned, tune_combined, tune_single
+from benchmarks.peers.tune import (
+    TRIALS,
+    Judge,
+    Search,
+    read_tuned,
+    tune_combined,
+    tune_single,
+    tuned_elsewhere,
+)
 from tests.benchmarks.peers_world import write_cut
 
 
@@ -59,6 +67,30 @@ def test_methods_are_tuned_run_and_then_combined(judge, tmp_path):
     assert run.fit_seconds >= 3.0
     assert run.predict_seconds == pytest.approx(3 * 0.5 * 2 / 1000)
     assert set(COMBINED) == {"RRF of three", "two-stage"}
+
+
+def test_on_labels_the_fit_is_the_history_and_the_settings_known_elsewhere_come_first(
+    judge, tmp_path
+):
+    folder, on_test = judge
+    out, known = tmp_path / "labels.json", tmp_path / "known.json"
+    judged = Judge.of(folder, on_test.cut, "labels")
+    assert judged.cut.plays(judged.phase) is judged.cut.history
+    assert len(judged.queries) == len(judged.cut.labels) == len(judged.truth)
+    tasks = {NEXT: {"settings": {"last": 2}}, START: {"settings": {"last": 2}}}
+    known.write_text(json.dumps({"transitions": {"tasks": tasks}}))
+    first = tuned_elsewhere("transitions", known)
+    assert first == [{"last": 2}]
+    assert tuned_elsewhere("STAN", known) == []
+    tune_single("transitions", 2, judged, out, first)
+    assert len(json.loads(out.read_text())["transitions"]["tasks"][NEXT]["trials"]) == 3
+
+
+def test_the_two_stage_model_is_not_asked_what_it_learns_from(judge):
+    folder, judged = judge
+    settings = dict.fromkeys(TASKS, {"names": []})
+    with pytest.raises(ValueError, match="learns from the label queries"):
+        answer_tasks("two-stage", folder, judged.cut, settings, "labels")
 
 
 def test_what_is_recorded_can_be_run():

@@ -110,6 +110,19 @@ def test_queries_of_which_nobody_proposed_a_song_heard_teach_nothing():
         fit_ranker(none, ("one",), PARAMS)
 
 
+def test_that_nobody_proposed_a_song_does_not_speak_for_it():
+    # In every other query the answer is a song that nobody proposed, which the third feature tells.
+    rows = made_rows(7)
+    missed = rows.answer & (rows.query % 2 == 0)
+    rows.features[:, 2] = missed
+    others = np.random.default_rng(3).random(len(rows.query)) < 0.1
+    rows = replace(rows, in_pool=~missed, later=others & ~rows.answer)
+    probe = np.zeros((2, 3), dtype=np.float32)
+    probe[0, 2] = 1
+    unproposed, proposed = fit_ranker(rows, NAMES, PARAMS).predict(probe)
+    assert unproposed == pytest.approx(proposed)
+
+
 def test_written_rows_are_read(tmp_path):
     rows = made_rows(0, 20)
     write_rows(rows, NAMES, tmp_path / "deep" / "rows.parquet")
