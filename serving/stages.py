@@ -39,7 +39,7 @@ class Stages:
     def milliseconds(self) -> dict[str, float]:
         """Return the stages in their order, unknown ones last."""
         seconds = self.seconds
-        names = [name for name in ORDER if name in seconds]
+        names: list[str] = [name for name in ORDER if name in seconds]
         names += [name for name in seconds if name not in ORDER]
         return {name: round(seconds[name] * 1000, 3) for name in names}
 
