@@ -50,7 +50,8 @@ class Continuations:
     def _matches(self, state: State) -> tuple[IntArray, IntArray, IntArray]:
         """Return followers, the lengths of their matches, and their sessions."""
         context = state.seeds(self.params.longest)
-        if not len(context):
+        # At a start they would be of the history, which is no run of songs to go on with.
+        if not len(state.session):
             nothing = np.empty(0, dtype=np.int32)
             return nothing, nothing, nothing
         found: tuple[IntArray, IntArray, IntArray] = followers_of(

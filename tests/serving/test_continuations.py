@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from features.catalogue import catalogue
-from features.columns import Song
+from features.columns import Song, UserRow
 from features.params import Matches
 from features.query import Query, SessionEvent
 from features.state import resolve
@@ -107,3 +107,12 @@ def test_a_song_that_nothing_followed_has_no_match(session):
         "match_depth",
         "match_times",
     }
+
+
+def test_a_session_start_has_no_match_whatever_the_history():
+    user = {
+        UserRow.HISTORY_SONGS: ["s0"],
+        UserRow.HISTORY_LAST_TS: [int(NOW.timestamp()) - 60],
+    }
+    generator = matcher([[0, 1, 2]], [1.0])
+    assert generator.scores(resolve(Query(ts=NOW, user=user), CATALOGUE)) is NO_SCORES
