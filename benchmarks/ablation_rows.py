@@ -167,7 +167,8 @@ def view(
 def own_columns(name: str, names: Sequence[str]) -> list[str]:
     """Return the columns that a generator brings: score, rank, and links from single songs."""
     own = {f"{name}_score", f"{name}_rank"}
-    prefix = {"vectors": "near_", "loops": "loop_"}.get(name, f"{name}_from_")
+    special = {"vectors": "near_", "loops": "loop_", "continuations": "match_"}
+    prefix = special.get(name, f"{name}_from_")
     back = f"{name}_back"
     return [c for c in names if c in own or c.startswith(prefix) or c == back]
 
@@ -182,6 +183,9 @@ def group_work(
     }
     for method in (links._from_last, links._nearness, links._loops, links._own_order):
         work[f"links: {method.__name__.strip('_')}"] = partial(method, state, songs)
+    work["links: steps"] = partial(links._steps, state)
+    if links.continuations:
+        work["continuations"] = partial(links.continuations.features, state, songs)
     if retrieval.dayparts:
         work["dayparts"] = partial(retrieval.dayparts.features, state, songs)
     return work

@@ -56,6 +56,7 @@ CANDIDATES: Final = {
     "transitions": 45,
     "together": 45,
     "sessions": 50,
+    "continuations": 40,
     "loops": 20,
     "repeats": 25,
     "artists": 30,

@@ -145,6 +145,16 @@ class Sessions(Links):
     backward: Annotated[float, Field(ge=0, le=1)]
 
 
+class Matches(Generator):
+    """What followed where past sessions match the running one's last songs, up to `longest`.
+
+    Each song more in a row counts `gain` times as much. Reads what `sessions` writes.
+    """
+
+    longest: Count
+    gain: Annotated[float, Field(ge=1)]
+
+
 class Recent(Generator):
     """A generator of what was heard lately."""
 
@@ -190,6 +200,7 @@ class Generators(_Section):
     trending: Recent
     blend: Generator
     # Bundles from before there were any have them off.
+    continuations: Matches = Matches(enabled=False, longest=5, gain=4.0, candidates=0)
     dayparts: Dayparts = Dayparts(enabled=False, half_life_days=180, factors=6, parts=4, prior=20)
     tensor: Tensor = Tensor(
         enabled=False,

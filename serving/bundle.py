@@ -28,6 +28,7 @@ from scipy.sparse import csr_matrix
 from features.arrays import as_rows, map_arrays, map_rows
 from features.catalogue import Catalogue, IntArray, map_catalogue
 from features.params import SIGNALS, Generators, Modes, SignalName, Steering
+from serving.continuations import Continuations
 from serving.dayparts import Dayparts, TensorFactors
 from serving.fold_in import FactorModel
 from serving.forest import forest
@@ -86,7 +87,7 @@ def load_retrieval(folder: Path) -> Retrieval:
     }
     others = _generators(folder, params, songs)
     links = {name: part.links for name, part in others.items() if isinstance(part, Neighbours)}
-    vectors = others.get("vectors")
+    vectors, continuations = others.get("vectors"), others.get("continuations")
     signals = settings["signals"]
     quota = {name: getattr(params, name).candidates for name in (*others, BLEND)}
     return Retrieval(
@@ -97,7 +98,11 @@ def load_retrieval(folder: Path) -> Retrieval:
             {name: signals[name]["weight"] for name in factors},
             len(songs),
         ),
-        links=Links(links, vectors.vectors if isinstance(vectors, SongVectors) else None),
+        links=Links(
+            links,
+            vectors.vectors if isinstance(vectors, SongVectors) else None,
+            continuations if isinstance(continuations, Continuations) else None,
+        ),
         quota=quota | {name: signals[name]["candidates"] for name in factors},
         dayparts=_load_dayparts(folder / DAYPARTS_FILE) if params.dayparts.enabled else None,
     )
@@ -113,7 +118,12 @@ def _generators(folder: Path, params: Generators, songs: Catalogue) -> dict[str,
     if params.vectors.enabled:
         found["vectors"] = _load_vectors(folder / "vectors.npz", params)
     if params.sessions.enabled:
-        found["sessions"] = _load_sessions(folder / SESSIONS_FILE, params)
+        near = _load_sessions(folder / SESSIONS_FILE, params)
+        found["sessions"] = near
+        if params.continuations.enabled:
+            found["continuations"] = Continuations(
+                near.song_sessions, near.session_songs, near.recency, params.continuations
+            )
     if params.loops.enabled:
         found["loops"] = SessionLoops(params.loops)
     if params.repeats.enabled:

@@ -64,6 +64,20 @@ def entries_of_column(indptr: Any, indices: Any, data: Any, rows: Any, column: i
 
 
 @compiled
+def entries_of_pairs(indptr: Any, indices: Any, data: Any, rows: Any, columns: Any) -> Any:
+    """Return a sparse matrix's entries at some pairs of row and column, NaN where there is none.
+
+    Each row's columns ascend.
+    """
+    found = np.empty(len(rows), np.float32)
+    for i in range(len(rows)):
+        end = indptr[rows[i] + 1]
+        place = lower_bound(indices, columns[i], indptr[rows[i]], end)
+        found[i] = data[place] if place < end and indices[place] == columns[i] else np.nan
+    return found
+
+
+@compiled
 def byte_rows(codes: Any, scales: Any, rows: Any) -> tuple[Any, Any]:
     """Return some rows of codes times their scales, in single precision.
 
@@ -263,6 +277,80 @@ def songs_near_shared(
                 values[at] = worth[i] * near
                 at += 1
     return songs[:at], values[:at]
+
+
+@compiled
+def followers_of(
+    song_starts: Any, sessions_of: Any, starts: Any, songs_of: Any, context: Any
+) -> tuple[Any, Any, Any]:
+    """Return what directly followed the song `context[0]` in its sessions, one entry a time.
+
+    Each with its session, and how many songs in a row, the followed one first and then backwards,
+    are those of the context.
+
+    Parameters
+    ----------
+    song_starts, sessions_of
+        A sparse matrix's rows from song to session.
+    starts, songs_of
+        The sessions' songs in order of play.
+    """
+    last = context[0]
+    total = 0
+    for at in range(song_starts[last], song_starts[last + 1]):
+        session = sessions_of[at]
+        for place in range(starts[session], starts[session + 1] - 1):
+            total += songs_of[place] == last
+    songs = np.empty(total, np.int32)
+    lengths = np.empty(total, np.int32)
+    sessions = np.empty(total, np.int32)
+    count = 0
+    for at in range(song_starts[last], song_starts[last + 1]):
+        session = sessions_of[at]
+        first = starts[session]
+        for place in range(first, starts[session + 1] - 1):
+            if songs_of[place] != last:
+                continue
+            length = 1
+            while (
+                length < len(context)
+                and place - length >= first
+                and songs_of[place - length] == context[length]
+            ):
+                length += 1
+            songs[count] = songs_of[place + 1]
+            lengths[count] = length
+            sessions[count] = session
+            count += 1
+    return songs, lengths, sessions
+
+
+@compiled
+def longest_matches(followers: Any, lengths: Any, songs: Any) -> tuple[Any, Any, int, int]:
+    """Return each song's largest length, and its share of those followers that have the largest.
+
+    NaN for songs that are not among the followers, or not among those; then that largest length and
+    the number of those.
+    """
+    depth = 0
+    for length in lengths:
+        depth = max(depth, length)
+    times = 0
+    keys = np.empty(len(followers), np.int64)
+    for i in range(len(followers)):
+        times += lengths[i] == depth
+        keys[i] = np.int64(followers[i]) * (depth + 1) + lengths[i]
+    keys.sort()
+    longest = np.full(len(songs), np.float32(np.nan), np.float32)
+    share = np.full(len(songs), np.float32(np.nan), np.float32)
+    for i in range(len(songs)):
+        last = np.int64(songs[i]) * (depth + 1) + depth
+        end = lower_bound(keys, last + 1, 0, len(keys))
+        if end > 0 and keys[end - 1] >= last - depth:
+            longest[i] = keys[end - 1] - (last - depth)
+            if keys[end - 1] == last:
+                share[i] = np.float32(end - lower_bound(keys, last, 0, end)) / np.float32(times)
+    return longest, share, depth, times
 
 
 @compiled

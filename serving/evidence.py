@@ -23,7 +23,7 @@ GENERATORS: Final[Mapping[str, Sequence[str]]] = {
     "together": ("together", "ease"),
     "listeners": ("listeners",),
     "near": ("vectors",),
-    "sessions": ("sessions",),
+    "sessions": ("sessions", "continuations"),
 }
 FEATURES: Final[Mapping[str, Sequence[str]]] = {
     "own": (
@@ -37,6 +37,7 @@ FEATURES: Final[Mapping[str, Sequence[str]]] = {
     "together": ("together_from_1", "ease_from_1"),
     "listeners": ("listeners_from_1",),
     "near": ("near_last", "near_most", "near_mean"),
+    "sessions": ("match_length", "match_share"),
     "artist": ("artist_share", "artist_favourite", "artist_session_share", "artist_same_as_last"),
     "trend": ("trend",),
     "album": ("album_session_share", "album_same_as_last"),

@@ -12,12 +12,14 @@ from scipy.sparse import csr_matrix
 from features.catalogue import FloatArray, IntArray
 from features.pairs import Group, find
 from features.state import State
-from serving.compiled import entries_of_column
+from serving.compiled import entries_of_column, entries_of_pairs
+from serving.continuations import Continuations
 from serving.scores import SparseScores
 
 TRANSITIONS = "transitions"
 LAST = 3
 NEAR = 5
+STEPS = 5
 MINUTE_US = 60_000_000
 TOGETHER_US = 60 * MINUTE_US
 
@@ -28,6 +30,7 @@ class Links:
 
     matrices: Mapping[str, csr_matrix]
     vectors: FloatArray | None
+    continuations: Continuations | None = None
 
     def features(self, state: State, songs: IntArray) -> Group:
         """Return one column a feature, aligned with `songs`; NaN where nothing links."""
@@ -36,6 +39,8 @@ class Links:
             **self._nearness(state, songs),
             **self._loops(state, songs),
             **self._own_order(state, songs),
+            **self._steps(state),
+            **(self.continuations.features(state, songs) if self.continuations else {}),
         }
 
     def _from_last(self, state: State, songs: IntArray) -> Group:
@@ -54,6 +59,19 @@ class Links:
                 column_of(back, songs, int(seeds[0])) if len(seeds) else np.nan
             )
         return group
+
+    def _steps(self, state: State) -> Group:
+        """How well links foretold the session's last steps: an album in its order, or a shuffle."""
+        if TRANSITIONS not in self.matrices:
+            return {}
+        matrix, songs = self.matrices[TRANSITIONS], state.session[-STEPS - 1 :]
+        steps = entries_of_pairs(matrix.indptr, matrix.indices, matrix.data, songs[:-1], songs[1:])
+        known = ~np.isnan(steps)
+        return {
+            "step_last": steps[-1] if len(steps) else np.nan,
+            "step_mean": steps[known].mean() if known.any() else np.nan,
+            "step_known": known.mean() if len(steps) else np.nan,
+        }
 
     def _nearness(self, state: State, songs: IntArray) -> Group:
         if self.vectors is None:

@@ -106,7 +106,7 @@ def _populate(one: Mapping) -> int:
         _advise(one, MADV_HUGEPAGE)
     _advise(one, MADV_POPULATE_READ)
     # A virtual machine may find the memory behind a page only when it is looked at.
-    content = (ctypes.c_uint8 * one.size).from_address(one.start)
+    content: Any = (ctypes.c_uint8 * one.size).from_address(one.start)
     np.frombuffer(content, np.uint8)[:: mmap.PAGESIZE].max(initial=0)
     return one.size
 

@@ -88,6 +88,18 @@ def test_link_features_equal_a_loop(seed):
         assert found["loop_count"][song] == len(after)
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_steps_are_what_links_said_of_the_last_five(seed):
+    fitted, dense = links(seed)
+    session = np.random.default_rng(seed).integers(0, SONGS, 8).tolist()
+    found = fitted.features(state(*session), EVERY)
+    steps = [dense[a, b] for a, b in zip(session[2:], session[3:], strict=False)]
+    assert_value(found["step_last"], steps[-1] or np.nan)
+    assert_value(found["step_mean"], np.mean([step for step in steps if step]))
+    assert_value(found["step_known"], np.mean([step > 0 for step in steps]))
+    assert np.isnan(fitted.features(state(1), EVERY)["step_known"])
+
+
 def assert_value(found, expected):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
