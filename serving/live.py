@@ -81,8 +81,11 @@ class Live:
             self.refresh()
 
 
-def load(folder: Path) -> Loaded:
-    """Load and try out a bundle; every fault becomes a `BundleError`."""
+def load(folder: Path, resident: bool = True) -> Loaded:
+    """Load and try out a bundle; every fault becomes a `BundleError`.
+
+    Who only wants to know whether it works need not make it `resident`.
+    """
     target = folder.resolve()
     try:
         recommender = Recommender.load(target)
@@ -93,7 +96,8 @@ def load(folder: Path) -> Loaded:
             listeners=_listeners(target),
             popular=popularity_order(recommender.retrieval.songs),
         )
-        make_resident(target)
+        if resident:
+            make_resident(target)
         _try_out(loaded)
     except BundleError:
         raise

@@ -54,16 +54,17 @@ def make_resident(folder: Path) -> int:
     if not SMAPS.exists():
         return 0
     try:
-        done = sum(_populate(one) for one in _mapped(folder))
+        for one in _mapped(folder):
+            _populate(one)
         for path in {one.path for one in _mapped(folder) if small_paged(one)}:
             _read_again([one for one in _mapped(folder) if one.path == path])
             if any(small_paged(one) for one in _mapped(folder) if one.path == path):
                 log.info("%s stays in small pages: its file system knows no others.", path.name)
                 break
+        return sum(_looked_at(one) for one in _mapped(folder))
     except OSError as error:
         log.info("Pages of %s are mapped as they are asked for: %s", folder, error)
         return 0
-    return done
 
 
 def small_paged(one: Mapping) -> bool:
@@ -99,13 +100,19 @@ def _mapped(folder: Path) -> list[Mapping]:
     return [one for one in found if one.path.name not in SELDOM]
 
 
-def _populate(one: Mapping) -> int:
-    """Map all pages, in huge ones if they are there, and return how many bytes."""
+def _populate(one: Mapping) -> None:
+    """Map all pages, in huge ones if they are there."""
     # A system without huge pages refuses the wish.
     with suppress(OSError):
         _advise(one, MADV_HUGEPAGE)
     _advise(one, MADV_POPULATE_READ)
-    # A virtual machine may find the memory behind a page only when it is looked at.
+
+
+def _looked_at(one: Mapping) -> int:
+    """Look at each page, and return how many bytes there are.
+
+    A virtual machine may find the memory behind a page only then.
+    """
     content: Any = (ctypes.c_uint8 * one.size).from_address(one.start)
     np.frombuffer(content, np.uint8)[:: mmap.PAGESIZE].max(initial=0)
     return one.size

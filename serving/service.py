@@ -132,7 +132,7 @@ class Segue:
         try:
             # A store that is gone must not stop it, an address that is none must.
             online_url()
-            load(bundle_folder())
+            load(bundle_folder(), resident=False)
         except ValueError as error:
             raise BentoMLException(str(error)) from error
 
