@@ -13,6 +13,7 @@ it.
 
 import ctypes
 import errno
+import gc
 import logging
 import mmap
 import os
@@ -136,3 +137,11 @@ def _advise(one: Mapping, advice: int) -> None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     if madvise(ctypes.c_void_p(one.start), ctypes.c_size_t(one.size), advice):
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def give_back() -> None:
+    """Return memory that was freed to the system, where the C library knows how (glibc)."""
+    gc.collect()
+    trim: Any = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

@@ -36,6 +36,7 @@ from serving.events import EventDesk
 from serving.exposures import ExposureLog
 from serving.guard import BodyGuard
 from serving.live import Live, Loaded, load
+from serving.residency import give_back
 from serving.routes import routes
 from serving.stages import Stages
 
@@ -135,6 +136,8 @@ class Segue:
             load(bundle_folder(), resident=False)
         except ValueError as error:
             raise BentoMLException(str(error)) from error
+        # This process lives as long as its workers, and has no more use for the bundle.
+        give_back()
 
     @bentoml.on_shutdown
     def stop(self) -> None:
