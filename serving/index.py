@@ -134,11 +134,13 @@ def _trained(sample: FloatArray, vectors: int, random: np.random.Generator) -> t
 
 
 def load_index(path: Path, gram: FloatArray) -> VectorIndex | None:
-    """Return an index, memory-mapped; None where there is none and all songs are looked at."""
+    """Read an index; None where there is none and all songs are looked at.
+
+    faiss lays lists of this kind out in memory of its own: each process holds a copy.
+    """
     if not path.exists():
         return None
-    index: Any = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC | faiss.IO_FLAG_READ_ONLY)
-    return VectorIndex(index, roots(gram)[0])
+    return VectorIndex(faiss.read_index(str(path)), roots(gram)[0])
 
 
 def bitmap(allowed: Iterable[bool] | NDArray[np.bool_]) -> NDArray[np.uint8]:
