@@ -1,7 +1,7 @@
 """A query resolved against a catalogue: everything as dense indices and plain arrays."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ class State:
     each, ascending, those liked or added without a listening among them. `session_values` are
     aligned with `acted`, `history_values` with the history. The first `radio` songs of the session
     are what a radio was started from: it continues from them, but they were not played.
+    `worked_out` keeps what one part of an answer found for another to use again.
     """
 
     query: Query
@@ -44,6 +45,7 @@ class State:
     history_values: dict[SignalName, FloatArray]
     unknown_songs: tuple[str, ...]
     radio: int = 0
+    worked_out: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def played(self) -> IntArray:

@@ -48,8 +48,15 @@ class Continuations:
         return dict(zip(names, longest_matches(followers, lengths, songs), strict=True))
 
     def _matches(self, state: State) -> tuple[IntArray, IntArray, IntArray]:
-        """Return followers, the lengths of their matches, and their sessions."""
+        """Return followers, their matches' lengths, and their sessions; found once a query."""
         context = state.seeds(self.params.longest)
+        key = (Continuations, context.tobytes())
+        if key not in state.worked_out:
+            state.worked_out[key] = self._found(state, context)
+        found: tuple[IntArray, IntArray, IntArray] = state.worked_out[key]
+        return found
+
+    def _found(self, state: State, context: IntArray) -> tuple[IntArray, IntArray, IntArray]:
         # At a start they would be of the history, which is no run of songs to go on with.
         if not len(state.session):
             nothing = np.empty(0, dtype=np.int32)
