@@ -50,8 +50,9 @@ serve: setup ## serve the deployed bundle (PORT=)
 airflow: setup ## a real Airflow (standalone, SQLite) with the project's DAGs; prints address and login
 	@python dags/standalone.py
 
-test: setup ## the whole test suite (PYTEST=... adds arguments)
-	@python -m pytest $(PYTEST)
+# A file's tests stay together: they share servers.
+test: setup ## the whole test suite, two files at a time (PYTEST=... adds arguments)
+	@python -m pytest --numprocesses 2 --dist loadfile $(PYTEST)
 
 lint: setup ## ruff, mypy and import-linter
 	@ruff check .

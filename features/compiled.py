@@ -130,14 +130,20 @@ def equals(codes: Any, code: int) -> Any:
 
 
 @compiled
+def contains(few: Any, value: Any) -> bool:
+    """Tell whether a value is among a few."""
+    for one in few:  # noqa: SIM110 - Numba knows no generators
+        if one == value:
+            return True
+    return False
+
+
+@compiled
 def is_among(values: Any, few: Any) -> Any:
     """Tell which values are among a few others."""
-    found = np.zeros(len(values), np.bool_)
+    found = np.empty(len(values), np.bool_)
     for i in range(len(values)):
-        for one in few:
-            if one == values[i]:
-                found[i] = True
-                break
+        found[i] = contains(few, values[i])
     return found
 
 
@@ -281,7 +287,7 @@ def largest(values: Any, count: int) -> Any:
 def columns_of(table: Any, rows: Any) -> tuple[Any, Any]:
     """Return some rows of a table, column by column: shape (columns, rows).
 
-    The second result means nothing; see `serving.compiled.byte_products`.
+    The second result means nothing; see `serving.compiled_factors.byte_products`.
     """
     width = table.shape[1]
     found = np.empty((width, len(rows)), table.dtype)

@@ -1,14 +1,15 @@
-"""The compiled loops of generators, fold-in and ranking; see `features.compiled`.
+"""The compiled loops of generators, pool and features; see `features.compiled`.
 
-Each function has the plain meaning that its docstring says, and `tests/serving/test_compiled.py` or
-the tests of its caller hold it to a naive version.
+Those over sessions and over factors have modules of their own. Each function has the plain meaning
+that its docstring says, and `tests/serving/test_compiled.py` or the tests of its caller hold it to
+a naive version.
 """
 
 from typing import Any
 
 import numpy as np
 
-from features.compiled import compiled, largest, lower_bound, sort_by_key, sum_by_key
+from features.compiled import compiled, contains, largest, lower_bound, sort_by_key
 
 
 @compiled
@@ -78,77 +79,6 @@ def entries_of_pairs(indptr: Any, indices: Any, data: Any, rows: Any, columns: A
 
 
 @compiled
-def byte_rows(codes: Any, scales: Any, rows: Any) -> tuple[Any, Any]:
-    """Return some rows of codes times their scales, in single precision.
-
-    The second result means nothing; see `byte_products`.
-    """
-    width = codes.shape[1]
-    found = np.empty((len(rows), width), np.float32)
-    touched = np.int8(0)
-    for row in rows:
-        touched |= codes[row, 0]
-    for i in range(len(rows)):
-        row = rows[i]
-        scale = scales[row]
-        for j in range(width):
-            found[i, j] = np.float32(codes[row, j]) * scale
-    return found, touched
-
-
-@compiled
-def fold_in_target(factors: Any, cells: Any, extra: Any) -> tuple[Any, Any]:
-    """Return the right side of a fold-in (`serving.fold_in.solve`), and how many cells there are.
-
-    A cell that comes twice is one observation of the summed value: its "1" counts once.
-    """
-    count, width = factors.shape
-    target = np.zeros(width, np.float32)
-    distinct = 0
-    for i in range(count):
-        first = True
-        for j in range(i):
-            if cells[j] == cells[i]:
-                first = False
-        distinct += first
-        weight = max(extra[i], np.float32(0))
-        if first and extra[i] > 0:
-            weight += np.float32(1)
-        for a in range(width):
-            target[a] += weight * factors[i, a]
-    return target, distinct
-
-
-@compiled
-def byte_products(codes: Any, scales: Any, known: Any, songs: Any, vector: Any) -> tuple[Any, Any]:
-    """Return the inner products of a vector with rows of codes, NaN where not known.
-
-    The second result means nothing; see below.
-
-    Parameters
-    ----------
-    codes, scales
-        Shape (songs, factors) and (songs,); a row is its codes times its scale.
-    known
-        (songs,), or empty where all are known.
-    """
-    width = len(vector)
-    products = np.empty(len(songs), np.float32)
-    # The rows lie far apart. Touched one after the other with nothing between, they come from
-    # memory at the same time; that the result is returned keeps the compiler from dropping it.
-    touched = np.float32(0)
-    for song in songs:
-        touched += np.float32(codes[song, 0]) + scales[song]
-    for i in range(len(songs)):
-        song = songs[i]
-        total = np.float32(0)
-        for j in range(width):
-            total += np.float32(codes[song, j]) * vector[j]
-        products[i] = total * scales[song] if len(known) == 0 or known[song] else np.nan
-    return products, touched
-
-
-@compiled
 def pooled(proposed: Any, ends: Any, quotas: Any, barred: Any, also: Any) -> tuple[Any, Any]:
     """Return the songs of several lists, ascending, and each one's place in each list.
 
@@ -176,14 +106,8 @@ def pooled(proposed: Any, ends: Any, quotas: Any, barred: Any, also: Any) -> tup
         for at in range(start, ends[number]):
             if count - first == quotas[number]:
                 break
-            song = proposed[at]
-            allowed = True
-            for one in barred:
-                if one == song:
-                    allowed = False
-                    break
-            if allowed:
-                kept[count] = song
+            if not contains(barred, proposed[at]):
+                kept[count] = proposed[at]
                 count += 1
         lasts[number] = count
         start = ends[number]
@@ -206,179 +130,6 @@ def pooled(proposed: Any, ends: Any, quotas: Any, barred: Any, also: Any) -> tup
             number += 1
         places[number, lower_bound(songs, kept[at], 0, distinct)] = at - first
     return songs, places.T
-
-
-@compiled
-def sessions_with(
-    starts: Any, sessions_of: Any, recency: Any, seeds: Any, weights: Any
-) -> tuple[Any, Any]:
-    """Return the sessions that the seeds were played in, and a value for each time.
-
-    `starts` and `sessions_of` are a sparse matrix's rows from song to session; the value is the
-    seed's weight times the session's recency.
-    """
-    total = 0
-    for seed in seeds:
-        total += starts[seed + 1] - starts[seed]
-    sessions = np.empty(total, np.int32)
-    values = np.empty(total, np.float64)
-    at = 0
-    for i in range(len(seeds)):
-        for place in range(starts[seeds[i]], starts[seeds[i] + 1]):
-            sessions[at] = sessions_of[place]
-            values[at] = weights[i] * recency[sessions_of[place]]
-            at += 1
-    return sessions, values
-
-
-@compiled
-def songs_near_shared(
-    starts: Any,
-    songs_of: Any,
-    sessions: Any,
-    worth: Any,
-    seeds: Any,
-    played: Any,
-    decay: Any,
-    back: Any,
-) -> tuple[Any, Any]:
-    """Return the songs of some sessions but those played here, and a value for each time.
-
-    A session's shared song is the earliest seed in it, at its earliest place. The value is the
-    session's worth times `decay` at the distance to it; before it, `back` at the distance.
-    """
-    total = 0
-    for session in sessions:
-        total += starts[session + 1] - starts[session]
-    songs = np.empty(total, np.int32)
-    values = np.empty(total, np.float32)
-    at = 0
-    for i in range(len(sessions)):
-        first, end = starts[sessions[i]], starts[sessions[i] + 1]
-        shared = first
-        for seed in seeds:
-            place = first
-            while place < end and songs_of[place] != seed:
-                place += 1
-            if place < end:
-                shared = place
-                break
-        for place in range(first, end):
-            song = songs_of[place]
-            barred = False
-            for one in played:
-                if one == song:
-                    barred = True
-                    break
-            if not barred:
-                distance = place - shared
-                near = decay[distance] if distance > 0 else back[-distance]
-                songs[at] = song
-                values[at] = worth[i] * near
-                at += 1
-    return songs[:at], values[:at]
-
-
-@compiled
-def followers_of(
-    song_starts: Any, sessions_of: Any, starts: Any, songs_of: Any, context: Any
-) -> tuple[Any, Any, Any]:
-    """Return what directly followed the song `context[0]` in its sessions, one entry a time.
-
-    Each with its session, and how many songs in a row, the followed one first and then backwards,
-    are those of the context.
-
-    Parameters
-    ----------
-    song_starts, sessions_of
-        A sparse matrix's rows from song to session.
-    starts, songs_of
-        The sessions' songs in order of play.
-    """
-    last = context[0]
-    total = 0
-    for at in range(song_starts[last], song_starts[last + 1]):
-        session = sessions_of[at]
-        for place in range(starts[session], starts[session + 1] - 1):
-            total += songs_of[place] == last
-    songs = np.empty(total, np.int32)
-    lengths = np.empty(total, np.int32)
-    sessions = np.empty(total, np.int32)
-    count = 0
-    for at in range(song_starts[last], song_starts[last + 1]):
-        session = sessions_of[at]
-        first = starts[session]
-        for place in range(first, starts[session + 1] - 1):
-            if songs_of[place] != last:
-                continue
-            length = 1
-            while (
-                length < len(context)
-                and place - length >= first
-                and songs_of[place - length] == context[length]
-            ):
-                length += 1
-            songs[count] = songs_of[place + 1]
-            lengths[count] = length
-            sessions[count] = session
-            count += 1
-    return songs, lengths, sessions
-
-
-@compiled
-def longest_matches(followers: Any, lengths: Any, songs: Any) -> tuple[Any, Any, int, int]:
-    """Return each song's largest length, and its share of those followers that have the largest.
-
-    NaN for songs that are not among the followers, or not among those; then that largest length and
-    the number of those.
-    """
-    depth = 0
-    for length in lengths:
-        depth = max(depth, length)
-    times = 0
-    keys = np.empty(len(followers), np.int64)
-    for i in range(len(followers)):
-        times += lengths[i] == depth
-        keys[i] = np.int64(followers[i]) * (depth + 1) + lengths[i]
-    keys.sort()
-    longest = np.full(len(songs), np.float32(np.nan), np.float32)
-    share = np.full(len(songs), np.float32(np.nan), np.float32)
-    for i in range(len(songs)):
-        last = np.int64(songs[i]) * (depth + 1) + depth
-        end = lower_bound(keys, last + 1, 0, len(keys))
-        if end > 0 and keys[end - 1] >= last - depth:
-            longest[i] = keys[end - 1] - (last - depth)
-            if keys[end - 1] == last:
-                share[i] = np.float32(end - lower_bound(keys, last, 0, end)) / np.float32(times)
-    return longest, share, depth, times
-
-
-@compiled
-def songs_of_nearest_sessions(
-    song_starts: Any,
-    sessions_of: Any,
-    recency: Any,
-    seeds: Any,
-    weights: Any,
-    neighbours: int,
-    starts: Any,
-    songs_of: Any,
-    played: Any,
-    decay: Any,
-    back: Any,
-) -> tuple[Any, Any]:
-    """Return songs, ascending, and their values by the sessions that are nearest to the seeds.
-
-    `sessions_with` finds sessions, the `neighbours` of the largest sums are kept, and
-    `songs_near_shared` values their songs.
-    """
-    met, values = sessions_with(song_starts, sessions_of, recency, seeds, weights)
-    sessions, sums = sum_by_key(met, values)
-    nearest = largest(sums, neighbours)
-    songs, near = songs_near_shared(
-        starts, songs_of, sessions[nearest], sums[nearest], seeds, played, decay, back
-    )
-    return sum_by_key(songs, near)
 
 
 @compiled
@@ -419,30 +170,6 @@ def weighted_likeness(
 
 
 @compiled
-def followers_here(session: Any, gaps: int, gap_decay: float, age_decay: float) -> tuple[Any, Any]:
-    """Return the songs that followed the last one earlier in its session, and a value each time.
-
-    The value is `gap_decay` to the places between them, times `age_decay` to the times that the
-    last song was played since.
-    """
-    count = len(session)
-    songs = np.empty(count * gaps, np.int32)
-    values = np.empty(count * gaps, np.float32)
-    at, age = 0, 1.0
-    for place in range(count - 2, -1, -1):
-        if session[place] != session[count - 1]:
-            continue
-        worth = age
-        for follower in range(place + 1, min(place + 1 + gaps, count)):
-            songs[at] = session[follower]
-            values[at] = worth
-            worth *= gap_decay
-            at += 1
-        age *= age_decay
-    return songs[:at], values[:at]
-
-
-@compiled
 def rows_decayed(starts: Any, columns: Any, data: Any, rows: Any, decay: float) -> tuple[Any, Any]:
     """Return the entries of some rows of a sparse matrix end to end; the n-th times decay^n."""
     total = 0
@@ -467,7 +194,7 @@ def mean_shares(
     """Return the mean of `overall` and of some columns over their totals, for some rows.
 
     The columns are those of `left`, then of `right`; NaN where the mean is not above 0. The second
-    result means nothing; see `byte_products`.
+    result means nothing; see `serving.compiled_factors.byte_products`.
     """
     width = left.shape[1]
     found = np.empty(len(rows), np.float32)

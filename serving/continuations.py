@@ -9,7 +9,7 @@ from features.catalogue import FloatArray, IntArray
 from features.pairs import Group
 from features.params import Matches
 from features.state import State
-from serving.compiled import followers_of, longest_matches
+from serving.compiled_sessions import followers_of, longest_matches
 from serving.scores import NO_SCORES, Scores, add_up
 
 

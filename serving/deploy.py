@@ -15,7 +15,7 @@ from pathlib import Path
 from features.paths import data_dir, served_bundle
 from features.store import apply, materialize
 from serving.bundle import BundleError, read_manifest
-from serving.recommender import Recommender
+from serving.live import load
 
 log = logging.getLogger("serving.deploy")
 
@@ -63,7 +63,7 @@ def main() -> None:
     bundle = link.parent / arguments.version if arguments.version else arguments.bundle
     try:
         target = install(bundle, link.parent)
-        manifest = Recommender.load(target).manifest
+        manifest = load(target).recommender.manifest
     except BundleError as error:
         sys.exit(f"Nothing was deployed. {error}")
     log.info("feature store: apply and materialize until %s", manifest["as_of"])

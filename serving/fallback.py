@@ -131,12 +131,6 @@ def proposed(recommender: Recommender, reached: Reached, k: int, why: str) -> Ou
     return Outcome(slate, "retrieval", (*reached.degraded, why), reached.prepared)
 
 
-def popularity_order(songs: Catalogue) -> IntArray:
-    """Return the most popular songs, most popular first."""
-    popularity = np.nan_to_num(songs.numbers[SongRow.POPULARITY])
-    return best(popularity, POPULAR).astype(np.int32)
-
-
 def most_popular(songs: Catalogue, popular: IntArray, query: Query, k: int) -> Slate:
     """Return the most popular songs that the query does not bar."""
     played = () if query.allow_repeats else (event.song_id for event in query.session)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.linalg.lapack import sposv
 
 from features.catalogue import FloatArray, IntArray
-from serving.compiled import fold_in_target
+from serving.compiled_factors import fold_in_target
 from serving.packed import Factors
 
 BLOCK: Final = 131_072

@@ -18,13 +18,8 @@ from features.columns import Song, User, UserRow
 from features.pairs import DAY_US
 from features.params import Recent, Seeds, Sessions, SignalName
 from features.state import State
-from serving.compiled import (
-    best_of_artists,
-    mean_shares,
-    rows_decayed,
-    songs_of_nearest_sessions,
-    worth_by_artist,
-)
+from serving.compiled import best_of_artists, mean_shares, rows_decayed, worth_by_artist
+from serving.compiled_sessions import songs_of_nearest_sessions
 from serving.fold_in import FactorModel, fold_in
 from serving.index import VectorIndex
 from serving.scores import NO_SCORES, FactorScores, MixedScores, Scores, SparseScores, add_up, best

@@ -12,7 +12,7 @@ from features.catalogue import IntArray
 from serving.api import Listener, Listeners, faults
 from serving.bundle import BundleError
 from serving.exploration import Explore
-from serving.fallback import most_popular, popularity_order
+from serving.fallback import POPULAR, most_popular
 from serving.lookup import Lookup, lookup
 from serving.recommender import Recommender
 from serving.residency import make_resident
@@ -81,23 +81,20 @@ class Live:
             self.refresh()
 
 
-def load(folder: Path, resident: bool = True) -> Loaded:
-    """Load and try out a bundle; every fault becomes a `BundleError`.
-
-    Who only wants to know whether it works need not make it `resident`.
-    """
+def load(folder: Path) -> Loaded:
+    """Load and try out a bundle; every fault becomes a `BundleError`."""
     target = folder.resolve()
     try:
         recommender = Recommender.load(target)
+        found = lookup(recommender.retrieval, target)
         loaded = Loaded(
             folder=target,
             recommender=recommender,
-            lookup=lookup(recommender.retrieval, target),
+            lookup=found,
             listeners=_listeners(target),
-            popular=popularity_order(recommender.retrieval.songs),
+            popular=found.index.order[:POPULAR],
         )
-        if resident:
-            make_resident(target)
+        make_resident(target)
         _try_out(loaded)
     except BundleError:
         raise

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.catalogue import FloatArray, IntArray
-from serving.compiled import byte_products, byte_rows
+from serving.compiled_factors import byte_products, byte_rows
 
 LARGEST: Final = 127
 # What `byte_products` takes for "all songs are known".

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from features.catalogue import FloatArray
 from features.params import Loops, Seeds
 from features.state import State
-from serving.compiled import followers_here
+from serving.compiled_sessions import followers_here
 from serving.scores import NO_SCORES, FactorScores, Scores, add_up
 
 

@@ -9,7 +9,9 @@ import logging
 import os
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,7 +37,8 @@ from serving.event_log import EventLog
 from serving.events import EventDesk
 from serving.exposures import ExposureLog
 from serving.guard import BodyGuard
-from serving.live import Live, Loaded, load
+from serving.live import Live, Loaded
+from serving.recommender import Recommender
 from serving.residency import give_back
 from serving.routes import routes
 from serving.stages import Stages
@@ -103,10 +106,12 @@ class Segue:
     """Recommends the next few songs to a listener."""
 
     def __init__(self) -> None:
-        # Feast takes seconds to import; the parent process, which only checks, does without.
-        from features.store import online_user_row
-
-        self.live = Live.open(bundle_folder())
+        # Feast takes seconds to import. The parent process, which only checks, does without; a
+        # worker waits for the bundle's pages meanwhile.
+        with ThreadPoolExecutor(1) as aside:
+            store = aside.submit(import_module, "features.store")
+            self.live = Live.open(bundle_folder())
+            online_user_row = store.result().online_user_row
         # A log that is gone at the start must not keep anyone from being answered.
         events = EventLog.open(eager=False)
         self.desk = EventDesk(events)
@@ -133,7 +138,7 @@ class Segue:
         try:
             # A store that is gone must not stop it, an address that is none must.
             online_url()
-            load(bundle_folder(), resident=False)
+            Recommender.load(bundle_folder())
         except ValueError as error:
             raise BentoMLException(str(error)) from error
         # This process lives as long as its workers, and has no more use for the bundle.

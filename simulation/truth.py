@@ -79,7 +79,7 @@ class Truth:
         position: Any = 1,
         fatigue: Any = 0,
     ) -> Probabilities:
-        """Return the probabilities that one listening is liked, added, skipped.
+        """Return the probabilities that one listening is liked, added, skipped, heard to the end.
 
         Parameters
         ----------
@@ -103,8 +103,8 @@ class Truth:
         Returns
         -------
         Probabilities
-            like, add, skip, each shaped as `songs`. Like and add are those of a song not yet
-            liked or added: the events are written once.
+            like, add, skip and complete (1 - skip), each shaped as `songs`. Like and add are those
+            of a song not yet liked or added: the events are written once.
 
         Raises
         ------

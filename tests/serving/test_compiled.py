@@ -4,13 +4,8 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from serving.compiled import (
-    best_of_artists,
-    entries_of_column,
-    followers_here,
-    pooled,
-    worth_by_artist,
-)
+from serving.compiled import best_of_artists, entries_of_column, pooled, worth_by_artist
+from serving.compiled_sessions import followers_here
 
 SEEDS = range(20)
 

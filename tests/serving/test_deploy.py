@@ -1,5 +1,6 @@
 """Installing bundles and changing the served one under readers."""
 
+import json
 import shutil
 import threading
 
@@ -54,6 +55,19 @@ def test_a_damaged_bundle_is_not_installed(served, copy_bundle):
     with pytest.raises(BundleError, match=r"ranker\.txt"):
         install(damaged, served)
     assert list(served.iterdir()) == []
+
+
+def test_a_bundle_that_cannot_answer_is_not_deployed(served, copy_bundle, monkeypatch):
+    point(served / "current", install(copy_bundle("v1"), served))
+    broken = copy_bundle("v2")
+    curve = {"raw": [], "share": []}
+    (broken / "calibration.json").write_text(json.dumps({"p_like": curve}))
+    write_manifest(broken, "v2")
+    monkeypatch.setenv("SEGUE_BUNDLE", str(served / "current"))
+    monkeypatch.setattr("sys.argv", ["deploy", "--bundle", str(broken)])
+    with pytest.raises(SystemExit, match="Nothing was deployed.*v2 cannot be used"):
+        deploy.main()
+    assert (served / "current").resolve().name == "v1"
 
 
 def test_a_remainder_of_a_broken_install_is_in_nobodys_way(bundle, served, monkeypatch):

@@ -10,7 +10,7 @@ from numba.core.dispatcher import Dispatcher
 from features import compiled as loops
 from features.store import online_user_row
 from serving import compiled as more
-from serving import forest
+from serving import compiled_factors, compiled_sessions, forest
 from serving.answers import Sources, answer
 from serving.api import RecommendRequest
 from serving.deadline import Deadline
@@ -18,7 +18,12 @@ from serving.event_log import Logged
 from serving.live import load
 from tests.serving.conftest import AS_OF, song_id
 
-LOOPS = [loop for loop in (vars(loops) | vars(more)).values() if isinstance(loop, Dispatcher)]
+LOOPS = [
+    loop
+    for module in (loops, more, compiled_factors, compiled_sessions)
+    for loop in vars(module).values()
+    if isinstance(loop, Dispatcher)
+]
 SESSION = [
     {"song_id": song_id(3), "action": "play", "played_ms": 1000},
     {"song_id": song_id(13), "action": "skip"},
