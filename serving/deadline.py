@@ -14,6 +14,8 @@ log = logging.getLogger("serving.deadline")
 
 Asked = ParamSpec("Asked")
 Found = TypeVar("Found")
+# What one thread is to do: where the result goes, in which context, and the arguments.
+Jobs = SimpleQueue[tuple[Future[Any], Context, Any, Any]]
 # When the request under way arrived (`time.monotonic`); the guard sets it.
 arrived: ContextVar[float | None] = ContextVar("arrived", default=None)
 # Failures in a row after which a source is left alone, and for how long, doubling, at most.
@@ -129,10 +131,12 @@ class Bounded(Generic[Asked, Found]):
     def __init__(self, call: Callable[Asked, Found], name: str, threads: int) -> None:
         self.call = call
         self.name = name
-        self._free = threading.Semaphore(threads)
-        self._jobs: SimpleQueue[tuple[Future[Found], Context, Any, Any]] = SimpleQueue()
-        for number in range(threads):
-            threading.Thread(target=self._run, name=f"{name}-{number}", daemon=True).start()
+        # What waits on top was busy last: its memory is still in the caches.
+        self._idle = [Jobs() for _ in range(threads)]
+        for number, jobs in enumerate(self._idle):
+            threading.Thread(
+                target=self._run, args=(jobs,), name=f"{name}-{number}", daemon=True
+            ).start()
 
     def start(self, *args: Asked.args, **kwargs: Asked.kwargs) -> "Future[Found]":
         """Begin a call.
@@ -142,21 +146,23 @@ class Bounded(Generic[Asked, Found]):
         OutOfService
             If all threads hang.
         """
-        if not self._free.acquire(blocking=False):
-            raise OutOfService(f"All threads of {self.name} hang.")
+        try:
+            jobs = self._idle.pop()
+        except IndexError:
+            raise OutOfService(f"All threads of {self.name} hang.") from None
         future: Future[Found] = Future()
         # The call's stages and request id are the caller's.
-        self._jobs.put((future, copy_context(), args, kwargs))
+        jobs.put((future, copy_context(), args, kwargs))
         return future
 
-    def _run(self) -> None:
+    def _run(self, jobs: Jobs) -> None:
         while True:
-            future, context, args, kwargs = self._jobs.get()
+            future, context, args, kwargs = jobs.get()
             try:
                 found = context.run(self.call, *args, **kwargs)
             except BaseException as error:  # noqa: BLE001 - the caller is the one to know
-                self._free.release()
+                self._idle.append(jobs)
                 future.set_exception(error)
             else:
-                self._free.release()
+                self._idle.append(jobs)
                 future.set_result(found)
