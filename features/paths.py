@@ -1,5 +1,6 @@
 """Where things live: the one place that reads the process environment."""
 
+import math
 import os
 from functools import lru_cache
 from pathlib import Path
@@ -42,12 +43,12 @@ def events_url() -> str:
     `sqlite:///path/events.db` or `postgresql://user@host/database`.
     """
     default = f"sqlite:///{data_dir() / 'events' / 'events.db'}"
-    return os.environ.get("SEGUE_EVENTS_URL") or default
+    return os.environ.get("SEGUE_EVENTS_URL", "").strip() or default
 
 
 def deadline_seconds() -> float:
-    """Return how long an answer may take (`SEGUE_DEADLINE_MS`, default 250)."""
-    return float(os.environ.get("SEGUE_DEADLINE_MS") or 250) / 1000
+    """Return how long an answer may take (`SEGUE_DEADLINE_MS`, default 250, at least 1)."""
+    return _number("SEGUE_DEADLINE_MS", 250, at_least=1) / 1000
 
 
 def exposures_url() -> str | None:
@@ -55,7 +56,7 @@ def exposures_url() -> str | None:
 
     By default beside the event log: `exposures.db`, or the same PostgreSQL database.
     """
-    named = os.environ.get("SEGUE_EXPOSURES_URL")
+    named = os.environ.get("SEGUE_EXPOSURES_URL", "").strip()
     if named:
         return None if named == "off" else named
     url = events_url()
@@ -74,10 +75,30 @@ def request_rate() -> tuple[float, float]:
     `SEGUE_RATE` and `SEGUE_BURST`; a rate of 0, the default, bounds nothing; the burst is twice
     the rate if it is not given, and at least 1.
     """
-    rate = float(os.environ.get("SEGUE_RATE") or 0)
-    return rate, max(float(os.environ.get("SEGUE_BURST") or 2 * rate), 1.0)
+    rate = _number("SEGUE_RATE", 0, at_least=0)
+    return rate, max(_number("SEGUE_BURST", 2 * rate, at_least=0), 1.0)
 
 
 def worker_count() -> int:
     """Return how many processes answer (`SEGUE_WORKERS`, default 1)."""
-    return int(os.environ.get("SEGUE_WORKERS") or 1)
+    return int(_number("SEGUE_WORKERS", 1, at_least=1))
+
+
+def _number(name: str, default: float, at_least: float) -> float:
+    """Return a number of the environment.
+
+    Raises
+    ------
+    ValueError
+        If it is none, or too small; the message names the variable.
+    """
+    text = os.environ.get(name, "").strip()
+    if not text:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not at_least <= value < math.inf:
+        raise ValueError(f"{name} must be a number of at least {at_least:g}, not {text!r}.")
+    return value

@@ -1,5 +1,6 @@
 """From a request to an answer: the listener's row and latest events, then the recommender."""
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -14,7 +15,7 @@ from features.columns import User
 from features.query import Query, SessionEvent, Wishes
 from serving.api import Context, Profile, RecommendRequest, RecommendResponse, Seed
 from serving.context_songs import named
-from serving.deadline import Bounded, Deadline, Guarded
+from serving.deadline import Bounded, Deadline, Guarded, ended, in_turn
 from serving.event_log import Logged, microseconds
 from serving.exploration import Explore
 from serving.exposures import Exposure
@@ -35,6 +36,8 @@ EVENTS: Final = "events"
 READ_SHARE: Final = 0.4
 RANK_SHARE: Final = 0.9
 FAIR_SECONDS: Final = 0.02
+# Answers that are worked on at a time: one may wait for a source while another is ranked.
+AT_A_TIME: Final = 2
 Row = Mapping[str, Any]
 Found = TypeVar("Found")
 
@@ -58,7 +61,8 @@ class Sources:
         self.events = Guarded(read_events, EVENTS)
         self.expose = expose
         # Each source may hang in two threads; two are left for the work itself.
-        self.working = Bounded(Work.run, "answers", threads=6)
+        self.working = Bounded(Work.run, "answers", threads=4 + AT_A_TIME)
+        self.turns = asyncio.Semaphore(AT_A_TIME)
 
 
 @dataclass
@@ -127,7 +131,7 @@ class Work:
         return query_of(self.request, row, self.events, self.loaded.recommender.retrieval.songs)
 
 
-def answer(
+async def answer(
     loaded: Loaded, request: RecommendRequest, sources: Sources, deadline: Deadline
 ) -> RecommendResponse:
     """Answer one request from one bundle, by the deadline, from what can be had.
@@ -139,30 +143,30 @@ def answer(
     if temperature is None:
         temperature = loaded.recommender.exploration.temperature
     work = Work(loaded, request, Explore.of(ident, temperature), deadline)
-    work, outcome = carried_out(work, sources)
+    work, outcome = await carried_out(work, sources)
     degraded = (*work.failed, *outcome.degraded)
     with stage("write"):
         sources.expose(exposure_of(work, outcome, ident, degraded))
         return _response(loaded, ident, outcome, degraded)
 
 
-def carried_out(work: Work, sources: Sources) -> tuple[Work, Outcome]:
+async def carried_out(work: Work, sources: Sources) -> tuple[Work, Outcome]:
     """Return the songs: ranked if that ends in time, else from what was reached."""
     deadline = work.deadline
     try:
-        call, hung = sources.working.start(work, sources), None
-        patience = deadline.left(READ_SHARE)
-        # A source that was given no time is not to blame.
-        if patience > FAIR_SECONDS:
-            try:
-                return work, call.result(patience)
-            except TimeoutError:
+        async with in_turn(sources.turns, deadline.left(RANK_SHARE)):
+            call, hung = sources.working.start(work, sources), None
+            patience = deadline.left(READ_SHARE)
+            # A source that was given no time is not to blame.
+            if patience > FAIR_SECONDS and not await ended(call, patience):
                 hung = work.asking
-        if hung is not None:
-            # Its thread is left to it; another one goes on.
-            work = work.without(hung)
-            call = sources.working.start(work, sources)
-        return work, call.result(deadline.left(RANK_SHARE))
+            if hung is not None:
+                # Its thread is left to it; another one goes on.
+                work = work.without(hung)
+                call = sources.working.start(work, sources)
+            if not await ended(call, deadline.left(RANK_SHARE)):
+                raise TimeoutError("it takes too long.")
+            return work, call.result()
     except Exception as error:  # noqa: BLE001 - whatever ails the ranking, answer without it
         log.warning("No ranking for this answer: %s: %s", type(error).__name__, error)
         recommender, popular = work.loaded.recommender, work.loaded.popular

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from sqlalchemy import BigInteger, Engine, Integer, MetaData, create_engine, event, make_url, text
 from sqlalchemy.engine import URL, Connection
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import PoolProxiedConnection
 
 log = logging.getLogger("serving.database")
@@ -60,7 +60,7 @@ class Database:
     def __init__(
         self, url: str, metadata: MetaData | None = None, synchronous: str = "FULL"
     ) -> None:
-        self.url = _with_driver(url)
+        self.url = address(url)
         self.metadata = metadata
         self._made = metadata is None
         self._kept = threading.local()
@@ -206,15 +206,27 @@ def _reason(message: str) -> str:
     return "locked" if any(word in words for word in _LOCKED) else "gone"
 
 
-def _with_driver(url: str) -> URL:
-    parsed = make_url(url)
+def address(url: str) -> URL:
+    """Return a database's address with its driver.
+
+    Raises
+    ------
+    ValueError
+        If it is none of a database that events can lie in.
+    """
+    kinds = "give sqlite:///a/file or postgresql://user@host/database"
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        # It may hold a password: it is not shown.
+        raise ValueError(
+            f"SEGUE_EVENTS_URL (or SEGUE_EXPOSURES_URL) is no address; {kinds}."
+        ) from None
     backend = parsed.get_backend_name()
     if backend in ("postgresql", "postgres"):
         return parsed.set(drivername="postgresql+psycopg")
     if backend != "sqlite" or not parsed.database:
-        raise ValueError(
-            f"SEGUE_EVENTS_URL names {backend!r}; give sqlite:///a/file or postgresql://..."
-        )
+        raise ValueError(f"SEGUE_EVENTS_URL (or SEGUE_EXPOSURES_URL) names {backend!r}; {kinds}.")
     return parsed
 
 

@@ -1,10 +1,12 @@
 """Answer in time: how long is left, and calls that give up instead of hanging."""
 
+import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
+from contextlib import asynccontextmanager, suppress
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, field
 from queue import SimpleQueue
@@ -119,6 +121,53 @@ class Guarded(Generic[Asked, Found]):
     def late(self) -> None:
         """Take note that somebody stopped waiting."""
         self.breaker.report(good=False)
+
+
+async def ended(call: "Future[Any]", seconds: float) -> bool:
+    """Wait for a call in another thread, at most so long; tell whether it ended.
+
+    It goes on if it did not: `asyncio.wait_for` would cancel it.
+    """
+    if call.done():
+        return True
+    loop = asyncio.get_running_loop()
+    woken: asyncio.Future[None] = loop.create_future()
+
+    def wake() -> None:
+        if not woken.done():
+            woken.set_result(None)
+
+    def wake_from_there(_: "Future[Any]") -> None:
+        # The loop may be gone by the time that a call which hung comes back.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(wake)
+
+    timer = loop.call_later(seconds, wake)
+    call.add_done_callback(wake_from_there)
+    try:
+        await woken
+    finally:
+        timer.cancel()
+    return call.done()
+
+
+@asynccontextmanager
+async def in_turn(turns: asyncio.Semaphore, seconds: float) -> AsyncIterator[None]:
+    """Wait for a turn, at most so long, and give it back at the end.
+
+    Raises
+    ------
+    TimeoutError
+        If none became free.
+    """
+    if turns.locked():
+        await asyncio.wait_for(turns.acquire(), seconds)
+    else:
+        await turns.acquire()
+    try:
+        yield
+    finally:
+        turns.release()
 
 
 class Bounded(Generic[Asked, Found]):

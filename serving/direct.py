@@ -6,7 +6,7 @@ endpoint, which says what is wrong.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from pydantic import ValidationError
@@ -31,7 +31,7 @@ class Direct:
     def __init__(
         self,
         app: ASGIApp,
-        recommend: Callable[[RecommendRequest], RecommendResponse],
+        recommend: Callable[[RecommendRequest], Awaitable[RecommendResponse]],
         done: Callable[[RecommendResponse, Stages], None],
     ) -> None:
         self.app = app
@@ -53,7 +53,7 @@ class Direct:
         stages = Stages(headers.get(REQUEST_ID, b"").decode("latin-1"))
         try:
             with stages:
-                response = self.recommend(request)
+                response = await self.recommend(request)
                 with stage("write"):
                     body = response.model_dump_json().encode()
         except Exception:

@@ -1,11 +1,15 @@
 """The bundle in use, and its exchange for a newer one while requests go on."""
 
 import logging
+import os
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from prometheus_client import Counter
 from pydantic import ValidationError
 
 from features.catalogue import IntArray
@@ -22,6 +26,12 @@ log = logging.getLogger("serving.live")
 
 LISTENERS: Final = "listeners.json"
 EVERY_SECONDS: Final = 1.0
+# How long a bundle that could not be used is left alone.
+AGAIN_SECONDS: Final = 60.0
+
+refused_total = Counter(
+    "segue_bundles_refused_total", "Times that a newer bundle was found but could not be used."
+)
 
 
 @dataclass(frozen=True)
@@ -41,7 +51,9 @@ class Live:
 
     folder: Path
     current: Loaded
+    now: Callable[[], float] = time.monotonic
     _refused: Path | None = field(default=None, repr=False)
+    _again: float = field(default=0.0, repr=False)
 
     @classmethod
     def open(cls, folder: Path) -> "Live":
@@ -57,18 +69,20 @@ class Live:
     def refresh(self) -> bool:
         """Load the bundle that `folder` now leads to, if another; tell whether it is in use.
 
-        A bundle that cannot be used is logged and left alone until the link moves again.
+        One that cannot be used is logged and left alone until the link moves, or for a while:
+        a machine that ran out of files or memory may have had some fault of its own.
         """
-        target = self.folder.resolve()
+        target = led_to(self.folder)
         if target == self.current.folder:
             self._refused = None
             return False
-        if target == self._refused:
+        if target == self._refused and self.now() < self._again:
             return False
         try:
             loaded = load(target)
         except BundleError as error:
-            self._refused = target
+            self._refused, self._again = target, self.now() + AGAIN_SECONDS
+            refused_total.inc()
             log.error("Stays with %s: %s", self.current.recommender.version, error)
             return False
         log.info("From %s to %s", self.current.recommender.version, loaded.recommender.version)
@@ -83,7 +97,7 @@ class Live:
 
 def load(folder: Path) -> Loaded:
     """Load and try out a bundle; every fault becomes a `BundleError`."""
-    target = folder.resolve()
+    target = led_to(folder)
     try:
         recommender = Recommender.load(target)
         found = lookup(recommender.retrieval, target)
@@ -105,6 +119,11 @@ def load(folder: Path) -> Loaded:
             "train and deploy it again with `make pipeline`."
         ) from error
     return loaded
+
+
+def led_to(folder: Path) -> Path:
+    """Return where a link leads; where links go round in circles `Path.resolve` would raise."""
+    return Path(os.path.realpath(folder))
 
 
 def _try_out(loaded: Loaded) -> None:

@@ -22,19 +22,24 @@ from prometheus_client import Counter, Histogram
 from pydantic import ValidationError
 
 from features.paths import (
+    api_keys,
     deadline_seconds,
+    events_url,
     exposures_url,
     online_url,
+    request_rate,
     served_bundle,
     worker_count,
 )
-from serving.access import AccessGuard
-from serving.answers import Sources, answer
+from serving.access import AccessGuard, read_keys
+from serving.answers import Sources, Work, answer
 from serving.api import RecommendRequest, RecommendResponse, faults
+from serving.database import address
 from serving.deadline import Deadline
 from serving.direct import Direct
 from serving.event_log import EventLog
 from serving.events import EventDesk
+from serving.exploration import Explore
 from serving.exposures import ExposureLog
 from serving.guard import BodyGuard
 from serving.live import Live, Loaded
@@ -120,9 +125,14 @@ class Segue:
         expose = self.exposures.put if self.exposures else lambda _: None
         self.sources = Sources(online_user_row, events.recent, expose)
         self.seconds = deadline_seconds()
-        # Opens the store, so that the first listener need not wait for it.
-        warm_up = RecommendRequest(user_id="nobody")
-        answer(self.live.current, warm_up, self.sources, Deadline.after(WARM_UP_SECONDS))
+        # Opens the store in the thread that answers first, so that no listener waits for it.
+        first = Work(
+            self.live.current,
+            RecommendRequest(user_id="nobody"),
+            Explore.of("nobody", 0.0),
+            Deadline.after(WARM_UP_SECONDS),
+        )
+        self.sources.working.start(first, self.sources).result()
         log_as_json()
         # What is loaded stays; and whoever writes logs behind the answers' back gives way sooner.
         gc.freeze()
@@ -136,8 +146,7 @@ class Segue:
     def check() -> None:
         """Stop the start, in the parent process, if bundle or settings cannot be used."""
         try:
-            # A store that is gone must not stop it, an address that is none must.
-            online_url()
+            check_settings()
             Recommender.load(bundle_folder())
         except ValueError as error:
             raise BentoMLException(str(error)) from error
@@ -153,13 +162,30 @@ class Segue:
             self.exposures.close()
 
     @bentoml.api(route="/recommend")
-    def recommend(self, request: RecommendRequest, /) -> RecommendResponse:
+    async def recommend(self, request: RecommendRequest, /) -> RecommendResponse:
         """Return the next songs for a listener, best first; newcomers and empty sessions too."""
-        return self.answered(request)
+        return await self.answered(request)
 
-    def answered(self, request: RecommendRequest) -> RecommendResponse:
+    async def answered(self, request: RecommendRequest) -> RecommendResponse:
         """Answer from the bundle in use, by the deadline."""
-        return answer(self.live.current, request, self.sources, Deadline.after(self.seconds))
+        deadline = Deadline.after(self.seconds)
+        return await answer(self.live.current, request, self.sources, deadline)
+
+
+def check_settings() -> None:
+    """Read all settings once; a store that is gone must not stop the start, no address must.
+
+    Raises
+    ------
+    ValueError
+        If one cannot be used; the message names it.
+    """
+    online_url()
+    deadline_seconds()
+    request_rate()
+    read_keys(api_keys())
+    for url in filter(None, (events_url(), exposures_url())):
+        address(url)
 
 
 def log_as_json() -> None:
@@ -169,9 +195,9 @@ def log_as_json() -> None:
         requests.propagate = False
 
 
-def recommend(request: RecommendRequest) -> RecommendResponse:
+async def recommend(request: RecommendRequest) -> RecommendResponse:
     """Let the running service answer."""
-    return running().answered(request)
+    return await running().answered(request)
 
 
 def observe(response: RecommendResponse, stages: Stages) -> None:

@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ def asked(
     loaded: Loaded, read_row: Callable[[str], Row] = lambda _: EMPTY, **body: Any
 ) -> RecommendResponse:
     request = RecommendRequest.model_validate(body)
-    return answer(loaded, request, Sources(read_row), Deadline.after(60))
+    return asyncio.run(answer(loaded, request, Sources(read_row), Deadline.after(60)))
 
 
 def test_the_row_is_read_once_and_only_for_someone(loaded: Loaded) -> None:

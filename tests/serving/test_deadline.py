@@ -1,16 +1,19 @@
 """Each fault in turn, planted into the whole service: answers come in time and say so."""
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 
 from serving import deadline as module
-from serving.deadline import Bounded, Breaker, Deadline, Guarded, OutOfService
+from serving.deadline import Bounded, Breaker, Deadline, Guarded, OutOfService, ended, in_turn
 from serving.live import Loaded
 from tests.serving.conftest import SONGS, Client, song_id
 
@@ -47,10 +50,11 @@ class Hang:
     """Hangs until released."""
 
     def __init__(self) -> None:
-        self.released = threading.Event()
+        self.asked, self.released = threading.Event(), threading.Event()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         del args, kwargs
+        self.asked.set()
         self.released.wait(60)
         return {}
 
@@ -269,3 +273,58 @@ def test_what_is_left_of_a_deadline_counts_from_arrival() -> None:
     module.arrived.reset(token)
     assert late.left() == 0.0
     assert 50 < Deadline.after(100).left(0.6) <= 60
+
+
+def test_others_are_answered_while_a_source_hangs(client: Client, segue: Any) -> None:
+    hang = Hang()
+    ask = partial(client.http.request, "POST", "/recommend", json=BODY)
+    with planted(segue.sources.rows, call=hang):
+        waiting = client.portal.start_task_soon(ask)
+        assert hang.asked.wait(30)
+        assert client.get("/livez").status_code == 200
+        assert asked(client, user_id=None)["degraded"] == []
+        assert not waiting.done()
+        hang.released.set()
+        assert waiting.result(60).status_code == 200
+
+
+def test_whoever_waits_for_a_call_keeps_the_loop_free() -> None:
+    hang = Hang()
+    bounded = Bounded(hang, "slow", threads=1)
+
+    async def waited() -> list[bool]:
+        call = bounded.start()
+        first = asyncio.create_task(ended(call, 30))
+        # Another task of the same loop lets the call go on.
+        hang.released.set()
+        return [await first, await ended(call, 0.0), await ended(Future(), 0.01)]
+
+    assert asyncio.run(waited()) == [True, True, False]
+
+
+def test_a_call_that_ends_after_its_loop_harms_nobody() -> None:
+    hang = Hang()
+    bounded = Bounded(hang, "slow", threads=1)
+
+    async def waited() -> tuple[bool, Future[Any]]:
+        call = bounded.start()
+        return await ended(call, 0.01), call
+
+    over, call = asyncio.run(waited())
+    assert not over
+    hang.released.set()
+    assert call.result(30) == {}
+    assert bounded.start().result(30) == {}
+
+
+def test_a_turn_is_waited_for_no_longer_than_said_and_given_back() -> None:
+    async def turns() -> None:
+        two = asyncio.Semaphore(2)
+        async with in_turn(two, 0.0), in_turn(two, 0.0):
+            with pytest.raises(TimeoutError):
+                async with in_turn(two, 0.01):
+                    pytest.fail("There was no turn to be had.")
+        async with in_turn(two, 0.0), in_turn(two, 0.0):
+            assert two.locked()
+
+    asyncio.run(turns())

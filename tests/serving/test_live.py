@@ -11,7 +11,8 @@ import pytest
 
 from features.query import Query, SessionEvent
 from serving.bundle import MANIFEST, BundleError
-from serving.live import LISTENERS, Live, load
+from serving.live import AGAIN_SECONDS, LISTENERS, Live, load
+from serving.recommender import Recommender
 from tests.serving.conftest import write_manifest
 
 Copy = Callable[[str], Path]
@@ -72,6 +73,33 @@ def test_a_bad_bundle_is_refused_once_and_the_next_good_one_taken(
     point(served, copy_bundle("test-3"))
     assert live.refresh()
     assert version(live) == "test-3"
+
+
+def test_a_fault_that_passes_keeps_nobody_from_a_bundle(
+    served: Path, copy_bundle: Copy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moments = [0.0]
+    live = Live(served, load(served), now=lambda: moments[0])
+    point(served, copy_bundle("test-2"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Recommender, "load", too_many_files)
+        assert not live.refresh()
+    assert not live.refresh()
+    moments[0] += AGAIN_SECONDS
+    assert live.refresh()
+    assert version(live) == "test-2"
+
+
+def too_many_files(folder: Path) -> Recommender:
+    raise OSError(24, "Too many open files", str(folder))
+
+
+def test_links_in_a_circle_are_refused_like_any_other(served: Path, copy_bundle: Copy) -> None:
+    live = Live.open(served)
+    point(served, served)
+    assert not live.refresh()
+    point(served, copy_bundle("test-2"))
+    assert live.refresh()
 
 
 def test_a_dangling_link_is_refused(served: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 import pytest
 
-from features.paths import PROJECT
+from features.paths import PROJECT, exposures_url
 from serving.api import EXAMPLE
 from tests.serving.conftest import EVIL_TITLE, Client, free_port
 
@@ -456,6 +456,45 @@ def test_a_damaged_bundle_stops_the_start_with_a_clear_message(
     assert started.returncode != 0
     assert re.search(r"damaged.*ranker\.txt.*deploy it again", started.stderr)
     assert "Traceback" not in started.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("SEGUE_ONLINE_URL", "http://features", "must be empty or redis://"),
+        ("SEGUE_EVENTS_URL", "mysql://x/y", "names 'mysql'; give sqlite"),
+        ("SEGUE_EXPOSURES_URL", "of", "is no address; give sqlite"),
+        ("SEGUE_DEADLINE_MS", "fast", "at least 1, not 'fast'"),
+        ("SEGUE_DEADLINE_MS", "0", "at least 1, not '0'"),
+        ("SEGUE_RATE", "-1", "at least 0, not '-1'"),
+        ("SEGUE_API_KEYS", "nonsense", "SEGUE_API_KEYS"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_named(
+    app: Any, monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=said) as caught:
+        checked(app)
+    assert name in str(caught.value)
+
+
+def checked(app: Any) -> None:
+    """Check the settings, once the service is imported."""
+    del app
+    from serving.service import check_settings
+
+    check_settings()
+
+
+def test_settings_in_white_space_are_as_if_not_there(
+    app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SEGUE_DEADLINE_MS", "SEGUE_EVENTS_URL"):
+        monkeypatch.setenv(name, " ")
+    monkeypatch.setenv("SEGUE_EXPOSURES_URL", "off ")
+    checked(app)
+    assert exposures_url() is None
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """After a bundle is loaded, no kind of request compiles anything: a listener would wait for it."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,7 @@ def test_no_request_compiles(
     sources = Sources(online_user_row, lambda user, session: logged if user else [])
     for body in bodies():
         request = RecommendRequest.model_validate(body)
-        answered = answer(loaded, request, sources, Deadline.after(60))
+        answered = asyncio.run(answer(loaded, request, sources, Deadline.after(60)))
         assert answered.degraded == []
     assert any(warm.values())
     assert nothing_compiled() == warm
