@@ -1,0 +1,100 @@
+"""Rows for a search of the ranker's settings: a set for each label share, and the test cut's pools.
+
+    python -m benchmarks.search_rows --lake LAKE --as-of MOMENT --shares 0.1 0.2 --out FOLDER
+
+A longer label phase begins earlier, so that the generators its rows come from see less: each share
+is a fit of its own. The test phase and what answers there are the same for all. Rows hold as many
+queries and negatives as a trial may ask for (`benchmarks.search` draws from them).
+"""
+
+import argparse
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import pandas as pd
+
+from benchmarks.learning_curves import run
+from features.lake import read_summary
+from features.params import SIGNALS, load_params
+from serving.bundle import load_retrieval
+from training.dataset import build_rows, phase_queries
+from training.phases import Cut, read_phases, refuse_stale, split, write_phases
+from training.rows import write_rows
+
+WHOLE_POOL: Final = 1_000_000
+MOST_QUERIES: Final = {"labels": 40_000, "test": 4_000}
+MOST_NEGATIVES: Final = 100
+
+
+def stages(lake: Path, folder: Path, cut: Cut) -> list[list[str]]:
+    """Return the stages that fit a cut's generators into a data folder."""
+    phases, factors = f"{folder}/phases.json", f"{folder}/factors/{cut}"
+    at = ["--lake", str(lake), "--phases", phases]
+    found = [
+        ["training.factors", "--signal", signal, "--cut", cut, *at, "--out", factors]
+        for signal in SIGNALS
+    ]
+    out = ["--factors", factors, "--out", f"{folder}/generators/{cut}"]
+    return [*found, ["training.generators", "--cut", cut, *at, *out]]
+
+
+def begin(lake: Path, as_of: datetime, share: float, folder: Path) -> None:
+    """Write the phases of one label share, and the features as of its moments."""
+    shares = load_params().phases.model_copy(update={"labels_share": share})
+    first = datetime.fromisoformat(read_summary(lake)["first_ts"])
+    write_phases(split(first, as_of, shares), folder / "phases.json")
+    at = ["--lake", str(lake), "--phases", f"{folder}/phases.json"]
+    run(["features.snapshots", *at, "--out", f"{folder}/features"], folder)
+
+
+def rows(lake: Path, folder: Path, cut: Cut, negatives: int) -> Path:
+    """Fit a cut's generators and write its rows, unless they are there; return where."""
+    out = folder / f"{cut}.parquet"
+    if not out.exists():
+        for stage in stages(lake, folder, cut):
+            run(stage, folder)
+        # In a process of its own: the feature store is where SEGUE_DATA says.
+        build = ["--lake", str(lake), "--cut", cut, "--negatives", str(negatives)]
+        run(["benchmarks.search_rows", *build, "--out", str(folder)], folder)
+    return out
+
+
+def build(lake: Path, folder: Path, cut: Cut, negatives: int) -> None:
+    """Write a cut's rows; labels with the share of starts that the ranker is fitted on."""
+    params = load_params().ranker.model_copy(update={"negatives": negatives})
+    phases, generators = read_phases(folder / "phases.json"), folder / "generators" / cut
+    refuse_stale(generators, phases, cut)
+    starts = params.starts_share if cut == "labels" else 0.0
+    queries = phase_queries(lake, phases, cut, MOST_QUERIES[cut], params.seed, starts)
+    made = build_rows(generators, queries, params, workers=1)
+    write_rows(made, load_retrieval(generators).feature_names, folder / f"{cut}.parquet")
+
+
+def main() -> None:
+    """Write the rows of each label share and of the test cut, or those of one cut."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--lake", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True, help="folder for data and rows")
+    parser.add_argument("--as-of", type=pd.Timestamp, help="the end of all phases (ISO 8601, UTC)")
+    parser.add_argument("--shares", type=float, nargs="+", default=[0.1])
+    parser.add_argument("--cut", choices=("labels", "test"), help="only this cut's rows")
+    parser.add_argument("--negatives", type=int, default=MOST_NEGATIVES)
+    arguments = parser.parse_args()
+    lake, out = arguments.lake.resolve(), arguments.out.resolve()
+    if arguments.cut:
+        build(lake, out, arguments.cut, arguments.negatives)
+        return
+    for share in arguments.shares:
+        folder = out / f"share-{share}"
+        if not (folder / "phases.json").exists():
+            begin(lake, arguments.as_of.to_pydatetime(), share, folder)
+        found = [rows(lake, folder, "labels", arguments.negatives)]
+        if share == arguments.shares[0]:
+            found.append(rows(lake, folder, "test", WHOLE_POOL))
+        sys.stdout.write("".join(f"wrote {path}\n" for path in found))
+
+
+if __name__ == "__main__":
+    main()
