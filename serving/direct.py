@@ -1,8 +1,7 @@
 """`POST /recommend` answered before BentoML's own handling: the same bytes, sooner.
 
 BentoML parses a body twice and takes each call to another thread and back. This middleware stands
-inside its tracing, metrics and limits and in front of the rest. What it cannot read goes on to the
-endpoint, which says what is wrong.
+inside its tracing, metrics and limits and in front of the rest.
 """
 
 import logging
@@ -12,8 +11,8 @@ from typing import Final
 from pydantic import ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.api import RecommendRequest, RecommendResponse
-from serving.guard import read, replayed
+from serving.api import RecommendRequest, RecommendResponse, faults
+from serving.guard import not_as_described, read, replayed
 from serving.stages import Stages, stage
 
 log = logging.getLogger("serving.direct")
@@ -47,8 +46,9 @@ class Direct:
         headers = dict(scope["headers"])
         try:
             request = RecommendRequest.model_validate_json(body_of(messages))
-        except ValidationError:
-            await self.app(scope, replayed(messages, receive), send)
+        except ValidationError as error:
+            log.info("Refused a request: %s", faults(error))
+            await not_as_described(error)(scope, receive, send)
             return
         stages = Stages(headers.get(REQUEST_ID, b"").decode("latin-1"))
         try:

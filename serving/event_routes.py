@@ -1,6 +1,5 @@
 """The route of `POST /events`, and how its errors are told."""
 
-import json
 import logging
 from collections.abc import Callable
 from typing import Any, Final
@@ -9,9 +8,9 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 
-from serving.api import faults
 from serving.database import Unavailable
 from serving.events import EventBatch, EventDesk, EventsAnswer
+from serving.guard import not_as_described
 
 log = logging.getLogger("serving.events")
 
@@ -47,8 +46,7 @@ def add_events(app: FastAPI, desk: Callable[[], EventDesk]) -> None:
 
     @app.exception_handler(ValidationError)
     async def wrong(_: Request, error: ValidationError) -> JSONResponse:
-        detail = json.loads(error.json(include_url=False, include_input=False))
-        return JSONResponse({"error": faults(error), "detail": detail}, status_code=400)
+        return not_as_described(error)
 
     @app.exception_handler(Unavailable)
     async def unavailable(_: Request, error: Unavailable) -> JSONResponse:

@@ -1,13 +1,16 @@
 """Refuses bodies that are too large, too deep or not JSON before anything reads them."""
 
+import json
 import re
 import time
 from typing import Final
 
 import numpy as np
+from pydantic import ValidationError
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.api import faults
 from serving.deadline import arrived
 
 MAX_BYTES: Final = 4 * 1024 * 1024
@@ -109,3 +112,9 @@ def replayed(messages: list[Message], receive: Receive) -> Receive:
 def refused(status: int, error: str) -> JSONResponse:
     """Return an error answer in the shape of BentoML's own."""
     return JSONResponse({"error": error}, status_code=status)
+
+
+def not_as_described(error: ValidationError) -> JSONResponse:
+    """Return the 400 of a body that its type refuses: which fields, and why."""
+    detail = json.loads(error.json(include_url=False, include_input=False))
+    return JSONResponse({"error": faults(error), "detail": detail}, status_code=400)

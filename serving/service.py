@@ -19,7 +19,6 @@ import bentoml
 from bentoml._internal.utils.analytics import usage_stats
 from bentoml.exceptions import BentoMLException
 from prometheus_client import Counter, Histogram
-from pydantic import ValidationError
 
 from features.paths import (
     api_keys,
@@ -33,7 +32,7 @@ from features.paths import (
 )
 from serving.access import AccessGuard, read_keys
 from serving.answers import Sources, Work, answer
-from serving.api import RecommendRequest, RecommendResponse, faults
+from serving.api import RecommendRequest, RecommendResponse
 from serving.database import address
 from serving.deadline import Deadline
 from serving.direct import Direct
@@ -237,17 +236,3 @@ def bundle_folder() -> Path:
     if bento is not None and not folder.exists():
         return folder.parent / str(bento.info.labels["bundle"])
     return folder
-
-
-class _OneLine(logging.Filter):
-    """Logs a client's mistake in one line instead of a traceback."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        error: Any = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, ValidationError):
-            record.msg, record.args = "Refused a request: %s", (faults(error),)
-            record.exc_info, record.levelno, record.levelname = None, logging.INFO, "INFO"
-        return True
-
-
-logging.getLogger("bentoml._internal.server.http_app").addFilter(_OneLine())

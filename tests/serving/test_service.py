@@ -153,6 +153,7 @@ BAD = [
 def test_a_wrong_field_is_refused_by_name(client: Client, body: dict[str, Any], field: str) -> None:
     refused = client.post("/recommend", json=body)
     assert refused.status_code == 400
+    assert refused.json()["error"].startswith(f"{field}: ")
     fault = refused.json()["detail"][0]
     assert ".".join(map(str, fault["loc"])) == field
     assert fault["msg"]
