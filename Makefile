@@ -50,9 +50,9 @@ serve: setup ## serve the deployed bundle (PORT=)
 airflow: setup ## a real Airflow (standalone, SQLite) with the project's DAGs; prints address and login
 	@python dags/standalone.py
 
-# A file's tests stay together: they share servers.
+# The tests of a file stay together: they share servers. In order of names the longest come first.
 test: setup ## the whole test suite, two files at a time (PYTEST=... adds arguments)
-	@python -m pytest --numprocesses 2 --dist loadfile $(PYTEST)
+	@python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 lint: setup ## ruff, mypy and import-linter
 	@ruff check .
