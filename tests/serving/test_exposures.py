@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from sqlalchemy import event
 
 from features.columns import User, UserRow
 from features.ingest import ingest
@@ -23,7 +24,7 @@ from serving.api import Context, Profile, RecommendRequest
 from serving.event_log import EventLog, Logged, export
 from serving.exploration import Explore, drawn
 from serving.exploration import propensities as plackett_luce
-from serving.exposures import Exposure, ExposureLog, frame, skew
+from serving.exposures import Exposure, ExposureLog, exposures_total, frame, skew
 from serving.recommender import Recommender
 from tests.serving.conftest import AS_OF, Client
 
@@ -87,6 +88,47 @@ def test_what_is_put_can_be_read(log: ExposureLog) -> None:
     assert found[2].features.shape == (0, 0)
     some = list(log.read(AS_OF + timedelta(seconds=1), AS_OF + timedelta(seconds=2)))
     assert [one.request_id for one in some] == ["r1"]
+
+
+def outcomes(log: ExposureLog, group: list[Exposure]) -> dict[str, float]:
+    """Put a group in, wait for it, and return how many had each outcome."""
+    kinds = ("written", "known", "failed", "dropped")
+
+    def counted() -> dict[str, float]:
+        return {kind: exposures_total.labels(kind)._value.get() for kind in kinds}
+
+    before = counted()
+    for one in group:
+        log.put(one)
+    wait_for(lambda: sum(counted().values()) - sum(before.values()) == len(group))
+    return {kind: n - before[kind] for kind, n in counted().items() if n > before[kind]}
+
+
+def test_a_request_id_that_comes_again_costs_that_exposure_alone(log: ExposureLog) -> None:
+    assert outcomes(log, [exposure(0)]) == {"written": 1}
+    again = [exposure(0, user_id="u2"), exposure(1, user_id="u2")]
+    group = [exposure(1), *again, exposure(2)]
+    assert outcomes(log, group) == {"written": 2, "known": 2}
+    assert [(one.request_id, one.user_id) for one in written(log)] == [
+        ("r0", "u1"),
+        ("r1", "u1"),
+        ("r2", "u1"),
+    ]
+
+
+def test_an_exposure_that_cannot_be_written_costs_no_other(log: ExposureLog) -> None:
+    bad = exposure(1, variant=None)
+    assert outcomes(log, [exposure(0), bad, exposure(2)]) == {"written": 2, "failed": 1}
+    assert [one.request_id for one in written(log)] == ["r0", "r2"]
+
+
+def test_a_database_that_is_gone_is_asked_once_for_a_group() -> None:
+    log = ExposureLog.open("postgresql://nobody@127.0.0.1:9/none")
+    tries = []
+    event.listen(log.database.writer, "do_connect", lambda *_: tries.append(1))
+    assert outcomes(log, [exposure(number) for number in range(20)]) == {"failed": 20}
+    assert len(tries) < 5
+    log.close()
 
 
 def test_a_frame_has_one_row_a_candidate() -> None:
