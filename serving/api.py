@@ -13,7 +13,9 @@ from pydantic import (
 
 from features.query import Mode
 
-Id = Annotated[str, Field(min_length=1, max_length=256)]
+# As the import takes it: no blanks around it, and no character that a database lacks.
+TRIMMED: Final = r"^[^\s\x00]([^\x00]*[^\s\x00])?$"
+Id = Annotated[str, Field(min_length=1, max_length=256, pattern=TRIMMED)]
 Word = Annotated[str, Field(min_length=1, max_length=64)]
 Era = Annotated[str, Field(pattern=r"^[12][0-9]{2}0$", description="A decade, such as 1990.")]
 Actions = Literal["play", "skip", "like", "unlike", "playlist_add", "playlist_remove", "dislike"]
