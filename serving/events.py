@@ -17,7 +17,7 @@ from features.contract import BEFORE_2000, IN_THE_FUTURE
 from serving.api import DAY_MS, TRIMMED, Actions, Id, StrictModel
 from serving.batching import Batcher, FullError
 from serving.database import Unavailable
-from serving.event_log import EPOCH, RECEIVED, EventLog, microseconds
+from serving.event_log import CLOCK_SLACK, EPOCH, RECEIVED, EventLog, microseconds
 
 MAX_EVENTS: Final = 1000
 MOST_BATCHES: Final = 256
@@ -162,13 +162,15 @@ def checked(
 ) -> tuple[list[dict[str, Any]], list[RefusedEvent]]:
     """Return the rows of the good events, and the others with the import's reason.
 
-    Events without a time get the clock's, a microsecond apart, in their order.
+    Events without a time get the clock's, a microsecond apart, in their order; so do those ahead
+    of it by no more than clocks differ, as the import takes no time that is still to come.
     """
     first = clock.take(len(events))
     received = microseconds(first)
     rows, refused = [], []
     for place, event in enumerate(events):
-        moment = event.ts or first + timedelta(microseconds=place)
+        own = first + timedelta(microseconds=place)
+        moment = min(event.ts or own, own)
         if event.ts and (reason := broken_rule(event.ts, first)):
             refused.append(RefusedEvent(event_id=event.event_id, reason=reason))
             continue
@@ -177,6 +179,6 @@ def checked(
 
 
 def broken_rule(ts: datetime, now: datetime) -> str | None:
-    """Return which rule of the contract a time breaks, as the import words it."""
-    what = IN_THE_FUTURE if ts > now else BEFORE_2000 if ts < START else None
+    """Return which rule of the contract a time breaks by more than clocks differ."""
+    what = IN_THE_FUTURE if ts > now + CLOCK_SLACK else BEFORE_2000 if ts < START else None
     return what and f"{Event.TS}: {what}"

@@ -16,7 +16,7 @@ from features.ingest import ingest
 from features.lake import read_events
 from features.sources import open_source
 from serving.database import Database, Unavailable
-from serving.event_log import RECEIVED, EventLog, Logged, export, main
+from serving.event_log import RECEIVED, EventLog, Logged, export, main, microseconds
 
 DAY_US = 86_400_000_000
 NOW_US = 1_709_251_200_000_000  # 2024-03-01
@@ -73,6 +73,15 @@ def test_recent_events_come_in_order_of_time_the_latest_kept(log: EventLog) -> N
     assert log.recent("u1", limit=2) == expected[2:]
     assert log.recent(None, "u2-1") == [Logged("s4", "play", None, "u2-1", NOW_US + 4)]
     assert log.recent("nobody") == log.recent(None) == []
+
+
+def test_events_far_ahead_do_not_crowd_out_the_latest(log: EventLog) -> None:
+    now = microseconds(datetime.now(UTC))
+    minute = 60_000_000
+    near, far = row(2, ts=now + 4 * minute), rows(10, 20, ts=now + 6 * minute)
+    log.append([[row(1)], [near], far])
+    assert [event.song_id for event in log.recent("u1", limit=3)] == ["s1", "s2"]
+    assert [event.song_id for event in log.recent(None, "u1-1", limit=3)] == ["s1", "s2"]
 
 
 def test_threads_that_write_the_same_events_write_each_once(log: EventLog) -> None:

@@ -1,6 +1,6 @@
 """Logged events over a listener's row and the running session, worked out by hand."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -9,7 +9,7 @@ from features.catalogue import Catalogue, catalogue
 from features.columns import UserRow
 from features.query import SessionEvent
 from serving.event_log import Logged
-from serving.feedback import merged, newer, overlay, refused_songs, running_session
+from serving.feedback import known_at, merged, newer, overlay, refused_songs, running_session
 from tests.serving.conftest import songs_frame
 
 SECOND = 1_000_000
@@ -92,6 +92,29 @@ def test_the_running_session_is_the_named_one_or_that_of_late() -> None:
     assert running_session([latest], None, NOW) == "now"
     assert running_session([latest], None, NOW + 31 * 60 * SECOND) is None
     assert running_session([], None, NOW) is None
+
+
+def test_a_session_that_a_wrong_clock_wrote_ahead_does_not_run() -> None:
+    late = logged("a", session_id="now", seconds=NOW // SECOND - 60)
+    near = logged("b", session_id="near", seconds=NOW // SECOND + 299)
+    far = logged("c", session_id="far", seconds=NOW // SECOND + 301)
+    assert running_session([late, far], None, NOW) == "now"
+    assert running_session([late, near, far], None, NOW) == "near"
+    assert running_session([far], None, NOW) is None
+
+
+def test_what_an_answer_may_know() -> None:
+    now = datetime.fromtimestamp(NOW / SECOND, UTC)
+    minute = timedelta(minutes=1)
+    events = [logged(str(m), seconds=NOW // SECOND + 60 * m) for m in (-10, -6, -1, 0, 5, 6)]
+
+    def known(asked: datetime) -> list[str]:
+        return [event.song_id for event in known_at(events, asked, now)]
+
+    assert known(now - 6 * minute) == ["-10", "-6"]
+    # A client's clock that is behind, right or ahead hides nothing.
+    for asked in (now - 5 * minute, now, now + 600 * minute):
+        assert known(asked) == ["-10", "-6", "-1", "0", "5"]
 
 
 def test_a_request_that_says_as_much_is_taken_at_its_word() -> None:
