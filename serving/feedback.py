@@ -25,6 +25,7 @@ MAX_SESSION: Final = 500
 # As many as the rows of the feature store hold, `features.history_songs` of params.yaml.
 HISTORY_SONGS: Final = 128
 _TOUCHES: Final = (*Action.LISTENINGS, Action.LIKE, Action.PLAYLIST_ADD)
+_STANDING: Final = (UserRow.HISTORY_LIKE, UserRow.HISTORY_PLAYLIST)
 _REFUSALS: Final = (Action.SKIP, Action.DISLIKE)
 
 
@@ -167,11 +168,24 @@ class _History:
     def columns(self) -> dict[str, list[Any]]:
         """Return the history as aligned lists, latest first."""
         order = sorted(self.rows.items(), key=lambda item: -item[1][UserRow.HISTORY_LAST_TS])
-        kept = order[: self.length]
+        kept = _with_place(order, self.length)
         return {
             UserRow.HISTORY_SONGS: [song for song, _ in kept],
             **{name: [cells[name] for _, cells in kept] for name in self.names},
         }
+
+
+def _with_place(
+    order: Sequence[tuple[str, dict[str, float]]], length: int
+) -> list[tuple[str, dict[str, float]]]:
+    """Return which songs stay, by the rule of `features.users.history`, which is SQL.
+
+    The last quarter of the places goes first to songs that stand liked or in a playlist.
+    """
+    recent = length - length // 4
+    rest = range(recent, len(order))
+    queue = sorted(rest, key=lambda place: not any(order[place][1][name] > 0 for name in _STANDING))
+    return [*order[:recent], *(order[place] for place in sorted(queue[: length - recent]))]
 
 
 def _list(row: Mapping[str, Any], name: str) -> list[Any]:
