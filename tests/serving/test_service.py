@@ -126,6 +126,9 @@ BAD = [
     ({"seed": {"song_id": "a\x00"}}, "seed.song_id"),
     ({"seed": {"song_ids": ["a\x00"]}}, "seed.song_ids.0"),
     ({"seed": {"artist": "a\x00"}}, "seed.artist"),
+    ({"temperature": 1e-310}, "temperature"),
+    ({"temperature": 0.0009}, "temperature"),
+    ({"temperature": -1}, "temperature"),
     ({"mode": "loud"}, "mode"),
     ({"variant": "ranker"}, "variant"),
     ({"seed": {}}, "seed"),
@@ -177,6 +180,12 @@ def test_a_body_that_is_no_request_is_refused(client: Client, content: bytes) ->
     refused = client.post("/recommend", content=content, headers=kind)
     assert refused.status_code == 400
     assert refused.json()["error"]
+
+
+def test_the_lowest_temperatures_give_propensities(client: Client) -> None:
+    for temperature in (0, 0.0, 0.001, 1):
+        shown = recommended(client, user_id="user-1", temperature=temperature)["songs"]
+        assert all(0 < song["propensity"] <= 1 for song in shown)
 
 
 def test_odd_but_valid_requests_are_answered(client: Client) -> None:
