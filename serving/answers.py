@@ -203,7 +203,8 @@ def exposure_of(
         ids = retrieval.songs.ids.chosen(prepared.pool.songs)
     return Exposure(
         request_id=request_id,
-        ts=work.query.ts,
+        # The server's time: a request may ask for another moment, which its JSON keeps.
+        ts=datetime.now(UTC) if request.context and request.context.ts else work.query.ts,
         user_id=request.user_id,
         variant=outcome.variant,
         model_version=work.loaded.recommender.version,

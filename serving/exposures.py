@@ -70,6 +70,8 @@ class Exposure:
 
     Attributes
     ----------
+    ts
+        The server's time of the answer.
     request
         The request as JSON.
     songs, scores, features
@@ -94,6 +96,12 @@ class Exposure:
     propensities: NDArray[np.float64]
     features: NDArray[np.float32]
     feature_names: tuple[str, ...]
+
+    @property
+    def asked_ts(self) -> datetime:
+        """The moment that the answer is for, which its features are of."""
+        named = (json.loads(self.request).get("context") or {}).get("ts")
+        return datetime.fromisoformat(named) if named else self.ts
 
 
 class ExposureLog:

@@ -20,7 +20,7 @@ from features.lake import read_events
 from features.sources import open_source
 from features.store import historical_user_rows
 from serving.answers import filled, query_of
-from serving.api import Context, Profile, RecommendRequest
+from serving.api import Profile, RecommendRequest
 from serving.event_log import EventLog, Logged, export
 from serving.exploration import Explore, drawn
 from serving.exploration import propensities as plackett_luce
@@ -205,6 +205,18 @@ def test_the_answer_and_its_exposure_say_the_same(
     assert [s["propensity"] for s in certain["songs"]] == [1.0] * 7
 
 
+def test_an_exposure_lies_at_the_servers_time_and_keeps_the_asked_moment(
+    client: Client, exposed: Callable[[dict[str, Any]], Exposure]
+) -> None:
+    begun = datetime.now(UTC)
+    past = exposed(asked(client, context={"ts": "2014-01-01T02:00:00.000001+02:00"}))
+    assert begun <= past.ts <= datetime.now(UTC)
+    assert past.asked_ts == datetime(2014, 1, 1, 0, 0, 0, 1, UTC)
+    for more in ({}, {"context": {"mood": "calm"}}):
+        present = exposed(asked(client, **more))
+        assert past.ts <= present.ts == present.asked_ts
+
+
 def test_logged_propensities_are_how_often_slates_come(
     client: Client, exposed: Callable[[dict[str, Any]], Exposure]
 ) -> None:
@@ -248,24 +260,27 @@ def recomputed(
 ) -> tuple[list[str], np.ndarray]:
     """Return an exposure's candidates and features from the offline store and the lake."""
     request = RecommendRequest.model_validate_json(one.request)
-    entities = pd.DataFrame({User.ID: [one.user_id], UserRow.TS: [pd.Timestamp(one.ts)]})
+    entities = pd.DataFrame({User.ID: [one.user_id], UserRow.TS: [pd.Timestamp(one.asked_ts)]})
     row = historical_user_rows(entities).iloc[0].to_dict()
     known = filled(row, request.profile or Profile())
-    context = (request.context or Context()).model_copy(update={"ts": one.ts})
     songs = recommender.retrieval.songs
-    query = query_of(request.model_copy(update={"context": context}), known, events, songs)
+    query = query_of(request, known, events, songs, now=one.ts)
+    assert query.ts == one.asked_ts
     prepared = recommender.prepare(query)
     return [str(song) for song in songs.ids[prepared.pool.songs]], prepared.features
 
 
+@pytest.mark.parametrize("behind", [None, timedelta(seconds=2)])
 def test_logged_features_show_no_skew_against_the_lake(
     client: Client,
     bundle: Path,
     store_data: Path,
     tmp_path: Path,
     exposed: Callable[[dict[str, Any]], Exposure],
+    behind: timedelta | None,
 ) -> None:
-    user, session = "user-1", uuid.uuid4().hex
+    # Each time a listener whose events no other test has sent.
+    user, session = "user-2" if behind else "user-1", uuid.uuid4().hex
     sent = [
         {"song_id": "song-013", "action": "like", "session_id": "before"},
         {"song_id": "song-044", "action": "skip", "played_ms": 5000, "session_id": "before"},
@@ -275,7 +290,8 @@ def test_logged_features_show_no_skew_against_the_lake(
     events = [e | {"event_id": uuid.uuid4().hex, "user_id": user} for e in sent]
     assert client.post("/events", json={"events": events}).json()["new"] == 4
     body = {"user_id": user, "session_id": session, "profile": {"birth_year": 1980}}
-    one = exposed(asked(client, **body, context={"mood": "calm"}, temperature=0.2))
+    moment = {"ts": (datetime.now(UTC) - behind).isoformat()} if behind else {}
+    one = exposed(asked(client, **body, context={"mood": "calm"} | moment, temperature=0.2))
     assert one.features.shape[0] == len(one.songs) > 50
     # The same events on their way through export and import.
     log = EventLog.open(f"sqlite:///{store_data / 'events' / 'events.db'}")
