@@ -20,7 +20,7 @@ from serving.event_log import Logged, microseconds
 from serving.exploration import Explore
 from serving.exposures import Exposure
 from serving.fallback import Outcome, Reached, best_effort, when_late
-from serving.feedback import merged, newer, overlay, refused_songs, running_session
+from serving.feedback import known_at, merged, newer, overlay, refused_songs, running_session
 from serving.live import Loaded
 from serving.recommender import RankedSong
 from serving.stages import request_id, stage
@@ -207,7 +207,8 @@ def exposure_of(
         ids = retrieval.songs.ids.chosen(prepared.pool.songs)
     return Exposure(
         request_id=request_id,
-        ts=work.query.ts,
+        # The server's time: a request may ask for another moment, which its JSON keeps.
+        ts=datetime.now(UTC) if request.context and request.context.ts else work.query.ts,
         user_id=request.user_id,
         variant=outcome.variant,
         model_version=work.loaded.recommender.version,
@@ -245,26 +246,31 @@ def is_absent(value: Any) -> bool:
 
 
 def query_of(
-    request: RecommendRequest, row: dict[str, Any], events: Sequence[Logged], songs: Catalogue
+    request: RecommendRequest,
+    row: dict[str, Any],
+    events: Sequence[Logged],
+    songs: Catalogue,
+    now: datetime | None = None,
 ) -> Query:
     """Return the request as the recommender takes it, with what the event log adds.
 
     Events of the running session extend the request's session; the listener's others, as far as
-    the row does not know them, its history. Songs refused in the session are excluded.
+    the row does not know them, its history. Songs refused in the session are excluded. `now` is the
+    server's time where it is not given.
     """
     context = request.context or NO_CONTEXT
     said = context.model_dump(exclude={"ts"}, exclude_none=True) if request.context else {}
-    ts = context.ts or datetime.now(UTC)
-    now = microseconds(ts)
-    # A moment that the request names knows nothing later; a clock that jumped must not hide events.
-    logged = [e for e in events if context.ts is None or e.ts_us <= now]
-    running = running_session(logged, request.session_id, now)
+    now = now or datetime.now(UTC)
+    ts = context.ts or now
+    asked_us = microseconds(ts)
+    logged = known_at(events, ts, now)
+    running = running_session(logged, request.session_id, asked_us)
     asked = tuple(SessionEvent(e.song_id, e.action, e.played_ms) for e in request.session)
     session = merged([event for event in logged if event.session_id == running], asked)
     others = [event for event in logged if event.session_id != running]
     return Query(
         ts=ts,
-        user=overlay(row, newer(row, others), songs, now),
+        user=overlay(row, newer(row, others), songs, asked_us),
         session=session,
         context=said,
         exclude=frozenset(request.exclude) | refused_songs(session),

@@ -3,6 +3,7 @@
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     ConfigDict,
@@ -13,11 +14,33 @@ from pydantic import (
 
 from features.query import Mode
 
-Id = Annotated[str, Field(min_length=1, max_length=256)]
+# As the import takes it: no blanks around it, and no character that a database lacks.
+TRIMMED: Final = r"^[^\s\x00]([^\x00]*[^\s\x00])?$"
+Id = Annotated[str, Field(min_length=1, max_length=256, pattern=TRIMMED)]
 Word = Annotated[str, Field(min_length=1, max_length=64)]
 Era = Annotated[str, Field(pattern=r"^[12][0-9]{2}0$", description="A decade, such as 1990.")]
 Actions = Literal["play", "skip", "like", "unlike", "playlist_add", "playlist_remove", "dislike"]
 
+
+def _sampled_or_not(temperature: float) -> float:
+    if 0 < temperature < MIN_TEMPERATURE:
+        raise ValueError(
+            f"A temperature is 0, for the best songs in order, or from {MIN_TEMPERATURE} on."
+        )
+    return temperature
+
+
+# Scores divided by less overflow, and propensities would be no numbers.
+MIN_TEMPERATURE: Final = 0.001
+Temperature = Annotated[
+    float,
+    Field(
+        ge=0,
+        le=100,
+        json_schema_extra={"anyOf": [{"maximum": 0}, {"minimum": MIN_TEMPERATURE}]},
+    ),
+    AfterValidator(_sampled_or_not),
+]
 MAX_SESSION: Final = 500
 MAX_EXCLUDED: Final = 10_000
 MAX_SONGS: Final = 100
@@ -133,7 +156,7 @@ class RecommendRequest(StrictModel):
     k: Annotated[int, Field(ge=1, le=MAX_SONGS)] = 10
     explain: bool = False
     allow_repeats: bool = False
-    temperature: Annotated[float, Field(ge=0, le=100)] | None = None
+    temperature: Temperature | None = None
     mode: Mode = "balanced"
     seed: Seed | None = None
     less_like: Annotated[list[Id], Field(max_length=MAX_SEEDS)] = []

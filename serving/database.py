@@ -1,6 +1,8 @@
 """One database behind the logs: SQLite in WAL mode, or PostgreSQL, through SQLAlchemy."""
 
+import fcntl
 import logging
+import os
 import sqlite3
 import threading
 import time
@@ -12,7 +14,7 @@ from typing import Any, Final
 from sqlalchemy import BigInteger, Engine, Integer, MetaData, create_engine, event, make_url, text
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
-from sqlalchemy.pool import PoolProxiedConnection
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection, QueuePool
 
 log = logging.getLogger("serving.database")
 
@@ -23,6 +25,7 @@ CREATE_LOCK: Final = 74_011
 # SQLite numbers rows by itself only where the key's type is INTEGER.
 IDENTITY: Final = BigInteger().with_variant(Integer(), "sqlite")
 RETRY_SECONDS: Final = {"locked": 1, "full": 30, "gone": 5}
+_FILES: Final = "files"
 _FULL: Final = ("disk is full", "no space left", "disk full", "53100")
 _LOCKED: Final = ("locked", "busy", "lock timeout", "deadlock", "55p03", "40p01", "57014")
 
@@ -63,6 +66,9 @@ class Database:
         self.url = address(url)
         self.metadata = metadata
         self._made = metadata is None
+        # Device and inode of the SQLite files in use.
+        self._files: _Files | None = None
+        self._reopening = threading.Lock()
         self._kept = threading.local()
         self._all_kept: list[PoolProxiedConnection] = []
         self.is_postgresql = self.url.get_backend_name() == "postgresql"
@@ -88,7 +94,10 @@ class Database:
         """
         self.ensure()
         with explained(), self.writer.begin() as connection:
+            files = connection.info.get(_FILES)
             yield connection
+        if files and files != self._found():
+            raise Unavailable("gone", f"{self.url.database} was moved while it was written to.")
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -110,14 +119,15 @@ class Database:
         """
         self.ensure()
         with explained():
-            if getattr(self._kept, "connection", None) is not None:
+            kept = self._kept
+            if getattr(kept, "connection", None) is not None:
                 try:
-                    return self._fetched(sql, parameters)
+                    return self._fetched(kept, sql, parameters)
                 except DBAPIError as error:
                     # A connection may have broken since it was last used; a new one will tell.
                     log.info("A kept connection failed: %s", error.orig)
-            self._kept.connection = self._new_connection()
-            return self._fetched(sql, parameters)
+            kept.connection = self._new_connection()
+            return self._fetched(kept, sql, parameters)
 
     @property
     def mark(self) -> str:
@@ -131,26 +141,34 @@ class Database:
         self._all_kept.append(connection)
         return connection
 
-    def _fetched(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
-        connection = self._kept.connection
+    def _fetched(
+        self, kept: threading.local, sql: str, parameters: Sequence[Any]
+    ) -> list[tuple[Any, ...]]:
+        connection = kept.connection
         try:
             cursor = connection.cursor()
             cursor.execute(sql, parameters)
             return list(cursor.fetchall())
         except self.reader.dialect.loaded_dbapi.Error as error:
-            self._kept.connection = None
-            self._all_kept.remove(connection)
-            connection.invalidate()
+            kept.connection = None
+            if connection in self._all_kept:
+                self._all_kept.remove(connection)
+                connection.invalidate()
             raise DBAPIError(sql, list(parameters), error) from error
 
     def ensure(self) -> None:
         """Make the tables that are not there; several processes may do so at once.
+
+        A SQLite file that was deleted or moved since it was opened is left, and one made in its
+        place.
 
         Raises
         ------
         Unavailable
             If the database does not take them; the next use tries again.
         """
+        if self._files and self._files != self._found():
+            self._reopen()
         if self._made or self.metadata is None:
             return
         deadline = time.monotonic() + CREATE_SECONDS
@@ -180,6 +198,67 @@ class Database:
                 if self.is_postgresql:
                     connection.execute(text(f"SELECT pg_advisory_xact_lock({CREATE_LOCK})"))
                 metadata.create_all(connection)
+                self._files = connection.info.get(_FILES)
+
+    def _found(self) -> "_Files":
+        return _files(str(self.url.database))
+
+    def _reopen(self) -> None:
+        with self._reopening, explained():
+            # Another thread may have done it meanwhile.
+            if not self._files or self._files == self._found():
+                return
+            log.warning("%s was deleted or moved; it is opened anew.", self.url.database)
+            self._check_in()
+            self.close()
+            self._kept = threading.local()
+            _clear(Path(str(self.url.database)))
+            self._made, self._files = self.metadata is None, None
+
+    def _check_in(self) -> None:
+        """Bring what was committed into the file that was moved, away from its WAL."""
+        pool = self.writer.pool
+        # A new connection would make a new file, with the old one's WAL beside it.
+        if not isinstance(pool, QueuePool) or not pool.checkedin():
+            return
+        connection = self.writer.raw_connection()
+        try:
+            connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error as error:
+            log.warning("Not all may be in the file that was moved: %s", error)
+        finally:
+            connection.close()
+
+
+_Inode = tuple[int, int]
+_Files = tuple[_Inode | None, _Inode | None]
+
+
+def _files(path: str) -> _Files:
+    return _inode(path), _inode(f"{path}-wal")
+
+
+def _inode(path: str) -> _Inode | None:
+    try:
+        found = os.stat(path)  # noqa: PTH116 - at every request, and a Path costs more than it
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _clear(path: Path) -> None:
+    """Take away what a file that is gone has left, which the next would take for its own."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        # One worker at a time: the next finds the new file and leaves what belongs to it.
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        if not path.exists():
+            for end in ("-wal", "-shm"):
+                Path(f"{path}{end}").unlink(missing_ok=True)
+            path.touch()
+    finally:
+        os.close(folder)
 
 
 _POSTGRESQL_ARGUMENTS: Final[dict[str, Any]] = {
@@ -233,11 +312,14 @@ def address(url: str) -> URL:
 def _sqlite_engine(url: URL, synchronous: str) -> Engine:
     engine = create_engine(url, connect_args={"timeout": BUSY_MS / 1000})
 
-    def settle(connection: sqlite3.Connection, _: object) -> None:
+    def settle(connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
         # SQLAlchemy's listener begins transactions, not Python's module.
         connection.isolation_level = None
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute(f"PRAGMA synchronous={synchronous}")
+        # The first read opens the WAL.
+        connection.execute("SELECT 1 FROM sqlite_master").close()
+        record.info[_FILES] = _files(str(url.database))
 
     event.listen(engine, "connect", settle)
     return engine

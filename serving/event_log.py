@@ -37,6 +37,8 @@ SEQ: Final = "seq"
 RECEIVED: Final = "received"
 EXPORT_ROWS: Final = 100_000
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+# Clocks differ by so much; what lies further ahead was written by a wrong one.
+CLOCK_SLACK: Final = timedelta(minutes=5)
 # What the answers need of an event; the rest is for training.
 RECENT: Final = (Event.SONG, Event.ACTION, Event.PLAYED_MS, Event.SESSION, Event.TS)
 
@@ -61,7 +63,7 @@ events = Table(
     Index("events_by_session", Event.SESSION, Event.TS),
 )
 _RECENT_SQL: Final = (
-    f"SELECT {', '.join(RECENT)} FROM events WHERE {{column}} = {{mark}}"
+    f"SELECT {', '.join(RECENT)} FROM events WHERE {{column}} = {{mark}} AND {Event.TS} <= {{mark}}"
     f" ORDER BY {Event.TS} DESC, {SEQ} DESC LIMIT {{mark}}"
 )
 
@@ -117,7 +119,10 @@ class EventLog:
     def recent(
         self, user_id: str | None, session_id: str | None = None, limit: int = 256
     ) -> list[Logged]:
-        """Return a listener's latest events, in order of time; of nobody, those of a session."""
+        """Return a listener's latest events, in order of time; of nobody, those of a session.
+
+        Events further ahead than clocks differ are left out, until their time has come.
+        """
         if user_id is not None:
             return self._read(Event.USER, user_id, limit)
         if session_id is not None:
@@ -156,7 +161,8 @@ class EventLog:
 
     def _read(self, column: str, whose: str, limit: int) -> list[Logged]:
         sql = _RECENT_SQL.format(column=column, mark=self.database.mark)
-        found = self.database.rows(sql, (whose, limit))
+        latest = microseconds(datetime.now(UTC) + CLOCK_SLACK)
+        found = self.database.rows(sql, (whose, latest, limit))
         return [Logged(*row) for row in reversed(found)]
 
 

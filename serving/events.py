@@ -14,20 +14,17 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from features.columns import Event
 from features.contract import BEFORE_2000, IN_THE_FUTURE
-from serving.api import DAY_MS, Actions, StrictModel
+from serving.api import DAY_MS, TRIMMED, Actions, Id, StrictModel
 from serving.batching import Batcher, FullError
 from serving.database import Unavailable
-from serving.event_log import EPOCH, RECEIVED, EventLog, microseconds
+from serving.event_log import CLOCK_SLACK, EPOCH, RECEIVED, EventLog, microseconds
 
 MAX_EVENTS: Final = 1000
 MOST_BATCHES: Final = 256
 LARGEST_GROUP: Final = 64
 ANSWER_SECONDS: Final = 8.0
 START: Final = datetime(2000, 1, 1, tzinfo=UTC)
-# An id that the import takes as it is: no blanks around it, and no character that a database lacks.
-_TRIMMED: Final = r"^[^\s\x00]([^\x00]*[^\s\x00])?$"
-Key = Annotated[str, Field(min_length=1, max_length=256, pattern=_TRIMMED)]
-Text = Annotated[str, Field(min_length=1, max_length=64, pattern=_TRIMMED)]
+Text = Annotated[str, Field(min_length=1, max_length=64, pattern=TRIMMED)]
 
 EXAMPLE: Final[dict[str, Any]] = {
     "events": [
@@ -54,10 +51,10 @@ events_total = Counter(
 class ClientEvent(StrictModel):
     """One action of one listener on one song. `ts` is now where it is not given."""
 
-    event_id: Key
-    user_id: Key
-    song_id: Key
-    session_id: Key
+    event_id: Id
+    user_id: Id
+    song_id: Id
+    session_id: Id
     action: Actions
     ts: AwareDatetime | None = None
     played_ms: Annotated[int, Field(ge=0, le=DAY_MS)] | None = None
@@ -66,11 +63,11 @@ class ClientEvent(StrictModel):
     mood: Text | None = None
     activity: Text | None = None
     device: Text | None = None
-    request_id: Key | None = None
+    request_id: Id | None = None
     position: Annotated[int, Field(ge=0, le=10_000)] | None = None
     propensity: Annotated[float, Field(gt=0, le=1)] | None = None
     variant: Text | None = None
-    model_version: Key | None = None
+    model_version: Id | None = None
 
 
 class EventBatch(StrictModel):
@@ -165,13 +162,15 @@ def checked(
 ) -> tuple[list[dict[str, Any]], list[RefusedEvent]]:
     """Return the rows of the good events, and the others with the import's reason.
 
-    Events without a time get the clock's, a microsecond apart, in their order.
+    Events without a time get the clock's, a microsecond apart, in their order; so do those ahead
+    of it by no more than clocks differ, as the import takes no time that is still to come.
     """
     first = clock.take(len(events))
     received = microseconds(first)
     rows, refused = [], []
     for place, event in enumerate(events):
-        moment = event.ts or first + timedelta(microseconds=place)
+        own = first + timedelta(microseconds=place)
+        moment = min(event.ts or own, own)
         if event.ts and (reason := broken_rule(event.ts, first)):
             refused.append(RefusedEvent(event_id=event.event_id, reason=reason))
             continue
@@ -180,6 +179,6 @@ def checked(
 
 
 def broken_rule(ts: datetime, now: datetime) -> str | None:
-    """Return which rule of the contract a time breaks, as the import words it."""
-    what = IN_THE_FUTURE if ts > now else BEFORE_2000 if ts < START else None
+    """Return which rule of the contract a time breaks by more than clocks differ."""
+    what = IN_THE_FUTURE if ts > now + CLOCK_SLACK else BEFORE_2000 if ts < START else None
     return what and f"{Event.TS}: {what}"

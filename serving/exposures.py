@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from prometheus_client import Counter
 from sqlalchemy import BigInteger, Column, Float, Index, LargeBinary, MetaData, Table, Text, select
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import OperationalError
 
 from features.columns import Event, Song
 from serving.batching import Batcher, FullError
@@ -68,6 +70,8 @@ class Exposure:
 
     Attributes
     ----------
+    ts
+        The server's time of the answer.
     request
         The request as JSON.
     songs, scores, features
@@ -93,6 +97,12 @@ class Exposure:
     features: NDArray[np.float32]
     feature_names: tuple[str, ...]
 
+    @property
+    def asked_ts(self) -> datetime:
+        """The moment that the answer is for, which its features are of."""
+        named = (json.loads(self.request).get("context") or {}).get("ts")
+        return datetime.fromisoformat(named) if named else self.ts
+
 
 class ExposureLog:
     """Writes exposures in a thread of its own, and reads them."""
@@ -100,7 +110,7 @@ class ExposureLog:
     def __init__(self, database: Database) -> None:
         self.database = database
         self._named: set[str] = set()
-        self._batcher: Batcher[Exposure, None] = Batcher(
+        self._batcher: Batcher[Exposure, str] = Batcher(
             self.write, "exposures", MOST, LARGEST, LINGER_SECONDS
         )
 
@@ -117,21 +127,26 @@ class ExposureLog:
         except FullError:
             exposures_total.labels("dropped").inc()
 
-    def write(self, group: Sequence[Exposure]) -> list[None]:
-        """Write exposures in one transaction."""
-        dialect = postgresql if self.database.is_postgresql else sqlite
-        named = {one.model_version: one.feature_names for one in group if one.feature_names}
-        new = [
-            {Event.MODEL_VERSION: version, "names": json.dumps(names)}
-            for version, names in named.items()
-            if version not in self._named
-        ]
-        with self.database.writing() as connection:
-            if new:
-                connection.execute(dialect.insert(feature_names).on_conflict_do_nothing(), new)
-            connection.execute(exposures.insert(), [_packed(one) for one in group])
-        self._named.update(named)
-        return [None] * len(group)
+    def write(self, group: Sequence[Exposure]) -> list[str]:
+        """Write exposures in one transaction, each by itself where one of them spoils that.
+
+        Returns
+        -------
+        list of str
+            What became of each: `written`, `known` (its request id is in the log) or `failed`.
+
+        Raises
+        ------
+        Exception
+            If the database takes none at all.
+        """
+        try:
+            return self._written(group)
+        except Exception as error:
+            # A database that is gone, full or locked would refuse each of them, too.
+            if len(group) == 1 or isinstance(error.__cause__, OperationalError):
+                raise
+        return [self._written_alone(one) for one in group]
 
     def read(self, since: datetime, until: datetime) -> Iterator[Exposure]:
         """Yield the exposures with since <= ts < until, in order of time."""
@@ -147,6 +162,43 @@ class ExposureLog:
         """Write what waits and close all connections."""
         self._batcher.stop()
         self.database.close()
+
+    def _written(self, group: Sequence[Exposure]) -> list[str]:
+        rows = [_packed(one) for one in group]
+        # Clients choose request ids, and may choose one twice.
+        unknown = self._dialect.insert(exposures).on_conflict_do_nothing()
+        with self.database.writing() as connection:
+            named = self._name_features(connection, group)
+            found = connection.execute(unknown.returning(exposures.c[Event.REQUEST]), rows)
+            new = set(found.scalars())
+        self._named |= named
+        outcomes = []
+        for one in group:
+            outcomes.append("written" if one.request_id in new else "known")
+            new.discard(one.request_id)
+        return outcomes
+
+    def _written_alone(self, one: Exposure) -> str:
+        try:
+            return self._written([one])[0]
+        except Exception as error:  # noqa: BLE001 - whatever ails it, the others are written
+            log.warning("An exposure was not written: %s", error)
+            return "failed"
+
+    def _name_features(self, connection: Connection, group: Sequence[Exposure]) -> set[str]:
+        named = {one.model_version: one.feature_names for one in group if one.feature_names}
+        new = [
+            {Event.MODEL_VERSION: version, "names": json.dumps(names)}
+            for version, names in named.items()
+            if version not in self._named
+        ]
+        if new:
+            connection.execute(self._dialect.insert(feature_names).on_conflict_do_nothing(), new)
+        return set(named)
+
+    @property
+    def _dialect(self) -> Any:
+        return postgresql if self.database.is_postgresql else sqlite
 
 
 def frame(found: Sequence[Exposure]) -> pd.DataFrame:
@@ -181,11 +233,11 @@ def skew(exposure: Exposure, songs: Sequence[str], features: NDArray[np.float32]
     return {name: n for name, n in ({"candidates": alone} | counts).items() if n}
 
 
-def _count(future: "Future[None]") -> None:
+def _count(future: "Future[str]") -> None:
     error = future.exception()
     if error:
         log.warning("An exposure was not written: %s", error)
-    exposures_total.labels("failed" if error else "written").inc()
+    exposures_total.labels("failed" if error else future.result()).inc()
 
 
 def _packed(one: Exposure) -> dict[str, Any]:

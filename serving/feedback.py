@@ -5,7 +5,7 @@ feature row knows go to the row's history.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import numpy as np
@@ -15,8 +15,9 @@ from features.columns import Action, Song, UserRow
 from features.params import SIGNALS
 from features.query import SessionEvent
 from features.state import HISTORY_COLUMN, session_values
-from serving.event_log import Logged
+from serving.event_log import CLOCK_SLACK, Logged, microseconds
 
+MICROSECOND: Final = timedelta(microseconds=1)
 SECOND_US: Final = 1_000_000
 # A session without a word for so long is over.
 RUNNING_US: Final = 30 * 60 * SECOND_US
@@ -24,21 +25,42 @@ MAX_SESSION: Final = 500
 # As many as the rows of the feature store hold, `features.history_songs` of params.yaml.
 HISTORY_SONGS: Final = 128
 _TOUCHES: Final = (*Action.LISTENINGS, Action.LIKE, Action.PLAYLIST_ADD)
+_STANDING: Final = (UserRow.HISTORY_LIKE, UserRow.HISTORY_PLAYLIST)
 _REFUSALS: Final = (Action.SKIP, Action.DISLIKE)
 
 
+def known_at(events: Sequence[Logged], asked: datetime, now: datetime) -> list[Logged]:
+    """Return the events that an answer may know.
+
+    A moment clearly past knows nothing later. One about now or to come knows all up to now and as
+    much more as clocks differ.
+
+    Parameters
+    ----------
+    asked
+        The moment that the answer is for.
+    now
+        The server's time.
+    """
+    latest = microseconds(asked if asked < now - CLOCK_SLACK else now + CLOCK_SLACK)
+    return [event for event in events if event.ts_us <= latest]
+
+
 def running_session(events: Sequence[Logged], named: str | None, now_us: int) -> str | None:
-    """Return the session that goes on: the named one, else that of an event of late.
+    """Return the session that goes on: the named one, else that of the latest event, if of late.
+
+    Events further ahead than clocks differ say nothing of that.
 
     Parameters
     ----------
     events
         The listener's latest, in order of time.
     """
-    if named is not None or not events:
+    if named is not None:
         return named
-    last = events[-1]
-    return last.session_id if now_us - last.ts_us < RUNNING_US else None
+    ahead = now_us + CLOCK_SLACK // MICROSECOND
+    last = next((event for event in reversed(events) if event.ts_us <= ahead), None)
+    return last.session_id if last and now_us - last.ts_us < RUNNING_US else None
 
 
 def merged(logged: Sequence[Logged], said: Sequence[SessionEvent]) -> tuple[SessionEvent, ...]:
@@ -146,11 +168,24 @@ class _History:
     def columns(self) -> dict[str, list[Any]]:
         """Return the history as aligned lists, latest first."""
         order = sorted(self.rows.items(), key=lambda item: -item[1][UserRow.HISTORY_LAST_TS])
-        kept = order[: self.length]
+        kept = _with_place(order, self.length)
         return {
             UserRow.HISTORY_SONGS: [song for song, _ in kept],
             **{name: [cells[name] for _, cells in kept] for name in self.names},
         }
+
+
+def _with_place(
+    order: Sequence[tuple[str, dict[str, float]]], length: int
+) -> list[tuple[str, dict[str, float]]]:
+    """Return which songs stay, by the rule of `features.users.history`, which is SQL.
+
+    The last quarter of the places goes first to songs that stand liked or in a playlist.
+    """
+    recent = length - length // 4
+    rest = range(recent, len(order))
+    queue = sorted(rest, key=lambda place: not any(order[place][1][name] > 0 for name in _STANDING))
+    return [*order[:recent], *(order[place] for place in sorted(queue[: length - recent]))]
 
 
 def _list(row: Mapping[str, Any], name: str) -> list[Any]:

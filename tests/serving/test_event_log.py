@@ -1,8 +1,10 @@
 """The log on real databases: SQLite in WAL mode and a PostgreSQL server."""
 
+import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from features.ingest import ingest
 from features.lake import read_events
 from features.sources import open_source
 from serving.database import Database, Unavailable
-from serving.event_log import RECEIVED, EventLog, Logged, export, main
+from serving.event_log import RECEIVED, EventLog, Logged, events, export, main, microseconds
 
 DAY_US = 86_400_000_000
 NOW_US = 1_709_251_200_000_000  # 2024-03-01
@@ -73,6 +75,15 @@ def test_recent_events_come_in_order_of_time_the_latest_kept(log: EventLog) -> N
     assert log.recent("u1", limit=2) == expected[2:]
     assert log.recent(None, "u2-1") == [Logged("s4", "play", None, "u2-1", NOW_US + 4)]
     assert log.recent("nobody") == log.recent(None) == []
+
+
+def test_events_far_ahead_do_not_crowd_out_the_latest(log: EventLog) -> None:
+    now = microseconds(datetime.now(UTC))
+    minute = 60_000_000
+    near, far = row(2, ts=now + 4 * minute), rows(10, 20, ts=now + 6 * minute)
+    log.append([[row(1)], [near], far])
+    assert [event.song_id for event in log.recent("u1", limit=3)] == ["s1", "s2"]
+    assert [event.song_id for event in log.recent(None, "u1-1", limit=3)] == ["s1", "s2"]
 
 
 def test_threads_that_write_the_same_events_write_each_once(log: EventLog) -> None:
@@ -163,6 +174,65 @@ def test_a_log_that_is_gone_at_the_start_is_made_once_it_is_back(tmp_path: Path)
         assert caught.value.reason == "gone"
     place.unlink()
     assert log.append([rows(0, 3)]) == [3]
+    log.close()
+
+
+def gone(path: Path) -> None:
+    for file in path.parent.glob("events.db*"):
+        file.unlink()
+
+
+def moved(path: Path) -> None:
+    path.rename(path.with_name("moved.db"))
+
+
+def without_wal(path: Path) -> None:
+    path.with_name("events.db-wal").unlink()
+
+
+def without_folder(path: Path) -> None:
+    shutil.rmtree(path.parent)
+
+
+@pytest.mark.parametrize("happens", [gone, moved, without_wal, without_folder])
+def test_what_is_acknowledged_is_in_the_file_at_the_path(
+    tmp_path: Path, happens: Callable[[Path], None]
+) -> None:
+    path = tmp_path / "log" / "events.db"
+    workers = [EventLog.open(f"sqlite:///{path}") for _ in range(2)]
+    for number, log in enumerate(workers):
+        assert log.append([[row(number)]]) == [1]
+        assert log.recent("u1")
+    happens(path)
+    acknowledged = []
+    for number in range(10, 20):
+        try:
+            workers[number % 2].append([[row(number)]])
+        except Unavailable:
+            continue
+        acknowledged.append(f"s{number % 7}")
+    assert len(acknowledged) >= 8
+    other = EventLog.open(f"sqlite:///{path}")
+    for log in (*workers, other):
+        assert [event.song_id for event in log.recent("u1")][-len(acknowledged) :] == acknowledged
+        log.close()
+    if happens is moved:
+        with closing(EventLog.open(f"sqlite:///{path.with_name('moved.db')}")) as old:
+            assert old.count() == 2
+
+
+def test_a_file_that_goes_while_it_is_written_to_acknowledges_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    log = EventLog.open(f"sqlite:///{path}")
+
+    def write_as_it_goes() -> None:
+        with log.database.writing() as connection:
+            connection.execute(events.insert(), [row(1)])
+            gone(path)
+
+    with pytest.raises(Unavailable, match="moved"):
+        write_as_it_goes()
+    assert log.append([[row(1)]]) == [1]
     log.close()
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from serving.database import Unavailable
-from serving.event_log import EventLog
-from serving.events import Clock, EventBatch, EventDesk, EventsAnswer
+from serving.event_log import CLOCK_SLACK, EventLog, microseconds
+from serving.events import Clock, EventBatch, EventDesk, EventsAnswer, checked
 from tests.serving.conftest import Client
 
 NOW = datetime(2024, 3, 1, tzinfo=UTC)
@@ -54,7 +54,7 @@ def test_events_are_counted_once(client: Client) -> None:
 
 
 def test_a_time_that_breaks_the_contract_is_refused_by_the_imports_reason(client: Client) -> None:
-    ahead = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
+    ahead = (datetime.now(UTC) + timedelta(minutes=6)).isoformat()
     late, old = event(ts=ahead), event(ts="1999-12-31T23:59:59Z")
     good = event(ts="2024-02-01T08:00:00+05:30")
     assert sent(client, late, good, old) == {
@@ -68,6 +68,16 @@ def test_a_time_that_breaks_the_contract_is_refused_by_the_imports_reason(client
     # None of the refused is in the log: with a right time they are new.
     mended = [e | {"ts": "2024-02-01T08:00:00Z"} for e in (late, old)]
     assert sent(client, *mended)["new"] == 2
+
+
+def test_a_clients_clock_a_little_ahead_counts_as_now() -> None:
+    told = [NOW + timedelta(seconds=1), NOW + CLOCK_SLACK, NOW - timedelta(seconds=1)]
+    later = NOW + CLOCK_SLACK + timedelta(microseconds=1)
+    batch = EventBatch.model_validate({"events": [event(ts=ts) for ts in (*told, later)]})
+    rows, refused = checked(batch.events, Clock(now=lambda: NOW))
+    now_us = microseconds(NOW)
+    assert [row["ts"] for row in rows] == [now_us, now_us + 1, now_us - 1_000_000]
+    assert [one.reason for one in refused] == ["ts: in the future"]
 
 
 BAD = [
@@ -154,6 +164,15 @@ def test_a_moment_in_the_past_knows_nothing_later(client: Client) -> None:
     before = recommended(client, user_id=user, context=context)
     sent(client, event("song-004", "like", user_id=user))
     assert songs(recommended(client, user_id=user, context=context)) == songs(before)
+
+
+def test_a_clock_a_little_behind_still_knows_the_skip(client: Client) -> None:
+    user = someone()
+    asked = {"user_id": user, "session_id": user}
+    skipped = songs(recommended(client, **asked))[0]
+    sent(client, event(skipped, "skip", user_id=user, session_id=user))
+    behind = {"ts": (datetime.now(UTC) - timedelta(seconds=2)).isoformat()}
+    assert skipped not in songs(recommended(client, **asked, context=behind))
 
 
 class Broken(EventLog):

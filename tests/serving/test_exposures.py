@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from sqlalchemy import event
 
 from features.columns import User, UserRow
 from features.ingest import ingest
@@ -19,11 +20,11 @@ from features.lake import read_events
 from features.sources import open_source
 from features.store import historical_user_rows
 from serving.answers import filled, query_of
-from serving.api import Context, Profile, RecommendRequest
+from serving.api import Profile, RecommendRequest
 from serving.event_log import EventLog, Logged, export
 from serving.exploration import Explore, drawn
 from serving.exploration import propensities as plackett_luce
-from serving.exposures import Exposure, ExposureLog, frame, skew
+from serving.exposures import Exposure, ExposureLog, exposures_total, frame, skew
 from serving.recommender import Recommender
 from tests.serving.conftest import AS_OF, Client
 
@@ -87,6 +88,47 @@ def test_what_is_put_can_be_read(log: ExposureLog) -> None:
     assert found[2].features.shape == (0, 0)
     some = list(log.read(AS_OF + timedelta(seconds=1), AS_OF + timedelta(seconds=2)))
     assert [one.request_id for one in some] == ["r1"]
+
+
+def outcomes(log: ExposureLog, group: list[Exposure]) -> dict[str, float]:
+    """Put a group in, wait for it, and return how many had each outcome."""
+    kinds = ("written", "known", "failed", "dropped")
+
+    def counted() -> dict[str, float]:
+        return {kind: exposures_total.labels(kind)._value.get() for kind in kinds}
+
+    before = counted()
+    for one in group:
+        log.put(one)
+    wait_for(lambda: sum(counted().values()) - sum(before.values()) == len(group))
+    return {kind: n - before[kind] for kind, n in counted().items() if n > before[kind]}
+
+
+def test_a_request_id_that_comes_again_costs_that_exposure_alone(log: ExposureLog) -> None:
+    assert outcomes(log, [exposure(0)]) == {"written": 1}
+    again = [exposure(0, user_id="u2"), exposure(1, user_id="u2")]
+    group = [exposure(1), *again, exposure(2)]
+    assert outcomes(log, group) == {"written": 2, "known": 2}
+    assert [(one.request_id, one.user_id) for one in written(log)] == [
+        ("r0", "u1"),
+        ("r1", "u1"),
+        ("r2", "u1"),
+    ]
+
+
+def test_an_exposure_that_cannot_be_written_costs_no_other(log: ExposureLog) -> None:
+    bad = exposure(1, variant=None)
+    assert outcomes(log, [exposure(0), bad, exposure(2)]) == {"written": 2, "failed": 1}
+    assert [one.request_id for one in written(log)] == ["r0", "r2"]
+
+
+def test_a_database_that_is_gone_is_asked_once_for_a_group() -> None:
+    log = ExposureLog.open("postgresql://nobody@127.0.0.1:9/none")
+    tries = []
+    event.listen(log.database.writer, "do_connect", lambda *_: tries.append(1))
+    assert outcomes(log, [exposure(number) for number in range(20)]) == {"failed": 20}
+    assert len(tries) < 5
+    log.close()
 
 
 def test_a_frame_has_one_row_a_candidate() -> None:
@@ -163,6 +205,18 @@ def test_the_answer_and_its_exposure_say_the_same(
     assert [s["propensity"] for s in certain["songs"]] == [1.0] * 7
 
 
+def test_an_exposure_lies_at_the_servers_time_and_keeps_the_asked_moment(
+    client: Client, exposed: Callable[[dict[str, Any]], Exposure]
+) -> None:
+    begun = datetime.now(UTC)
+    past = exposed(asked(client, context={"ts": "2014-01-01T02:00:00.000001+02:00"}))
+    assert begun <= past.ts <= datetime.now(UTC)
+    assert past.asked_ts == datetime(2014, 1, 1, 0, 0, 0, 1, UTC)
+    for more in ({}, {"context": {"mood": "calm"}}):
+        present = exposed(asked(client, **more))
+        assert past.ts <= present.ts == present.asked_ts
+
+
 def test_logged_propensities_are_how_often_slates_come(
     client: Client, exposed: Callable[[dict[str, Any]], Exposure]
 ) -> None:
@@ -206,24 +260,27 @@ def recomputed(
 ) -> tuple[list[str], np.ndarray]:
     """Return an exposure's candidates and features from the offline store and the lake."""
     request = RecommendRequest.model_validate_json(one.request)
-    entities = pd.DataFrame({User.ID: [one.user_id], UserRow.TS: [pd.Timestamp(one.ts)]})
+    entities = pd.DataFrame({User.ID: [one.user_id], UserRow.TS: [pd.Timestamp(one.asked_ts)]})
     row = historical_user_rows(entities).iloc[0].to_dict()
     known = filled(row, request.profile or Profile())
-    context = (request.context or Context()).model_copy(update={"ts": one.ts})
     songs = recommender.retrieval.songs
-    query = query_of(request.model_copy(update={"context": context}), known, events, songs)
+    query = query_of(request, known, events, songs, now=one.ts)
+    assert query.ts == one.asked_ts
     prepared = recommender.prepare(query)
     return [str(song) for song in songs.ids[prepared.pool.songs]], prepared.features
 
 
+@pytest.mark.parametrize("behind", [None, timedelta(seconds=2)])
 def test_logged_features_show_no_skew_against_the_lake(
     client: Client,
     bundle: Path,
     store_data: Path,
     tmp_path: Path,
     exposed: Callable[[dict[str, Any]], Exposure],
+    behind: timedelta | None,
 ) -> None:
-    user, session = "user-1", uuid.uuid4().hex
+    # Each time a listener whose events no other test has sent.
+    user, session = "user-2" if behind else "user-1", uuid.uuid4().hex
     sent = [
         {"song_id": "song-013", "action": "like", "session_id": "before"},
         {"song_id": "song-044", "action": "skip", "played_ms": 5000, "session_id": "before"},
@@ -233,7 +290,8 @@ def test_logged_features_show_no_skew_against_the_lake(
     events = [e | {"event_id": uuid.uuid4().hex, "user_id": user} for e in sent]
     assert client.post("/events", json={"events": events}).json()["new"] == 4
     body = {"user_id": user, "session_id": session, "profile": {"birth_year": 1980}}
-    one = exposed(asked(client, **body, context={"mood": "calm"}, temperature=0.2))
+    moment = {"ts": (datetime.now(UTC) - behind).isoformat()} if behind else {}
+    one = exposed(asked(client, **body, context={"mood": "calm"} | moment, temperature=0.2))
     assert one.features.shape[0] == len(one.songs) > 50
     # The same events on their way through export and import.
     log = EventLog.open(f"sqlite:///{store_data / 'events' / 'events.db'}")

@@ -1,15 +1,19 @@
 """Logged events over a listener's row and the running session, worked out by hand."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import ibis
+import numpy as np
 import pytest
 
 from features.catalogue import Catalogue, catalogue
 from features.columns import UserRow
 from features.query import SessionEvent
+from features.users import history
 from serving.event_log import Logged
-from serving.feedback import merged, newer, overlay, refused_songs, running_session
+from serving.feedback import known_at, merged, newer, overlay, refused_songs, running_session
+from tests.features.worlds import small_params, tables
 from tests.serving.conftest import songs_frame
 
 SECOND = 1_000_000
@@ -70,7 +74,52 @@ def test_a_stranger_gets_a_history(songs: Catalogue) -> None:
 def test_the_history_keeps_its_length(songs: Catalogue) -> None:
     events = [logged(f"song-{i:03d}", seconds=2000 + i) for i in range(190)]
     found = overlay(ROW, events, songs, NOW)
-    assert found[UserRow.HISTORY_SONGS] == [f"song-{i:03d}" for i in range(189, 61, -1)]
+    # Song 2 stands liked; the last quarter of the places is for such songs first.
+    latest = [f"song-{i:03d}" for i in range(189, 62, -1)]
+    assert found[UserRow.HISTORY_SONGS] == [*latest, "song-002"]
+
+
+def test_a_day_of_plays_does_not_drop_old_likes(songs: Catalogue) -> None:
+    old = [f"old {i}" for i in range(128)]
+    row: dict[str, Any] = {name: [0] * 128 for name in ROW}
+    row[UserRow.HISTORY_SONGS] = old
+    row[UserRow.HISTORY_LIKE] = [0.0] * 96 + [1.0] * 32
+    plays = [logged(f"song-{i:03d}", seconds=2000 + i) for i in range(96)]
+    found = overlay(row, plays, songs, NOW)[UserRow.HISTORY_SONGS]
+    assert found == [*(f"song-{i:03d}" for i in range(95, -1, -1)), *old[96:]]
+
+
+@pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning")
+@pytest.mark.parametrize("seed", range(3))
+def test_the_same_songs_have_a_place_as_in_the_feature_row(
+    songs: Catalogue, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    params = small_params()
+    length = params.features.history_songs
+    monkeypatch.setattr("serving.feedback.HISTORY_SONGS", length)
+    actions = random.choice(["play", "skip", "like", "unlike", "playlist_add"], 150)
+    names = [f"song-{i:03d}" for i in random.integers(0, 40, 150)]
+    # No more songs in the row than it has places: what it had dropped is nowhere to be found.
+    names[:60] = [f"song-{i:03d}" for i in random.integers(0, length, 60)]
+    begun = NOW // SECOND - 1000
+    events = [logged(n, a, begun + i) for i, (n, a) in enumerate(zip(names, actions, strict=True))]
+
+    def row_after(count: int) -> dict[str, Any]:
+        rows = [
+            {"user_id": "u", "song_id": e.song_id, "action": e.action}
+            | {"ts": datetime.fromtimestamp(e.ts_us / SECOND, UTC)}
+            for e in events[:count]
+        ]
+        lake_events, _, lake_songs = map(ibis.memtable, tables(rows, [], []))
+        now = datetime.fromtimestamp(NOW / SECOND, UTC)
+        return dict(history(lake_events, lake_songs, now, params).to_pyarrow().to_pylist()[0])
+
+    laid_over = overlay(row_after(60), events[60:], songs, NOW)
+    expected = row_after(150)
+    assert len(expected[UserRow.HISTORY_SONGS]) == length
+    for name in (UserRow.HISTORY_SONGS, UserRow.HISTORY_LAST_TS, UserRow.HISTORY_PLAYS):
+        assert laid_over[name] == expected[name]
 
 
 def test_a_time_ahead_counts_as_now(songs: Catalogue) -> None:
@@ -92,6 +141,29 @@ def test_the_running_session_is_the_named_one_or_that_of_late() -> None:
     assert running_session([latest], None, NOW) == "now"
     assert running_session([latest], None, NOW + 31 * 60 * SECOND) is None
     assert running_session([], None, NOW) is None
+
+
+def test_a_session_that_a_wrong_clock_wrote_ahead_does_not_run() -> None:
+    late = logged("a", session_id="now", seconds=NOW // SECOND - 60)
+    near = logged("b", session_id="near", seconds=NOW // SECOND + 299)
+    far = logged("c", session_id="far", seconds=NOW // SECOND + 301)
+    assert running_session([late, far], None, NOW) == "now"
+    assert running_session([late, near, far], None, NOW) == "near"
+    assert running_session([far], None, NOW) is None
+
+
+def test_what_an_answer_may_know() -> None:
+    now = datetime.fromtimestamp(NOW / SECOND, UTC)
+    minute = timedelta(minutes=1)
+    events = [logged(str(m), seconds=NOW // SECOND + 60 * m) for m in (-10, -6, -1, 0, 5, 6)]
+
+    def known(asked: datetime) -> list[str]:
+        return [event.song_id for event in known_at(events, asked, now)]
+
+    assert known(now - 6 * minute) == ["-10", "-6"]
+    # A client's clock that is behind, right or ahead hides nothing.
+    for asked in (now - 5 * minute, now, now + 600 * minute):
+        assert known(asked) == ["-10", "-6", "-1", "0", "5"]
 
 
 def test_a_request_that_says_as_much_is_taken_at_its_word() -> None:

@@ -117,6 +117,18 @@ BAD = [
     ({"user_id": 7}, "user_id"),
     ({"user_id": ""}, "user_id"),
     ({"user_id": "u" * 257}, "user_id"),
+    ({"user_id": "a\x00b"}, "user_id"),
+    ({"user_id": " u"}, "user_id"),
+    ({"session_id": "a\x00"}, "session_id"),
+    ({"session": [{"song_id": "\x00"}]}, "session.0.song_id"),
+    ({"exclude": ["a", "b\x00"]}, "exclude.1"),
+    ({"less_like": ["\x00a"]}, "less_like.0"),
+    ({"seed": {"song_id": "a\x00"}}, "seed.song_id"),
+    ({"seed": {"song_ids": ["a\x00"]}}, "seed.song_ids.0"),
+    ({"seed": {"artist": "a\x00"}}, "seed.artist"),
+    ({"temperature": 1e-310}, "temperature"),
+    ({"temperature": 0.0009}, "temperature"),
+    ({"temperature": -1}, "temperature"),
     ({"mode": "loud"}, "mode"),
     ({"variant": "ranker"}, "variant"),
     ({"seed": {}}, "seed"),
@@ -171,9 +183,15 @@ def test_a_body_that_is_no_request_is_refused(client: Client, content: bytes) ->
     assert refused.json()["error"]
 
 
+def test_the_lowest_temperatures_give_propensities(client: Client) -> None:
+    for temperature in (0, 0.0, 0.001, 1):
+        shown = recommended(client, user_id="user-1", temperature=temperature)["songs"]
+        assert all(0 < song["propensity"] <= 1 for song in shown)
+
+
 def test_odd_but_valid_requests_are_answered(client: Client) -> None:
     limits = {
-        "user_id": "\x00\n'; drop table--🎵",
+        "user_id": "\x01\n'; drop table--🎵",
         "session": [{"song_id": "song-003", "action": "like"}] * 500,
         "exclude": ["song-003"] * 10_000,
         "context": {"ts": "9999-12-31T23:59:59-12:00", "occasion": "🎉", "region": "nowhere"},
