@@ -178,7 +178,7 @@ class Recommender:
         scores = self.steerer.moved(state, pool.songs, scores)
         chosen, relaxed, notes = self._chosen(prepared, scores, k, explore)
         chance = propensities(scores, chosen, explore.temperature if explore else 0.0)
-        self._note(pool, chosen)
+        self._note(prepared, chosen)
         found, rows = pool.songs[chosen], prepared.features[chosen]
         p_like = self.ranker.probability("p_like", rows) if explain else None
         told = reasons(self.retrieval, self.ranker, state, found, rows, raised) if explain else None
@@ -217,18 +217,22 @@ class Recommender:
             notes.append(f"short: only {len(chosen)} of {k} songs may be proposed.")
         return chosen, relaxed, tuple(notes)
 
-    def _note(self, pool: Pool, chosen: NDArray[np.intp]) -> None:
+    def _note(self, prepared: Prepared, chosen: NDArray[np.intp]) -> None:
         """Leave with the request how many songs each generator proposed and ranked best."""
         stages = current()
         if stages is None:
             return
+        pool, names = prepared.pool, self.retrieval.names
         ranks = np.where(np.isnan(pool.ranks[chosen]), np.float32(np.inf), pool.ranks[chosen])
-        names = self.retrieval.names
+        first = [names[i] for i in ranks.argmin(axis=1).tolist()]
+        for place in np.flatnonzero(np.isinf(ranks).all(axis=1)).tolist():
+            # Nobody ranked it: it counts for what added it.
+            first[place] = self._sources(prepared, int(chosen[place]))[0]
         stages.facts |= {
             "version": self.version,
             "pool": len(pool.songs),
             "proposed": dict(zip(names, np.isfinite(pool.ranks).sum(axis=0).tolist(), strict=True)),
-            "sources": Counter(names[i] for i in ranks.argmin(axis=1).tolist()),
+            "sources": Counter(first),
         }
 
     def _sources(self, prepared: Prepared, row: int) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """Wishes bend the answers of a whole bundle, each in its own direction."""
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ from features.columns import Action, Song, SongRow, User, UserRow
 from features.query import MODES, Query, SessionEvent, Wishes
 from serving.recommender import Recommender
 from serving.rules import REPEATS
+from serving.stages import Stages
 from serving.steering import CONTEXT, FURTHER
 from tests.serving.conftest import AS_OF, CLUSTERS, SONGS, song_id
 
@@ -107,6 +109,14 @@ def test_a_context_brings_up_what_matches_even_if_nobody_proposes_it(recommender
     )
     assert any(song.sources == (CONTEXT,) for song in slate.songs)
     assert all(song.sources for song in slate.songs)
+
+
+def test_songs_that_nobody_proposed_are_counted_for_what_added_them(recommender):
+    asked = query(3, context={"occasion": "diwali"}, wishes={"heed_context": True})
+    with Stages() as stages:
+        slate = recommender.recommend(asked, SONGS, explain=True)
+    assert stages.facts["sources"][CONTEXT] > 0
+    assert stages.facts["sources"] == Counter(song.sources[0] for song in slate.songs)
 
 
 @pytest.mark.parametrize(
