@@ -114,7 +114,8 @@ class Steerer:
         if state.radio:
             steps += self.params.radio_weight * self._near(songs, state.session[: state.radio])
         if wishes.less_like:
-            unwanted = self.retrieval.songs.indices(wishes.less_like)
+            # The last one is the latest.
+            unwanted = self.retrieval.songs.indices(wishes.less_like)[::-1]
             steps -= self.params.less_like_weight * self._near(songs, unwanted[unwanted >= 0])
         return scores + steps * unit(scores)
 

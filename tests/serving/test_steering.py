@@ -8,10 +8,11 @@ import pytest
 
 from features.columns import Action, Song, SongRow, User, UserRow
 from features.query import MODES, Query, SessionEvent, Wishes
+from serving.radio import spread_order
 from serving.recommender import Recommender
 from serving.rules import REPEATS
 from serving.stages import Stages
-from serving.steering import CONTEXT, FURTHER
+from serving.steering import ANCHORS, CONTEXT, FURTHER
 from tests.serving.conftest import AS_OF, CLUSTERS, SONGS, song_id
 
 KNOWN = [3, 13, 23, 33, 43]
@@ -167,6 +168,21 @@ def test_a_radios_named_songs_are_not_proposed_but_its_artists_are(recommender):
     assert {6, 16, 26, 36, 46} <= set(ask(recommender, k=SONGS, wishes={"seed_artist": "Artist 6"}))
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 8, 20, 99, 100])
+def test_the_first_seeds_lie_over_the_whole_list(count):
+    order = spread_order(count)
+    assert sorted(order.tolist()) == list(range(count))
+    for few in (2, 5, 10, 20):
+        gaps = np.diff([-1, *sorted(order[:few]), count])
+        assert gaps.max() <= max(1, 2 * np.ceil(count / min(few, count)) + 1)
+
+
+def test_a_long_playlists_radio_heeds_its_end(recommender):
+    named = tuple(song_id(i) for i in (*range(0, 200, 10), *range(6, 206, 10)))
+    found = ask(recommender, wishes={"seed_songs": named}, allow_repeats=True, k=40)
+    assert {0, 6} <= {i % CLUSTERS for i in found}
+
+
 def test_a_radio_keeps_its_course_while_it_plays(recommender):
     found = ask(recommender, 6, 16, 26, 36, wishes={"seed_songs": (song_id(5),)}, k=20)
     assert {i % CLUSTERS for i in found} >= {5, 6}
@@ -190,6 +206,20 @@ def test_less_like_this_pushes_down_the_like(recommender):
     alike = [i for i in plain if i % CLUSTERS == unwanted % CLUSTERS and i != unwanted]
     assert alike
     assert sum(i % CLUSTERS == unwanted % CLUSTERS for i in found) < len(alike)
+
+
+def test_the_latest_of_many_unwanted_songs_counts(recommender):
+    earlier = tuple(song_id(i) for i in range(100, 200) if i % CLUSTERS == 5)
+    earlier += tuple(song_id(i) for i in range(1, 200) if i % CLUSTERS == 1)
+
+    def of_cluster(cluster, *latest):
+        wishes = {"less_like": (*earlier, *latest)}
+        found = ask(recommender, 3, k=50, wishes=wishes)
+        return [i for i in found if i % CLUSTERS == cluster and i != 193]
+
+    assert len(earlier) > ANCHORS
+    near = song_id(193)
+    assert len(of_cluster(3, near)) < len(of_cluster(3))
 
 
 def test_less_like_an_unknown_song_changes_nothing(recommender):
