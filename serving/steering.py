@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from features.catalogue import FloatArray, IntArray
+from features.catalogue import Catalogue, FloatArray, IntArray
 from features.columns import Song, SongRow
 from features.compiled import spread
 from features.params import Modes, ModeWeights, Steering
@@ -27,11 +27,12 @@ from serving.scores import best
 
 NEUTRAL: Final = Wishes()
 CONTEXT, FURTHER = "context", "popular"
-# Where hard rules leave fewer candidates than this, popular songs are added, from so many at most.
+# Where fewer candidates than this are left, others are added.
 ENOUGH: Final = 100
-DEPTHS: Final = (2_000, 100_000)
+TRENDING: Final = 2_000
+# More than a request may exclude and a session hold, so that songs are left.
+POPULAR: Final = 20_000
 ANCHORS: Final = 20
-NONE: Final[IntArray] = np.empty(0, dtype=np.int32)
 
 
 @dataclass(frozen=True)
@@ -45,19 +46,21 @@ class Steered:
 
 @dataclass(frozen=True)
 class Steerer:
-    """Bends the answers of one bundle."""
+    """Bends the answers of one bundle; `popular` are its most popular songs, in order."""
 
     retrieval: Retrieval
     modes: Modes
     params: Steering
     rights: Rights
     context: ContextSongs
+    popular: IntArray
 
     @classmethod
     def of(cls, retrieval: Retrieval, modes: Modes, params: Steering) -> "Steerer":
         """Prepare what does not depend on a query."""
         songs = retrieval.songs
-        return cls(retrieval, modes, params, Rights.of(songs), ContextSongs.of(songs))
+        popular = most_popular_first(songs, POPULAR)
+        return cls(retrieval, modes, params, Rights.of(songs), ContextSongs.of(songs), popular)
 
     def state(self, query: Query) -> State:
         """Resolve a query; a radio's seeds begin its session and are not proposed themselves."""
@@ -76,7 +79,7 @@ class Steerer:
         return [] if wishes == NEUTRAL else notes(self.retrieval, wishes)
 
     def pool(self, state: State, k: int = 0) -> Steered:
-        """Return the candidates; where rules leave too few, further songs make up for them.
+        """Return the candidates; where too few are left, further songs make up for them.
 
         Parameters
         ----------
@@ -86,11 +89,12 @@ class Steerer:
         added = self._for_context(state)
         pool = self._pool(state, added)
         mask = self.rights.permitted(state.query, self.retrieval.songs, pool.songs)
-        if mask is not None and mask.sum() < max(ENOUGH, k):
+        left = _left(pool, mask)
+        if left < max(ENOUGH, k):
             added[FURTHER] = self._further(state, max(ENOUGH, k))
             pool = self._pool(state, added)
             mask = self.rights.permitted(state.query, self.retrieval.songs, pool.songs)
-        left = len(pool.songs) if mask is None else int(mask.sum())
+            left = _left(pool, mask)
         relaxed: tuple[str, ...] = ()
         if left < k and state.query.wishes.fill and not state.query.allow_repeats:
             again = self._again(state)
@@ -147,17 +151,22 @@ class Steerer:
         return self.retrieval.pool(state, also)
 
     def _further(self, state: State, count: int) -> IntArray:
-        """Return the most trending songs that the rules permit."""
+        """Return songs that the rules permit: the most trending ones, then the most popular."""
         trending = self.retrieval.generators["trending"].scores(state)
-        barred = self.retrieval.barred(state)
-        found = NONE
-        for depth in DEPTHS:
-            songs = allowed(trending.top(depth), barred)
-            mask = self.rights.permitted(state.query, self.retrieval.songs, songs)
-            found = songs if mask is None else songs[mask]
-            if len(found) >= count:
-                break
+        found = self._permitted(state, trending.top(TRENDING))
+        if len(found) < count:
+            found = _joined(found, self._permitted(state, self.popular))
+        if len(found) < count:
+            catalogue = self.retrieval.songs
+            songs = self._permitted(state, np.arange(len(catalogue), dtype=np.int32))
+            found = _joined(found, most_popular_first(catalogue, count, songs))
         return found[:count]
+
+    def _permitted(self, state: State, songs: IntArray) -> IntArray:
+        """Return those of the songs that may be proposed, in their order."""
+        songs = allowed(songs, self.retrieval.barred(state))
+        mask = self.rights.permitted(state.query, self.retrieval.songs, songs)
+        return songs if mask is None else songs[mask]
 
     def _again(self, state: State) -> IntArray:
         """Return the songs that were played in this session and not skipped or excluded."""
@@ -205,6 +214,22 @@ class Steerer:
                 (ARTIST, artist, self.params.artist),
             )
         ]
+
+
+def most_popular_first(songs: Catalogue, count: int, among: IntArray | None = None) -> IntArray:
+    """Return at most `count` songs of the catalogue, or of some of it, the most popular first."""
+    popularity = songs.numbers[SongRow.POPULARITY]
+    if among is None:
+        return best(np.nan_to_num(popularity), count).astype(np.int32)
+    return among[best(np.nan_to_num(popularity[among]), count)]
+
+
+def _joined(first: IntArray, more: IntArray) -> IntArray:
+    return np.concatenate([first, allowed(more, first)])
+
+
+def _left(pool: Pool, mask: NDArray[np.bool_] | None) -> int:
+    return len(pool.songs) if mask is None else int(mask.sum())
 
 
 def unit(scores: NDArray[Any]) -> float:

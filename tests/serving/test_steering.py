@@ -270,6 +270,33 @@ def test_excluded_songs_stay_away_whatever_is_wished(recommender):
     assert slate.notes[0].startswith("short: only 2 of 5")
 
 
+def listing(recommender, listed):
+    """Return the recommender with only so many trending songs listed."""
+    trending = recommender.retrieval.generators["trending"]
+    short = replace(trending, listed=trending.listed[:, :listed])
+    generators = {**recommender.retrieval.generators, "trending": short}
+    return replace(recommender, retrieval=replace(recommender.retrieval, generators=generators))
+
+
+def test_a_stranger_who_excludes_all_that_is_listed_gets_what_is_popular_next(recommender):
+    asked = query(exclude=frozenset(song_id(i) for i in range(20)))
+    short = listing(recommender, 20)
+    slate = short.recommend(asked, 10, explain=True)
+    assert [song.sources for song in slate.songs] == [(FURTHER,)] * 10
+    # Song 0 is the most popular one, and so on.
+    assert sorted(short.prepare(asked, 10).pool.songs.tolist()) == list(range(20, 120))
+
+
+@pytest.mark.parametrize("popular", [0, 10, SONGS])
+def test_what_nobody_lists_is_found_in_the_whole_catalogue(recommender, popular):
+    steerer = listing(recommender, 20).steerer
+    few = replace(steerer, popular=steerer.popular[:popular])
+    refused = frozenset({"en", "hi"})
+    state = few.state(query(exclude={song_id(2)}, wishes={"refused_languages": refused}))
+    found = few.pool(state, 10).pool.songs
+    assert found.tolist() == list(range(5, SONGS, 3))
+
+
 def test_songs_of_the_session_come_again_before_an_answer_falls_short(recommender):
     left = [3, 13, 23, 33]
     everything = frozenset(song_id(i) for i in range(SONGS) if i not in left)
