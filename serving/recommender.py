@@ -24,7 +24,7 @@ from serving.reasons import Reason, reasons
 from serving.retrieval import Pool, Retrieval
 from serving.skips import skip_cost
 from serving.stages import current, stage
-from serving.steering import Steerer
+from serving.steering import Steerer, too_short
 
 PREDICT_ROWS: Final = 20_000
 
@@ -114,6 +114,16 @@ class Recommender:
     def steerer(self) -> Steerer:
         """What bends the answers to the listeners' wishes."""
         return Steerer.of(self.retrieval, self.modes, self.steering)
+
+    def over(self, retrieval: Retrieval) -> "Recommender":
+        """Return this recommender over other generators of the same catalogue.
+
+        What is prepared once for a catalogue, which takes a second of a large one, is kept.
+        """
+        changed = replace(self, retrieval=retrieval)
+        # Where `cached_property` looks.
+        vars(changed)["steerer"] = replace(self.steerer, retrieval=retrieval)
+        return changed
 
     @property
     def version(self) -> str:
@@ -213,9 +223,7 @@ class Recommender:
                 notes.append("spacing: drawn slates are not spaced.")
         else:
             chosen, relaxed = self.steerer.chosen(state, songs, scores, k)
-        if len(chosen) < k:
-            notes.append(f"short: only {len(chosen)} of {k} songs may be proposed.")
-        return chosen, relaxed, tuple(notes)
+        return chosen, relaxed, (*notes, *too_short(len(chosen), k))
 
     def _note(self, prepared: Prepared, chosen: NDArray[np.intp]) -> None:
         """Leave with the request how many songs each generator proposed and ranked best."""

@@ -22,7 +22,7 @@ from serving.generators import SignalFactors
 from serving.nearness import nearness
 from serving.radio import notes, radio_seeds, tuned
 from serving.retrieval import Pool, Retrieval, allowed
-from serving.rules import ALBUM, ARTIST, REPEATS, Limit, Rights, spaced
+from serving.rules import ALBUM, ARTIST, REPEATS, Limit, Rights, kept_out, spaced
 from serving.scores import best
 
 NEUTRAL: Final = Wishes()
@@ -67,10 +67,7 @@ class Steerer:
         wishes = query.wishes
         if wishes == NEUTRAL:
             return resolve(query, self.retrieval.songs)
-        unwanted = frozenset(wishes.less_like)
-        if not query.allow_repeats:
-            unwanted |= frozenset(wishes.seed_songs)
-        query = replace(query, exclude=query.exclude | unwanted)
+        query = replace(query, exclude=kept_out(query))
         return tuned(resolve(query, self.retrieval.songs), radio_seeds(self.retrieval, wishes))
 
     def notes(self, state: State) -> list[str]:
@@ -230,6 +227,11 @@ def _joined(first: IntArray, more: IntArray) -> IntArray:
 
 def _left(pool: Pool, mask: NDArray[np.bool_] | None) -> int:
     return len(pool.songs) if mask is None else int(mask.sum())
+
+
+def too_short(found: int, k: int) -> tuple[str, ...]:
+    """Return the note that an answer has fewer songs than were asked for; none where it has all."""
+    return (f"short: only {found} of {k} songs may be proposed.",) if found < k else ()
 
 
 def unit(scores: NDArray[Any]) -> float:
