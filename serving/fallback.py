@@ -19,7 +19,7 @@ from serving.retrieval import BLEND, Retrieval
 from serving.rules import Rights, kept_out
 from serving.scores import NO_SCORES, Scores, best
 from serving.steering import POPULAR as POPULAR
-from serving.steering import most_popular_first, too_short
+from serving.steering import most_popular_first, too_short, unknown
 
 log = logging.getLogger("serving.fallback")
 
@@ -142,8 +142,9 @@ def most_popular(songs: Catalogue, popular: IntArray, query: Query, k: int) -> S
         left = most_popular_first(songs, k, _permitted(songs, everything, query, barred))
     scores = np.nan_to_num(songs.numbers[SongRow.POPULARITY][left])
     found = _listed(songs, left, scores)
-    unknown = (e.song_id for e in query.session if e.song_id not in songs.index_of)
-    return Slate(found, tuple(unknown), notes=too_short(len(found), k))
+    strange = (e.song_id for e in query.session if e.song_id not in songs.index_of)
+    notes = (*unknown(songs, query), *too_short(len(found), k))
+    return Slate(found, tuple(strange), notes=notes)
 
 
 def _permitted(songs: Catalogue, candidates: IntArray, query: Query, barred: IntArray) -> IntArray:

@@ -65,12 +65,3 @@ def tuned(state: State, seeds: IntArray) -> State:
         skipped=np.concatenate([unheard, state.skipped]),
         radio=len(seeds),
     )
-
-
-def notes(retrieval: Retrieval, wishes: Wishes) -> list[str]:
-    """Say what of a radio's start the catalogue does not know."""
-    songs = retrieval.songs
-    lost = [f"song {song!r}" for song in wishes.seed_songs if song not in songs.index_of]
-    if wishes.seed_artist and wishes.seed_artist not in songs.codes[Song.ARTISTS].code_of:
-        lost.append(f"artist {wishes.seed_artist!r}")
-    return [f"seed: the catalogue has no {one}." for one in lost]

@@ -17,10 +17,10 @@ from features.compiled import spread
 from features.params import Modes, ModeWeights, Steering
 from features.query import Query, Wishes
 from features.state import State, resolve
-from serving.context_songs import ContextSongs, context_match, named
+from serving.context_songs import ContextSongs, context_match, named, words_of
 from serving.generators import SignalFactors
 from serving.nearness import nearness
-from serving.radio import notes, radio_seeds, tuned
+from serving.radio import radio_seeds, tuned
 from serving.retrieval import Pool, Retrieval, allowed
 from serving.rules import ALBUM, ARTIST, REPEATS, Limit, Rights, kept_out, spaced
 from serving.scores import best
@@ -72,8 +72,7 @@ class Steerer:
 
     def notes(self, state: State) -> list[str]:
         """Say what of the wishes the catalogue does not know."""
-        wishes = state.query.wishes
-        return [] if wishes == NEUTRAL else notes(self.retrieval, wishes)
+        return unknown(self.retrieval.songs, state.query)
 
     def pool(self, state: State, k: int = 0) -> Steered:
         """Return the candidates; where too few are left, further songs make up for them.
@@ -227,6 +226,33 @@ def _joined(first: IntArray, more: IntArray) -> IntArray:
 
 def _left(pool: Pool, mask: NDArray[np.bool_] | None) -> int:
     return len(pool.songs) if mask is None else int(mask.sum())
+
+
+def unknown(songs: Catalogue, query: Query) -> list[str]:
+    """Say which ids and words of a query's wishes the catalogue does not know, a note each."""
+    wishes = query.wishes
+    if wishes == NEUTRAL:
+        return []
+    ids = [("seed", one) for one in wishes.seed_songs]
+    ids += [("less_like", one) for one in wishes.less_like]
+    lost = [
+        f"{field}: the catalogue has no song {i!r}." for field, i in ids if i not in songs.index_of
+    ]
+    artist = wishes.seed_artist
+    if artist and artist not in songs.codes[Song.ARTISTS].code_of:
+        lost.append(f"seed: the catalogue has no artist {artist!r}.")
+    words = [
+        (f"context.{kind}", word)
+        for kind, word in (named(query.context) if wishes.heed_context else ())
+        if word not in words_of(songs, kind)
+    ]
+    words += [
+        ("profile.refused_languages", word)
+        for word in sorted(wishes.refused_languages)
+        if word not in words_of(songs, "language") and word not in songs.listener_languages
+    ]
+    known = "GET /status lists the words that the catalogue knows"
+    return lost + [f"{field}: no song is of {word!r}; {known}." for field, word in words]
 
 
 def too_short(found: int, k: int) -> tuple[str, ...]:

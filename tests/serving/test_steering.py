@@ -8,6 +8,7 @@ import pytest
 
 from features.columns import Action, Song, SongRow, User, UserRow
 from features.query import MODES, Query, SessionEvent, Wishes
+from serving.fallback import most_popular
 from serving.radio import spread_order
 from serving.recommender import Recommender
 from serving.rules import REPEATS
@@ -224,6 +225,30 @@ def test_the_latest_of_many_unwanted_songs_counts(recommender):
 
 def test_less_like_an_unknown_song_changes_nothing(recommender):
     assert ask(recommender, 3, wishes={"less_like": ("?",)}) == ask(recommender, 3)
+
+
+def test_each_word_and_id_that_is_not_known_is_noted(recommender):
+    wishes = {
+        "heed_context": True,
+        "refused_languages": frozenset({"English", "hi"}),
+        "less_like": (song_id(3), "?"),
+        "seed_songs": ("!", song_id(4)),
+    }
+    context = {"occasion": "Party", "mood": "calm", "era": "1230", "device": "toaster"}
+    asked = query(context=context, wishes=wishes)
+    lists = "GET /status lists the words that the catalogue knows."
+    notes = (
+        "seed: the catalogue has no song '!'.",
+        "less_like: the catalogue has no song '?'.",
+        f"context.occasion: no song is of 'Party'; {lists}",
+        f"context.era: no song is of '1230'; {lists}",
+        f"profile.refused_languages: no song is of 'English'; {lists}",
+    )
+    assert recommender.recommend(asked, 5).notes == notes
+    popular = recommender.steerer.popular
+    assert most_popular(recommender.retrieval.songs, popular, asked, 5).notes == notes
+    # A context that is not asked for, as in batch, is no wish.
+    assert recommender.recommend(query(context=context), 5).notes == ()
 
 
 def test_spacing_keeps_artists_apart(recommender):
