@@ -87,7 +87,7 @@ class Steerer:
         mask = self.rights.permitted(state.query, self.retrieval.songs, pool.songs)
         left = _left(pool, mask)
         if left < max(ENOUGH, k):
-            added[FURTHER] = self._further(state, max(ENOUGH, k))
+            added[FURTHER] = allowed(self._further(state, max(ENOUGH, k)), pool.songs)
             pool = self._pool(state, added)
             mask = self.rights.permitted(state.query, self.retrieval.songs, pool.songs)
             left = _left(pool, mask)
