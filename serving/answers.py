@@ -126,9 +126,19 @@ class Work:
 
     @cached_property
     def query(self) -> Query:
-        """The request as the recommender takes it, with what was read."""
-        row = filled(dict(self.row), self.request.profile or NO_PROFILE)
-        return query_of(self.request, row, self.events, self.loaded.recommender.retrieval.songs)
+        """The request as the recommender takes it, with what was read; without an unusable row."""
+        try:
+            return self._query(self.row)
+        except Exception as error:  # noqa: BLE001 - whatever ails the row, answer without it
+            log.warning("The listener's row is of no use: %s: %s", type(error).__name__, error)
+            if FEATURES not in self.failed:
+                self.failed += (FEATURES,)
+            return self._query({})
+
+    def _query(self, row: Row) -> Query:
+        songs = self.loaded.recommender.retrieval.songs
+        row = filled(dict(row), self.request.profile or NO_PROFILE)
+        return query_of(self.request, row, self.events, songs)
 
 
 async def answer(

@@ -66,6 +66,11 @@ def named(context: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(kind, str(context[kind])) for kind in (*TAGS, *CODES) if context.get(kind)]
 
 
+def words_of(songs: Catalogue, kind: str) -> Mapping[str, int]:
+    """Return the words of a kind of context that some song is of."""
+    return (songs.tags[TAGS[kind]] if kind in TAGS else songs.codes[CODES[kind]]).code_of
+
+
 def context_match(songs: Catalogue, context: Mapping[str, Any], candidates: IntArray) -> FloatArray:
     """Return the share of the named context that each candidate matches; 0 where none is named.
 

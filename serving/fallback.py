@@ -16,16 +16,16 @@ from serving.exploration import Explore
 from serving.generators import Blend, Generator
 from serving.recommender import Prepared, RankedSong, Recommender, Slate
 from serving.retrieval import BLEND, Retrieval
-from serving.rules import Rights
+from serving.rules import Rights, kept_out
 from serving.scores import NO_SCORES, Scores, best
+from serving.steering import POPULAR as POPULAR
+from serving.steering import most_popular_first, too_short, unknown
 
 log = logging.getLogger("serving.fallback")
 
 RANKER: Final = "ranker"
 RETRIEVAL: Final = "retrieval"
 DEADLINE: Final = "deadline"
-# More than a request may exclude and a session hold, so that songs are left.
-POPULAR: Final = 20_000
 Variant = Literal["ranker", "retrieval", "popularity"]
 
 
@@ -100,7 +100,7 @@ def prepared_with(
     except Exception:
         log.exception("A generator failed")
     broken = tuple(_broken(recommender.retrieval, resolve(query, recommender.retrieval.songs)))
-    rest = replace(recommender, retrieval=without(recommender.retrieval, broken))
+    rest = recommender.over(without(recommender.retrieval, broken))
     return rest.prepare(query, k), tuple(f"{RETRIEVAL}.{name}" for name in broken)
 
 
@@ -126,22 +126,32 @@ def proposed(recommender: Recommender, reached: Reached, k: int, why: str) -> Ou
     scores = (1.0 / (1.0 + ranks)).sum(axis=1)
     places = best(scores, k)
     found = _listed(recommender.retrieval.songs, pool.songs[places], scores[places])
-    state = reached.prepared.state
-    slate = Slate(found, state.unknown_songs, scores=scores, places=places)
+    state, relaxed = reached.prepared.state, reached.prepared.relaxed
+    notes = (*recommender.steerer.notes(state), *too_short(len(found), k))
+    slate = Slate(found, state.unknown_songs, relaxed, notes, scores, places)
     return Outcome(slate, "retrieval", (*reached.degraded, why), reached.prepared)
 
 
 def most_popular(songs: Catalogue, popular: IntArray, query: Query, k: int) -> Slate:
     """Return the most popular songs that the query does not bar."""
     played = () if query.allow_repeats else (event.song_id for event in query.session)
-    barred = songs.indices([*query.exclude, *played])
-    left = popular[~np.isin(popular, barred)]
-    permitted = Rights.of(songs).permitted(query, songs, left)
-    left = (left if permitted is None else left[permitted])[:k]
+    barred = songs.indices([*kept_out(query), *played])
+    left = _permitted(songs, popular, query, barred)[:k]
+    if len(left) < k and len(popular) < len(songs):
+        everything = np.arange(len(songs), dtype=np.int32)
+        left = most_popular_first(songs, k, _permitted(songs, everything, query, barred))
     scores = np.nan_to_num(songs.numbers[SongRow.POPULARITY][left])
     found = _listed(songs, left, scores)
-    unknown = (e.song_id for e in query.session if e.song_id not in songs.index_of)
-    return Slate(found, tuple(unknown))
+    strange = (e.song_id for e in query.session if e.song_id not in songs.index_of)
+    notes = (*unknown(songs, query), *too_short(len(found), k))
+    return Slate(found, tuple(strange), notes=notes)
+
+
+def _permitted(songs: Catalogue, candidates: IntArray, query: Query, barred: IntArray) -> IntArray:
+    """Return the candidates that are not barred and that the hard rules allow, in their order."""
+    left = candidates[~np.isin(candidates, barred)]
+    mask = Rights.of(songs).permitted(query, songs, left)
+    return left if mask is None else left[mask]
 
 
 def _listed(

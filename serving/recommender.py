@@ -24,7 +24,7 @@ from serving.reasons import Reason, reasons
 from serving.retrieval import Pool, Retrieval
 from serving.skips import skip_cost
 from serving.stages import current, stage
-from serving.steering import Steerer
+from serving.steering import Steerer, too_short
 
 PREDICT_ROWS: Final = 20_000
 
@@ -115,6 +115,16 @@ class Recommender:
         """What bends the answers to the listeners' wishes."""
         return Steerer.of(self.retrieval, self.modes, self.steering)
 
+    def over(self, retrieval: Retrieval) -> "Recommender":
+        """Return this recommender over other generators of the same catalogue.
+
+        What is prepared once for a catalogue, which takes a second of a large one, is kept.
+        """
+        changed = replace(self, retrieval=retrieval)
+        # Where `cached_property` looks.
+        vars(changed)["steerer"] = replace(self.steerer, retrieval=retrieval)
+        return changed
+
     @property
     def version(self) -> str:
         """The bundle's version."""
@@ -178,7 +188,7 @@ class Recommender:
         scores = self.steerer.moved(state, pool.songs, scores)
         chosen, relaxed, notes = self._chosen(prepared, scores, k, explore)
         chance = propensities(scores, chosen, explore.temperature if explore else 0.0)
-        self._note(pool, chosen)
+        self._note(prepared, chosen)
         found, rows = pool.songs[chosen], prepared.features[chosen]
         p_like = self.ranker.probability("p_like", rows) if explain else None
         told = reasons(self.retrieval, self.ranker, state, found, rows, raised) if explain else None
@@ -213,22 +223,24 @@ class Recommender:
                 notes.append("spacing: drawn slates are not spaced.")
         else:
             chosen, relaxed = self.steerer.chosen(state, songs, scores, k)
-        if len(chosen) < k:
-            notes.append(f"short: only {len(chosen)} of {k} songs may be proposed.")
-        return chosen, relaxed, tuple(notes)
+        return chosen, relaxed, (*notes, *too_short(len(chosen), k))
 
-    def _note(self, pool: Pool, chosen: NDArray[np.intp]) -> None:
+    def _note(self, prepared: Prepared, chosen: NDArray[np.intp]) -> None:
         """Leave with the request how many songs each generator proposed and ranked best."""
         stages = current()
         if stages is None:
             return
+        pool, names = prepared.pool, self.retrieval.names
         ranks = np.where(np.isnan(pool.ranks[chosen]), np.float32(np.inf), pool.ranks[chosen])
-        names = self.retrieval.names
+        first = [names[i] for i in ranks.argmin(axis=1).tolist()]
+        for place in np.flatnonzero(np.isinf(ranks).all(axis=1)).tolist():
+            # Nobody ranked it: it counts for what added it.
+            first[place] = self._sources(prepared, int(chosen[place]))[0]
         stages.facts |= {
             "version": self.version,
             "pool": len(pool.songs),
             "proposed": dict(zip(names, np.isfinite(pool.ranks).sum(axis=0).tolist(), strict=True)),
-            "sources": Counter(names[i] for i in ranks.argmin(axis=1).tolist()),
+            "sources": Counter(first),
         }
 
     def _sources(self, prepared: Prepared, row: int) -> tuple[str, ...]:

@@ -63,6 +63,16 @@ class Limit:
     window: int
 
 
+def kept_out(query: Query) -> frozenset[str]:
+    """Return the ids that may not be proposed, apart from the session's plays.
+
+    The excluded, the unwanted, and, unless repeats are allowed, those that a radio starts from.
+    """
+    wishes = query.wishes
+    unwanted = query.exclude.union(wishes.less_like)
+    return unwanted if query.allow_repeats else unwanted.union(wishes.seed_songs)
+
+
 def available(regions: Tags, place: str, candidates: IntArray) -> Mask:
     """Tell which songs may be played in a region: those that name it, or name none."""
     rows = regions.has[candidates]

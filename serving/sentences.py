@@ -63,11 +63,8 @@ def _language(retrieval: Retrieval, state: State, song: int) -> str | None:
 
 
 def _region(retrieval: Retrieval, state: State, song: int) -> str | None:
-    region = state.query.user.get(User.REGION)
-    column = retrieval.songs.listener_regions.get(str(region))
-    if missing(region) or column is None or retrieval.songs.region_popularity[song, column] <= 0:
-        return None
-    return f"Heard in {region}"
+    here = _heard_here(retrieval, state, song)
+    return f"Heard in {state.query.user[User.REGION]}" if here else None
 
 
 def _era(retrieval: Retrieval, state: State, song: int) -> str | None:
@@ -122,8 +119,8 @@ def for_context(retrieval: Retrieval, state: State, song: int, kind: str) -> str
 def _trend(retrieval: Retrieval, state: State, song: int) -> str | None:
     if retrieval.songs.numbers[SongRow.PLAYS][song] <= 0:
         return None
-    region = state.query.user.get(User.REGION)
-    return "Much played now" if missing(region) else f"Much played now in {region}"
+    here = _heard_here(retrieval, state, song)
+    return f"Much played now in {state.query.user[User.REGION]}" if here else "Much played now"
 
 
 def _popular(retrieval: Retrieval, state: State, song: int) -> str | None:
@@ -133,6 +130,12 @@ def _popular(retrieval: Retrieval, state: State, song: int) -> str | None:
 
 def _new(retrieval: Retrieval, state: State, song: int) -> str | None:
     return "New" if retrieval.songs.numbers[SongRow.AGE_DAYS][song] < NEW_DAYS else None
+
+
+def _heard_here(retrieval: Retrieval, state: State, song: int) -> bool:
+    """Tell whether the song is known to be heard in the listener's region."""
+    column = retrieval.songs.listener_regions.get(str(state.query.user.get(User.REGION)))
+    return column is not None and bool(retrieval.songs.region_popularity[song, column] > 0)
 
 
 def _word(retrieval: Retrieval, column: str, song: int) -> str | None:

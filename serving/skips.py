@@ -38,7 +38,8 @@ def skip_cost(
     """
     if not state.skipped.any() or len(candidates) == 0:
         return np.zeros(len(candidates))
-    session, skipped = state.session[-LATEST:], state.skipped[-LATEST:]
+    # A radio's seeds stand first in the session, but nobody heard them out.
+    session, skipped = state.played[-LATEST:], state.skipped[state.radio :][-LATEST:]
     weight = params.decay ** np.arange(len(session))[::-1] * np.where(skipped, 1.0, -1.0)
     weights = np.array([params.artist, params.mood, params.tempo])
     excess = np.clip(likeness(songs, candidates, session, weight), 0.0, 1.0)

@@ -11,27 +11,28 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from features.catalogue import FloatArray, IntArray
+from features.catalogue import Catalogue, FloatArray, IntArray
 from features.columns import Song, SongRow
 from features.compiled import spread
 from features.params import Modes, ModeWeights, Steering
 from features.query import Query, Wishes
 from features.state import State, resolve
-from serving.context_songs import ContextSongs, context_match, named
+from serving.context_songs import ContextSongs, context_match, named, words_of
 from serving.generators import SignalFactors
 from serving.nearness import nearness
-from serving.radio import notes, radio_seeds, tuned
+from serving.radio import radio_seeds, tuned
 from serving.retrieval import Pool, Retrieval, allowed
-from serving.rules import ALBUM, ARTIST, REPEATS, Limit, Rights, spaced
+from serving.rules import ALBUM, ARTIST, REPEATS, Limit, Rights, kept_out, spaced
 from serving.scores import best
 
 NEUTRAL: Final = Wishes()
 CONTEXT, FURTHER = "context", "popular"
-# Where hard rules leave fewer candidates than this, popular songs are added, from so many at most.
+# Where fewer candidates than this are left, others are added.
 ENOUGH: Final = 100
-DEPTHS: Final = (2_000, 100_000)
+TRENDING: Final = 2_000
+# More than a request may exclude and a session hold, so that songs are left.
+POPULAR: Final = 20_000
 ANCHORS: Final = 20
-NONE: Final[IntArray] = np.empty(0, dtype=np.int32)
 
 
 @dataclass(frozen=True)
@@ -45,38 +46,36 @@ class Steered:
 
 @dataclass(frozen=True)
 class Steerer:
-    """Bends the answers of one bundle."""
+    """Bends the answers of one bundle; `popular` are its most popular songs, in order."""
 
     retrieval: Retrieval
     modes: Modes
     params: Steering
     rights: Rights
     context: ContextSongs
+    popular: IntArray
 
     @classmethod
     def of(cls, retrieval: Retrieval, modes: Modes, params: Steering) -> "Steerer":
         """Prepare what does not depend on a query."""
         songs = retrieval.songs
-        return cls(retrieval, modes, params, Rights.of(songs), ContextSongs.of(songs))
+        popular = most_popular_first(songs, POPULAR)
+        return cls(retrieval, modes, params, Rights.of(songs), ContextSongs.of(songs), popular)
 
     def state(self, query: Query) -> State:
         """Resolve a query; a radio's seeds begin its session and are not proposed themselves."""
         wishes = query.wishes
         if wishes == NEUTRAL:
             return resolve(query, self.retrieval.songs)
-        unwanted = frozenset(wishes.less_like)
-        if not query.allow_repeats:
-            unwanted |= frozenset(wishes.seed_songs)
-        query = replace(query, exclude=query.exclude | unwanted)
+        query = replace(query, exclude=kept_out(query))
         return tuned(resolve(query, self.retrieval.songs), radio_seeds(self.retrieval, wishes))
 
     def notes(self, state: State) -> list[str]:
         """Say what of the wishes the catalogue does not know."""
-        wishes = state.query.wishes
-        return [] if wishes == NEUTRAL else notes(self.retrieval, wishes)
+        return unknown(self.retrieval.songs, state.query)
 
     def pool(self, state: State, k: int = 0) -> Steered:
-        """Return the candidates; where rules leave too few, further songs make up for them.
+        """Return the candidates; where too few are left, further songs make up for them.
 
         Parameters
         ----------
@@ -86,11 +85,12 @@ class Steerer:
         added = self._for_context(state)
         pool = self._pool(state, added)
         mask = self.rights.permitted(state.query, self.retrieval.songs, pool.songs)
-        if mask is not None and mask.sum() < max(ENOUGH, k):
-            added[FURTHER] = self._further(state, max(ENOUGH, k))
+        left = _left(pool, mask)
+        if left < max(ENOUGH, k):
+            added[FURTHER] = allowed(self._further(state, max(ENOUGH, k)), pool.songs)
             pool = self._pool(state, added)
             mask = self.rights.permitted(state.query, self.retrieval.songs, pool.songs)
-        left = len(pool.songs) if mask is None else int(mask.sum())
+            left = _left(pool, mask)
         relaxed: tuple[str, ...] = ()
         if left < k and state.query.wishes.fill and not state.query.allow_repeats:
             again = self._again(state)
@@ -114,7 +114,8 @@ class Steerer:
         if state.radio:
             steps += self.params.radio_weight * self._near(songs, state.session[: state.radio])
         if wishes.less_like:
-            unwanted = self.retrieval.songs.indices(wishes.less_like)
+            # The last one is the latest.
+            unwanted = self.retrieval.songs.indices(wishes.less_like)[::-1]
             steps -= self.params.less_like_weight * self._near(songs, unwanted[unwanted >= 0])
         return scores + steps * unit(scores)
 
@@ -146,17 +147,22 @@ class Steerer:
         return self.retrieval.pool(state, also)
 
     def _further(self, state: State, count: int) -> IntArray:
-        """Return the most trending songs that the rules permit."""
+        """Return songs that the rules permit: the most trending ones, then the most popular."""
         trending = self.retrieval.generators["trending"].scores(state)
-        barred = self.retrieval.barred(state)
-        found = NONE
-        for depth in DEPTHS:
-            songs = allowed(trending.top(depth), barred)
-            mask = self.rights.permitted(state.query, self.retrieval.songs, songs)
-            found = songs if mask is None else songs[mask]
-            if len(found) >= count:
-                break
+        found = self._permitted(state, trending.top(TRENDING))
+        if len(found) < count:
+            found = _joined(found, self._permitted(state, self.popular))
+        if len(found) < count:
+            catalogue = self.retrieval.songs
+            songs = self._permitted(state, np.arange(len(catalogue), dtype=np.int32))
+            found = _joined(found, most_popular_first(catalogue, count, songs))
         return found[:count]
+
+    def _permitted(self, state: State, songs: IntArray) -> IntArray:
+        """Return those of the songs that may be proposed, in their order."""
+        songs = allowed(songs, self.retrieval.barred(state))
+        mask = self.rights.permitted(state.query, self.retrieval.songs, songs)
+        return songs if mask is None else songs[mask]
 
     def _again(self, state: State) -> IntArray:
         """Return the songs that were played in this session and not skipped or excluded."""
@@ -204,6 +210,54 @@ class Steerer:
                 (ARTIST, artist, self.params.artist),
             )
         ]
+
+
+def most_popular_first(songs: Catalogue, count: int, among: IntArray | None = None) -> IntArray:
+    """Return at most `count` songs of the catalogue, or of some of it, the most popular first."""
+    popularity = songs.numbers[SongRow.POPULARITY]
+    if among is None:
+        return best(np.nan_to_num(popularity), count).astype(np.int32)
+    return among[best(np.nan_to_num(popularity[among]), count)]
+
+
+def _joined(first: IntArray, more: IntArray) -> IntArray:
+    return np.concatenate([first, allowed(more, first)])
+
+
+def _left(pool: Pool, mask: NDArray[np.bool_] | None) -> int:
+    return len(pool.songs) if mask is None else int(mask.sum())
+
+
+def unknown(songs: Catalogue, query: Query) -> list[str]:
+    """Say which ids and words of a query's wishes the catalogue does not know, a note each."""
+    wishes = query.wishes
+    if wishes == NEUTRAL:
+        return []
+    ids = [("seed", one) for one in wishes.seed_songs]
+    ids += [("less_like", one) for one in wishes.less_like]
+    lost = [
+        f"{field}: the catalogue has no song {i!r}." for field, i in ids if i not in songs.index_of
+    ]
+    artist = wishes.seed_artist
+    if artist and artist not in songs.codes[Song.ARTISTS].code_of:
+        lost.append(f"seed: the catalogue has no artist {artist!r}.")
+    words = [
+        (f"context.{kind}", word)
+        for kind, word in (named(query.context) if wishes.heed_context else ())
+        if word not in words_of(songs, kind)
+    ]
+    words += [
+        ("profile.refused_languages", word)
+        for word in sorted(wishes.refused_languages)
+        if word not in words_of(songs, "language") and word not in songs.listener_languages
+    ]
+    known = "GET /status lists the words that the catalogue knows"
+    return lost + [f"{field}: no song is of {word!r}; {known}." for field, word in words]
+
+
+def too_short(found: int, k: int) -> tuple[str, ...]:
+    """Return the note that an answer has fewer songs than were asked for; none where it has all."""
+    return (f"short: only {found} of {k} songs may be proposed.",) if found < k else ()
 
 
 def unit(scores: NDArray[Any]) -> float:

@@ -2,7 +2,7 @@
 
 They show faults, read in what every answer needs, and let Numba compile each loop for each kind of
 array that requests bring: a stranger, a newcomer who says who they are, and a listener with a full
-row in the middle of a session, plainly and with every wish.
+row in the middle of a session, plainly and with every wish; and a session that repeats a song.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -55,6 +55,7 @@ def warm_up_queries(songs: Catalogue, popular: Sequence[int]) -> Iterator[Query]
     yield Query(ts=now, user=listener)
     yield Query(ts=now, user=listener, session=session, exclude=frozenset(heard[-1:]))
     yield Query(ts=now, user=listener, session=session, allow_repeats=True)
+    yield Query(ts=now, session=(*session[:2], *session[:1]))
     for mode in MODES:
         wishes = Wishes(
             mode=mode,

@@ -5,11 +5,14 @@ from typing import Any
 
 import pytest
 
-from features.columns import User
+from features.columns import User, UserRow
 from features.query import Wishes
-from serving.answers import Row, Sources, answer, filled, query_of, wishes_of
+from serving.answers import Row, Sources, Work, answer, filled, query_of, wishes_of
 from serving.api import Profile, RecommendRequest, RecommendResponse
 from serving.deadline import Deadline
+from serving.event_log import Logged
+from serving.exploration import Explore
+from serving.fallback import when_late
 from serving.live import Loaded, load
 
 EMPTY: dict[str, Any] = {User.BIRTH_YEAR: None, User.REGION: None, User.LANGUAGES: []}
@@ -170,3 +173,22 @@ def test_an_occasion_is_told_among_the_reasons(loaded: Loaded) -> None:
     for song in answered.songs:
         tagged = int(song.song_id[-3:]) % 8 == 0
         assert ("For party" in song.reasons) == tagged
+
+
+def test_a_row_that_cannot_be_used_is_left_out(loaded: Loaded) -> None:
+    torn = EMPTY | {
+        UserRow.HISTORY_SONGS: ["song-003", "song-013"],
+        UserRow.HISTORY_LAST_TS: [1_700_000_000],
+    }
+    newer = Logged("song-033", "play", 200_000, "earlier", 1_705_000_000_000_000)
+    sources = Sources(lambda _: torn, lambda *_: [newer])
+    request = RecommendRequest(user_id="u1", k=5)
+    answered = answer(loaded, request, sources, Deadline.after(60))
+    assert (answered.variant, answered.degraded) == ("ranker", ["features"])
+    plain = Sources(lambda _: {}, lambda *_: [newer])
+    assert answered.songs == answer(loaded, request, plain, Deadline.after(60)).songs
+    # Whoever has no time for a ranking asks for the query, too.
+    work = Work(loaded, request, Explore.of("", 0.0), Deadline.after(0), row=torn, events=[newer])
+    late = when_late(loaded.recommender, loaded.popular, work.query, 5, work.reached)
+    assert len(late.slate.songs) == 5
+    assert work.failed == ("features",)

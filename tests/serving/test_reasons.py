@@ -136,7 +136,10 @@ def test_what_the_listener_usually_plays(recommender):
 
 def test_what_the_crowd_does(recommender):
     assert say(recommender, 3, "trend") == "Much played now"
-    assert say(recommender, 3, "trend", user=USER) == "Much played now in Europe"
+    assert say(recommender, 2, "trend", user=USER) == "Much played now in Europe"
+    # Song 3 is heard in South Asia only, and nobody lives in Atlantis.
+    assert say(recommender, 3, "trend", user=USER) == "Much played now"
+    assert say(recommender, 2, "trend", user={User.REGION: "Atlantis"}) == "Much played now"
     assert say(recommender, 3, "popular") == "Popular with everyone"
     assert say(recommender, 150, "popular") is None
     assert say(recommender, 2, "region", user=USER) == "Heard in Europe"

@@ -10,6 +10,7 @@ from features.columns import Song
 from features.params import Feedback
 from features.query import Query, SessionEvent
 from features.state import State, resolve
+from serving.radio import tuned
 from serving.recommender import Recommender
 from serving.skips import likeness, skip_cost
 from tests.serving.conftest import AS_OF, CLUSTERS, song_id
@@ -67,6 +68,17 @@ def test_hearing_out_weighs_against_skipping(recommender: Recommender) -> None:
     assert cost(recommender, asked, [24, 5], artist=0.5, decay=0.8).tolist() == [0, 0]
     turned = state(recommender, (4, "play"), (14, "skip"))
     assert cost(recommender, turned, [24, 5], artist=0.5, decay=0.8) == pytest.approx([0.2, 0])
+
+
+def test_a_radios_seeds_were_not_heard_out(recommender: Recommender) -> None:
+    asked = state(recommender, (5, "play"), (4, "skip"))
+    seeds = np.array([14, 24, 34], dtype=np.int32)
+    for weights in ({"artist": 0.5}, {"mood": 0.5}, {"tempo": 0.5}):
+        plain = cost(recommender, asked, [44, 64, 6], **weights)
+        assert cost(recommender, tuned(asked, seeds), [44, 64, 6], **weights).tolist() == (
+            plain.tolist()
+        )
+    assert cost(recommender, tuned(asked, seeds), [44, 6], artist=0.5).tolist() == [1.0, 0.0]
 
 
 def test_more_skips_cost_no_more_than_the_weight(recommender: Recommender) -> None:

@@ -1,5 +1,6 @@
 """Wishes bend the answers of a whole bundle, each in its own direction."""
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -7,9 +8,12 @@ import pytest
 
 from features.columns import Action, Song, SongRow, User, UserRow
 from features.query import MODES, Query, SessionEvent, Wishes
+from serving.fallback import most_popular
+from serving.radio import spread_order
 from serving.recommender import Recommender
 from serving.rules import REPEATS
-from serving.steering import CONTEXT, FURTHER
+from serving.stages import Stages
+from serving.steering import ANCHORS, CONTEXT, FURTHER
 from tests.serving.conftest import AS_OF, CLUSTERS, SONGS, song_id
 
 KNOWN = [3, 13, 23, 33, 43]
@@ -109,6 +113,14 @@ def test_a_context_brings_up_what_matches_even_if_nobody_proposes_it(recommender
     assert all(song.sources for song in slate.songs)
 
 
+def test_songs_that_nobody_proposed_are_counted_for_what_added_them(recommender):
+    asked = query(3, context={"occasion": "diwali"}, wishes={"heed_context": True})
+    with Stages() as stages:
+        slate = recommender.recommend(asked, SONGS, explain=True)
+    assert stages.facts["sources"][CONTEXT] > 0
+    assert stages.facts["sources"] == Counter(song.sources[0] for song in slate.songs)
+
+
 @pytest.mark.parametrize(
     ("context", "matches"),
     [
@@ -157,6 +169,24 @@ def test_a_radios_named_songs_are_not_proposed_but_its_artists_are(recommender):
     assert {6, 16, 26, 36, 46} <= set(ask(recommender, k=SONGS, wishes={"seed_artist": "Artist 6"}))
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 8, 20, 99, 100])
+def test_the_first_seeds_lie_over_the_whole_list(count):
+    order = spread_order(count)
+    assert sorted(order.tolist()) == list(range(count))
+    for few in (2, 5, 10, 20):
+        gaps = np.diff([-1, *sorted(order[:few]), count])
+        assert gaps.max() <= max(1, 2 * np.ceil(count / min(few, count)) + 1)
+
+
+def test_a_long_playlists_radio_heeds_all_of_it(recommender):
+    wishes = {"seed_songs": tuple(song_id(i) for i in range(100))}
+    state = recommender.steerer.state(query(wishes=wishes))
+    # So many seeds generators take, and nearness.
+    for few in (3, 5, 10, ANCHORS):
+        places = np.sort(state.seeds(few))
+        assert np.diff([0, *places, 99]).max() <= 2 * 100 / few
+
+
 def test_a_radio_keeps_its_course_while_it_plays(recommender):
     found = ask(recommender, 6, 16, 26, 36, wishes={"seed_songs": (song_id(5),)}, k=20)
     assert {i % CLUSTERS for i in found} >= {5, 6}
@@ -182,8 +212,46 @@ def test_less_like_this_pushes_down_the_like(recommender):
     assert sum(i % CLUSTERS == unwanted % CLUSTERS for i in found) < len(alike)
 
 
+def test_the_latest_of_many_unwanted_songs_counts(recommender):
+    earlier = tuple(song_id(i) for i in range(100, 200) if i % CLUSTERS == 5)
+    earlier += tuple(song_id(i) for i in range(1, 200) if i % CLUSTERS == 1)
+
+    def of_cluster(cluster, *latest):
+        wishes = {"less_like": (*earlier, *latest)}
+        found = ask(recommender, 3, k=50, wishes=wishes)
+        return [i for i in found if i % CLUSTERS == cluster and i != 193]
+
+    assert len(earlier) > ANCHORS
+    near = song_id(193)
+    assert len(of_cluster(3, near)) < len(of_cluster(3))
+
+
 def test_less_like_an_unknown_song_changes_nothing(recommender):
     assert ask(recommender, 3, wishes={"less_like": ("?",)}) == ask(recommender, 3)
+
+
+def test_each_word_and_id_that_is_not_known_is_noted(recommender):
+    wishes = {
+        "heed_context": True,
+        "refused_languages": frozenset({"English", "hi"}),
+        "less_like": (song_id(3), "?"),
+        "seed_songs": ("!", song_id(4)),
+    }
+    context = {"occasion": "Party", "mood": "calm", "era": "1230", "device": "toaster"}
+    asked = query(context=context, wishes=wishes)
+    lists = "GET /status lists the words that the catalogue knows."
+    notes = (
+        "seed: the catalogue has no song '!'.",
+        "less_like: the catalogue has no song '?'.",
+        f"context.occasion: no song is of 'Party'; {lists}",
+        f"context.era: no song is of '1230'; {lists}",
+        f"profile.refused_languages: no song is of 'English'; {lists}",
+    )
+    assert recommender.recommend(asked, 5).notes == notes
+    popular = recommender.steerer.popular
+    assert most_popular(recommender.retrieval.songs, popular, asked, 5).notes == notes
+    # A context that is not asked for, as in batch, is no wish.
+    assert recommender.recommend(query(context=context), 5).notes == ()
 
 
 def test_spacing_keeps_artists_apart(recommender):
@@ -228,6 +296,33 @@ def test_excluded_songs_stay_away_whatever_is_wished(recommender):
     )
     assert set(places(slate)) <= {8, 9}
     assert slate.notes[0].startswith("short: only 2 of 5")
+
+
+def listing(recommender, listed):
+    """Return the recommender with only so many trending songs listed."""
+    trending = recommender.retrieval.generators["trending"]
+    short = replace(trending, listed=trending.listed[:, :listed])
+    generators = {**recommender.retrieval.generators, "trending": short}
+    return replace(recommender, retrieval=replace(recommender.retrieval, generators=generators))
+
+
+def test_a_stranger_who_excludes_all_that_is_listed_gets_what_is_popular_next(recommender):
+    asked = query(exclude=frozenset(song_id(i) for i in range(20)))
+    short = listing(recommender, 20)
+    slate = short.recommend(asked, 10, explain=True)
+    assert [song.sources for song in slate.songs] == [(FURTHER,)] * 10
+    # Song 0 is the most popular one, and so on.
+    assert sorted(short.prepare(asked, 10).pool.songs.tolist()) == list(range(20, 120))
+
+
+@pytest.mark.parametrize("popular", [0, 10, SONGS])
+def test_what_nobody_lists_is_found_in_the_whole_catalogue(recommender, popular):
+    steerer = listing(recommender, 20).steerer
+    few = replace(steerer, popular=steerer.popular[:popular])
+    refused = frozenset({"en", "hi"})
+    state = few.state(query(exclude={song_id(2)}, wishes={"refused_languages": refused}))
+    found = few.pool(state, 10).pool.songs
+    assert found.tolist() == list(range(5, SONGS, 3))
 
 
 def test_songs_of_the_session_come_again_before_an_answer_falls_short(recommender):

@@ -31,6 +31,7 @@ SESSION = [
     {"song_id": song_id(23), "action": "like"},
     {"song_id": "unknown"},
 ]
+AGAIN = [{"song_id": song_id(i)} for i in (3, 14, 3)]
 PROFILE = {"region": "Europe", "languages": ["de"], "favourite_artists": ["Artist 4"]}
 STEERED = {
     "mode": "deep_cuts",
@@ -57,7 +58,7 @@ def nothing_compiled(monkeypatch: pytest.MonkeyPatch) -> Callable[[], dict[str, 
 
 def bodies() -> Iterator[dict[str, Any]]:
     for user in (None, "user-1", "user-2", "nobody"):
-        for session in ([], SESSION[:1], SESSION):
+        for session in ([], SESSION[:1], SESSION, AGAIN):
             for wishes in ({}, STEERED, {"profile": PROFILE}):
                 for temperature in (None, 0.5):
                     yield {

@@ -1,0 +1,80 @@
+"""Answers from what is left keep to what was wished, and say where they fall short."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from features.query import Query, Wishes
+from serving import steering
+from serving.context_songs import ContextSongs
+from serving.fallback import Reached, most_popular, prepared_with, proposed
+from serving.recommender import Recommender
+from tests.serving.conftest import AS_OF, SONGS, song_id
+
+ORDER = np.arange(SONGS, dtype=np.int32)
+
+
+@pytest.fixture
+def recommender(bundle: Path) -> Recommender:
+    return Recommender.load(bundle)
+
+
+def test_popular_songs_that_are_unwanted_or_a_radios_own_are_not_proposed(
+    recommender: Recommender,
+) -> None:
+    songs = recommender.retrieval.songs
+    wishes = Wishes(less_like=(song_id(0),), seed_songs=(song_id(2),))
+    query = Query(ts=AS_OF, exclude=frozenset({song_id(1)}), wishes=wishes)
+
+    def found(asked: Query) -> list[int]:
+        return [song.index for song in most_popular(songs, ORDER, asked, 3).songs]
+
+    assert found(query) == [3, 4, 5]
+    assert found(replace(query, allow_repeats=True)) == [2, 3, 4]
+
+
+def test_short_answers_say_so_whatever_they_were_made_from(recommender: Recommender) -> None:
+    everything = frozenset(song_id(i) for i in range(SONGS)) - {song_id(8), song_id(9)}
+    query = Query(ts=AS_OF, exclude=everything)
+    short = ("short: only 2 of 10 songs may be proposed.",)
+    assert most_popular(recommender.retrieval.songs, ORDER, query, 10).notes == short
+    assert most_popular(recommender.retrieval.songs, ORDER, query, 2).notes == ()
+    reached = Reached(recommender.prepare(query, 10))
+    assert proposed(recommender, reached, 10, "deadline").slate.notes == short
+    assert proposed(recommender, reached, 2, "deadline").slate.notes == ()
+
+
+def test_popular_answers_go_on_where_the_most_popular_do_not_suffice(
+    recommender: Recommender,
+) -> None:
+    songs = recommender.retrieval.songs
+    query = Query(ts=AS_OF, wishes=Wishes(refused_languages=frozenset({"en", "hi"})))
+    slate = most_popular(songs, ORDER[:10], query, 5)
+    assert [song.index for song in slate.songs] == [2, 5, 8, 11, 14]
+    assert slate.notes == ()
+
+
+class Failing:
+    """Stands for a generator that fails."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise OSError(f"planted: {name}")
+
+
+def test_a_broken_generator_does_not_prepare_the_catalogue_anew(
+    recommender: Recommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generators = {**recommender.retrieval.generators, "listen": Failing()}
+    broken = recommender.over(replace(recommender.retrieval, generators=generators))
+
+    def unwanted(*_: Any) -> None:
+        raise AssertionError("The catalogue was prepared again.")
+
+    monkeypatch.setattr(ContextSongs, "of", unwanted)
+    monkeypatch.setattr(steering, "most_popular_first", unwanted)
+    prepared, degraded = prepared_with(broken, Query(ts=AS_OF), 10)
+    assert degraded == ("retrieval.listen",)
+    assert len(prepared.pool.songs) >= 10
