@@ -32,6 +32,7 @@ from features.sources import open_source
 from features.sources.batch import Batch, Source
 
 _TOP_REASONS = 5
+SHARED = "session ids of several listeners"
 
 
 @dataclass(frozen=True)
@@ -172,11 +173,13 @@ def _summary(connection: duckdb.DuckDBPyConnection, counts: dict[str, Counts]) -
             f"SELECT {Event.ACTION}, count(*) FROM events GROUP BY {Event.ACTION}"
         ).fetchall()
     )
+    shared = one(connection, "SELECT count(*) FROM shared_sessions")[0]
     return {
         **vars(counts[EVENTS]),
         "users": one(connection, "SELECT count(*) FROM all_users")[0],
         "songs": one(connection, "SELECT count(*) FROM all_songs")[0],
         "sessions": sessions,
+        **({SHARED: shared} if shared else {}),
         "first_ts": first.isoformat(),
         "last_ts": last.isoformat(),
         "signals": {action: signals.get(action, 0) for action in Action.ALL},
@@ -219,7 +222,8 @@ def format_summary(summary: dict[str, Any]) -> str:
         if table["quarantined"]:
             lines.append(("  quarantined", table["quarantined"]))
         lines.extend((f"    {reason}", count) for reason, count in table["by_reason"].items())
-    lines.extend((name, summary[name]) for name in ("users", "songs", "sessions"))
+    totals = ("users", "songs", "sessions", SHARED)
+    lines.extend((name, summary[name]) for name in totals if name in summary)
     lines.extend((f"{action} events", count) for action, count in summary["signals"].items())
     lines.extend((("first event", summary["first_ts"]), ("last event", summary["last_ts"])))
     texts = [(label, value if isinstance(value, str) else f"{value:,}") for label, value in lines]

@@ -223,9 +223,7 @@ def test_materialise_refuses_a_moment_without_a_zone():
 def test_a_moment_before_all_snapshots_is_refused_and_spares_the_store(data):
     store.materialize(TIMES[-1])
     before = store.online_user_row("u1")
-    with pytest.raises(
-        ValueError, match=r"no snapshot at or before 2024-01-25T23.*dvc repro"
-    ):
+    with pytest.raises(ValueError, match=r"no snapshot at or before 2024-01-25T23.*dvc repro"):
         store.materialize(TIMES[0] - HOUR)
     naive.assert_same(store.online_user_row("u1"), before)
 
