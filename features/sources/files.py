@@ -116,9 +116,22 @@ def _completed(rows: pa.Table) -> pa.Table:
 
 
 def _row_hashes(rows: pa.Table) -> pd.Series:
-    texts = rows.cast(pa.schema([(name, pa.string()) for name in rows.column_names])).to_pandas()
+    # Pandas cannot put no hashes together.
+    if not rows.num_rows:
+        return pd.Series([], dtype=object)
+    texts = pd.DataFrame({name: _as_text(rows[name]) for name in rows.column_names})
     first, second = (
         pd.util.hash_pandas_object(texts, index=False, hash_key=key).map("{:016x}".format)
         for key in _HASH_KEYS
     )
     return first + second
+
+
+def _as_text(column: pa.ChunkedArray) -> pd.Series:
+    try:
+        return column.cast(pa.string()).to_pandas()
+    except pa.ArrowNotImplementedError:
+        # Lists and the like: whether the contract wants them is for the contract to say.
+        return pa.array(
+            [None if one is None else str(one) for one in column.to_pylist()]
+        ).to_pandas()
