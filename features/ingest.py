@@ -1,7 +1,8 @@
 """Bring events in: `python -m features.ingest --source NAME --path PATH --lake LAKE`.
 
 Every row of the source ends in exactly one place: the lake, the duplicates, or the quarantine.
-The lake is a function of the source alone, so that importing twice changes nothing.
+The lake is a function of the source, and of the moment after which events are in the future: importing
+twice changes nothing.
 """
 
 import argparse
@@ -30,6 +31,7 @@ from features.paths import PROJECT, data_dir
 from features.quarantine import Quarantine
 from features.sources import open_source
 from features.sources.batch import Batch, Source
+from features.sources.files import Files
 
 _TOP_REASONS = 5
 SHARED = "session ids of several listeners"
@@ -267,6 +269,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
+    if isinstance(source, Files) and (unread := source.unread()):
+        names = ", ".join(path.name for path in unread)
+        sys.stdout.write(f"not read, by name or format: {names}\n")
     sys.stdout.write(f"{format_summary(summary)}wrote {options.lake}\n")
     return 0
 

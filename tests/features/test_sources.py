@@ -267,6 +267,21 @@ def test_a_parquet_file_without_rows_has_none(tmp_path: Path) -> None:
     assert _rows(Files(tmp_path).songs()) == []
 
 
+def test_a_file_in_two_formats_is_refused(tmp_path: Path) -> None:
+    for name in ("events.csv", "events.csv.gz", "events-1.csv"):
+        _csv(tmp_path, b"ts,user_id,song_id\n", name)
+    with pytest.raises(ValueError, match=r"events\.csv and .*events\.csv\.gz are of one name"):
+        Files(tmp_path).files()
+
+
+def test_files_that_are_not_read_are_named(tmp_path: Path) -> None:
+    (tmp_path / "events").mkdir()
+    _csv(tmp_path / "events", b"ts,user_id,song_id\n", "a.csv")
+    for name in ("songs.tsv", "Users.csv", "users.csv", ".hidden"):
+        _csv(tmp_path, b"user_id\n", name)
+    assert [path.name for path in Files(tmp_path).unread()] == ["Users.csv", "songs.tsv"]
+
+
 def test_files_of_a_table_may_be_many_or_a_folder(tmp_path: Path) -> None:
     header = b"event_id,ts,user_id,song_id\n"
     _csv(tmp_path, header + b"a,1,u,s\n", "events.csv.gz")
