@@ -1,8 +1,8 @@
 """Bring events in: `python -m features.ingest --source NAME --path PATH --lake LAKE`.
 
 Every row of the source ends in exactly one place: the lake, the duplicates, or the quarantine.
-The lake is a function of the source, and of the moment after which events are in the future: importing
-twice changes nothing.
+The lake is a function of the source, and of the moment after which events are in the future:
+importing twice changes nothing.
 """
 
 import argparse
