@@ -2,6 +2,9 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PORT ?= 3000
+# Only what was asked for may change params.yaml.
+ASKED_SOURCE := $(filter command environment,$(origin SOURCE))
+ASKED_DATA := $(or $(ASKED_SOURCE),$(filter command environment,$(origin DATA)))
 SOURCE ?= simulated
 DATA ?= $(if $(filter simulated,$(SOURCE)),data/raw/simulated)
 PYTHON ?= python3.11
@@ -33,10 +36,11 @@ $(VENV)/.ready: requirements.txt pyproject.toml
 run: pipeline ## environment, data, pipeline, feature store and the service with its page (SOURCE=, DATA=, PORT=)
 	@python -m serving.welcome --port $(PORT)
 
-pipeline: setup ## train on a source: SOURCE=simulated|30music|files DATA=path; deploys the bundle
+pipeline: setup ## train on the source of params.yaml, or on SOURCE=simulated|30music|files DATA=path; deploys the bundle
 	@test -n "$(DATA)" || { echo "Say where the data is: make $(or $(MAKECMDGOALS),pipeline) SOURCE=$(SOURCE) DATA=path"; exit 2; }
-	@echo "== pipeline: source $(SOURCE) at $(DATA)"
-	@python -m training.set_params source.name=$(SOURCE) source.path=$(DATA)
+	@$(if $(ASKED_DATA),python -m training.set_params $(if $(ASKED_SOURCE),source.name="$(SOURCE)") source.path="$(DATA)")
+	@python -c 'from features.params import load_params; source = load_params().source; \
+		print(f"== pipeline: source {source.name} at {source.path}")'
 	@dvc repro bundle_serving
 	@$(MAKE) --no-print-directory deploy
 
@@ -102,7 +106,7 @@ tune-peers: cut-peers ## tune the peers on the validation cut, from where tuned.
 cut-peers: setup peers-setup
 	@test -n "$(DATA)" -a -n "$(CUT)" || { echo "Say which data and cut: make $(or $(MAKECMDGOALS),bench-peers) DATA=path CUT=$(VALIDATION)"; exit 2; }
 	@echo "== Segue on the cut $(CUT)"
-	@python -m benchmarks.peers.segue --data $(DATA) --cut $(CUT) --out $(CUT_FOLDER)/segue
+	@python -m benchmarks.peers.segue --data "$(DATA)" --cut $(CUT) --out $(CUT_FOLDER)/segue
 	@$(IN_CUT) benchmarks.peers.export --params $(CUT_FOLDER)/segue/params.yaml --out $(CUT_FOLDER)
 
 peers-requirements: setup ## compile the peers' requirements.txt

@@ -14,7 +14,17 @@ import pyarrow.compute as pc
 
 from features.columns import Action, Event, Song, User
 from features.lake import EVENTS, SONGS, USERS
-from features.parsing import REAL, TEXT, TEXTS, TIME, TRUTH, WHOLE, parse, without_blanks
+from features.parsing import (
+    REAL,
+    TEXT,
+    TEXTS,
+    TIME,
+    TRUTH,
+    WHOLE,
+    parse,
+    parse_date,
+    without_blanks,
+)
 
 MISSING = "missing"
 UNPARSABLE = "unparsable"
@@ -194,7 +204,7 @@ def _parse(rows: pa.Table, table: Table) -> tuple[pa.Table, pd.Series]:
             columns.append(pa.nulls(rows.num_rows, dtype))
             continue
         raw = without_blanks(rows[name].combine_chunks())
-        values = parse(raw, dtype)
+        values = parse_date(raw) if name == Song.RELEASED_TS else parse(raw, dtype)
         lost = pc.and_(pc.is_valid(raw), pc.is_null(values)).to_numpy(zero_copy_only=False)
         reasons[lost & reasons.isna().to_numpy()] = f"{name}: {UNPARSABLE}"
         columns.append(values)

@@ -1,7 +1,8 @@
 """Bring events in: `python -m features.ingest --source NAME --path PATH --lake LAKE`.
 
 Every row of the source ends in exactly one place: the lake, the duplicates, or the quarantine.
-The lake is a function of the source alone, so that importing twice changes nothing.
+The lake is a function of the source, and of the moment after which events are in the future:
+importing twice changes nothing.
 """
 
 import argparse
@@ -30,8 +31,10 @@ from features.paths import PROJECT, data_dir
 from features.quarantine import Quarantine
 from features.sources import open_source
 from features.sources.batch import Batch, Source
+from features.sources.files import Files
 
 _TOP_REASONS = 5
+SHARED = "session ids of several listeners"
 
 
 @dataclass(frozen=True)
@@ -172,11 +175,13 @@ def _summary(connection: duckdb.DuckDBPyConnection, counts: dict[str, Counts]) -
             f"SELECT {Event.ACTION}, count(*) FROM events GROUP BY {Event.ACTION}"
         ).fetchall()
     )
+    shared = one(connection, "SELECT count(*) FROM shared_sessions")[0]
     return {
         **vars(counts[EVENTS]),
         "users": one(connection, "SELECT count(*) FROM all_users")[0],
         "songs": one(connection, "SELECT count(*) FROM all_songs")[0],
         "sessions": sessions,
+        **({SHARED: shared} if shared else {}),
         "first_ts": first.isoformat(),
         "last_ts": last.isoformat(),
         "signals": {action: signals.get(action, 0) for action in Action.ALL},
@@ -219,7 +224,8 @@ def format_summary(summary: dict[str, Any]) -> str:
         if table["quarantined"]:
             lines.append(("  quarantined", table["quarantined"]))
         lines.extend((f"    {reason}", count) for reason, count in table["by_reason"].items())
-    lines.extend((name, summary[name]) for name in ("users", "songs", "sessions"))
+    totals = ("users", "songs", "sessions", SHARED)
+    lines.extend((name, summary[name]) for name in totals if name in summary)
     lines.extend((f"{action} events", count) for action, count in summary["signals"].items())
     lines.extend((("first event", summary["first_ts"]), ("last event", summary["last_ts"])))
     texts = [(label, value if isinstance(value, str) else f"{value:,}") for label, value in lines]
@@ -263,6 +269,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
+    if isinstance(source, Files) and (unread := source.unread()):
+        names = ", ".join(path.name for path in unread)
+        sys.stdout.write(f"not read, by name or format: {names}\n")
     sys.stdout.write(f"{format_summary(summary)}wrote {options.lake}\n")
     return 0
 

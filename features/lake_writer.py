@@ -26,7 +26,8 @@ def connect(work: Path) -> duckdb.DuckDBPyConnection:
 
     View `staged_<table>` has all rows, `<table>` only the first in reading order of those that
     share a key; `SEQUENCE` is that order. `all_<table>` adds what is derived: sessions of events
-    that have none, and rows of the users and songs that occur in events only.
+    that have none, or an id that other listeners have too (`shared_sessions`), and rows of the
+    users and songs that occur in events only.
     """
     settings: dict[str, str | bool | int | float | list[str]] = {
         "memory_limit": "1GB",
@@ -41,6 +42,7 @@ def connect(work: Path) -> duckdb.DuckDBPyConnection:
             f"CREATE VIEW {name} AS FROM staged_{name} WHERE {SEQUENCE} IN "
             f"(SELECT min({SEQUENCE}) FROM staged_{name} GROUP BY {table.key})"
         )
+    _find_shared_sessions(connection)
     _derive_sessions(connection)
     _complete_ids(connection, USERS, User.ID)
     _complete_ids(connection, SONGS, Song.ID)
@@ -54,6 +56,15 @@ def write_lake(connection: duckdb.DuckDBPyConnection, new: Path) -> None:
         with pq.ParquetWriter(new / f"{name}.parquet", TABLES[name].schema) as writer:
             for part in _sorted_parts(connection, f"all_{name}", TABLES[name]):
                 writer.write_table(part)
+
+
+def _find_shared_sessions(connection: duckdb.DuckDBPyConnection) -> None:
+    """Find session ids that come with several listeners, as where each counts their own."""
+    connection.execute(f"""
+        CREATE TABLE shared_sessions AS SELECT {Event.SESSION} FROM events
+        WHERE {Event.SESSION} IS NOT NULL
+        GROUP BY {Event.SESSION} HAVING min({Event.USER}) <> max({Event.USER})
+    """)
 
 
 def _derive_sessions(connection: duckdb.DuckDBPyConnection) -> None:
@@ -73,6 +84,8 @@ def _derive_sessions(connection: duckdb.DuckDBPyConnection) -> None:
                     PARTITION BY {Event.USER} ORDER BY {Event.TS}, {Event.ID}
                     ROWS UNBOUNDED PRECEDING)) AS {Event.SESSION}) FROM marked
         )
+        SELECT * REPLACE (CASE WHEN {Event.SESSION} IN (FROM shared_sessions)
+            THEN {Event.USER} || '/' || {Event.SESSION} ELSE {Event.SESSION} END AS {Event.SESSION})
         FROM events WHERE {Event.SESSION} IS NOT NULL
         UNION ALL BY NAME SELECT * EXCLUDE (start) FROM derived
     """)

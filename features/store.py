@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 from feast import Entity, FeatureService, FeatureStore, FeatureView, RepoConfig
 from feast.infra.key_encoding_utils import serialize_entity_key
 from feast.infra.online_stores.online_store import OnlineStore
@@ -118,10 +119,11 @@ def materialize(until: datetime) -> str:
     Raises
     ------
     ValueError
-        If `until` has no time zone.
+        If `until` has no time zone, or no snapshot was taken by then.
     """
     if until.tzinfo is None:
         raise ValueError(f"`until` ({until.isoformat()}) has no time zone; pass it in UTC.")
+    _refuse_empty(until)
 
     def fill(config: RepoConfig) -> None:
         _apply(config)
@@ -129,6 +131,20 @@ def materialize(until: datetime) -> str:
         FeatureStore(config=config).materialize(_BEGINNING, until.astimezone(UTC))
 
     return online().replace(fill)
+
+
+def _refuse_empty(until: datetime) -> None:
+    """Raise ValueError if a view of listeners has snapshots, but none by then."""
+    for view in USER_VIEWS:
+        path = data_dir() / "features" / f"{view}.parquet"
+        times = pq.read_table(path, columns=[UserRow.TS])[UserRow.TS].unique().to_pylist()
+        if times and min(times) > until:
+            taken = ", ".join(time.isoformat() for time in sorted(times))
+            raise ValueError(
+                f"{path} has no snapshot at or before {until.isoformat()}, so that every listener "
+                f"would be without features; it has those of {taken}. For a moment before them, "
+                "set phases.as_of in params.yaml to it and run `dvc repro snapshots`."
+            )
 
 
 def _historical_rows(owner: str, entities: pd.DataFrame) -> pd.DataFrame:

@@ -68,7 +68,10 @@ def main() -> None:
         sys.exit(f"Nothing was deployed. {error}")
     log.info("feature store: apply and materialize until %s", manifest["as_of"])
     apply()
-    materialize(datetime.fromisoformat(manifest["as_of"]))
+    try:
+        materialize(datetime.fromisoformat(manifest["as_of"]))
+    except ValueError as error:
+        sys.exit(f"Nothing was deployed. {error}")
     point(link, target)
     log.info("%s now leads to %s", link, target.name)
 

@@ -135,7 +135,7 @@ def slice_table(
     how: Evaluation,
     fewest: int = 30,
 ) -> pd.DataFrame:
-    """Return `summarise` for each value of each slice that has enough queries."""
+    """Return `summarise` for each value of each slice that has enough queries; maybe no row."""
     parts = []
     brief = [replace(table, values=table.values[list(SLICED)]) for table in tables]
     for kind in kinds.columns:
@@ -145,6 +145,9 @@ def slice_table(
             keep = (kinds[kind] == value).to_numpy()
             part = summarise(brief, listeners, keep, how)
             parts.append(part.assign(slice=f"{kind}: {value}", queries=count))
+    if not parts:
+        numbers = ("value", "low", "high", "lead_low", "lead_high", "queries")
+        return pd.DataFrame({"method": [], "metric": [], **dict.fromkeys(numbers, []), "slice": []})
     return pd.concat(parts, ignore_index=True)
 
 

@@ -71,8 +71,8 @@ def cluster_bootstrap(
     Returns
     -------
     FloatArray
-        Shape (draws, columns). Rows are paired: the same listeners in every column, so that a
-        difference of two columns is a paired difference.
+        Shape (draws, columns), NaN where a draw met nothing known. Rows are paired: the same
+        listeners in every column, so that a difference of two columns is a paired difference.
     """
     size = int(clusters.max()) + 1
     known = np.isfinite(values)
@@ -82,10 +82,14 @@ def cluster_bootstrap(
     times = np.empty((draws, size))
     for draw in range(draws):
         times[draw] = np.bincount(random.integers(0, size, size), minlength=size)
-    return (times @ sums) / np.maximum(times @ counts, 1)
+    drawn = times @ counts
+    return np.where(drawn > 0, (times @ sums) / np.maximum(drawn, 1), np.nan)
 
 
 def interval(draws: FloatArray) -> tuple[float, float]:
-    """Return the 95 % percentile interval of bootstrap draws, shape (draws,)."""
-    low, high = np.percentile(draws, [2.5, 97.5])
+    """Return the 95 % percentile interval of bootstrap draws, shape (draws,), but for NaN."""
+    known = draws[np.isfinite(draws)]
+    if not len(known):
+        return np.nan, np.nan
+    low, high = np.percentile(known, [2.5, 97.5])
     return float(low), float(high)

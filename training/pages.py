@@ -82,6 +82,9 @@ def methods(folder: Path) -> list[Section]:
 def wins(folder: Path) -> list[Section]:
     """Return where Segue is ahead of and behind the best of its generators and popularity."""
     rows = pd.read_csv(folder / "wins.csv")
+    if rows.empty:
+        few = "No slice has enough queries to say; more test data would."
+        return [Section("Where Segue wins and loses", [few])]
     told = (
         "Against the best generator (or popularity) of each slice, which is picked on these very "
         "queries and so looks better than it is. Ahead or behind: the paired 95 % interval of the "

@@ -6,15 +6,21 @@ history [0, 80 d - 30 min), labels [80 d, 90 d - 30 min), test [90 d, 100 d).
 
 import argparse
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, Literal
 
-from features.lake import read_summary
+import duckdb
+
+from features.columns import Action, Event
+from features.lake import event_files, read_summary
 from features.params import PhaseShares, load_params
 
 Cut = Literal["labels", "test", "serving"]
+# With fewer listenings than this there is nothing to learn from, or to test on.
+FEWEST: Final = 10
 CUTS: Final[tuple[Cut, ...]] = ("labels", "test", "serving")
 
 
@@ -84,6 +90,55 @@ def split(first: datetime, as_of: datetime, shares: PhaseShares) -> Phases:
     return phases
 
 
+def listenings(lake: Path, phases: Phases) -> dict[str, int]:
+    """Return how many listenings there are to go on, by phase.
+
+    In the history those that were not skipped, in the others those of sessions that begin there.
+    """
+    files = [str(path) for _, path in event_files(lake)]
+    with duckdb.connect(config={"memory_limit": "1GB", "threads": 2}) as connection:
+        connection.read_parquet(files).create_view("events")
+        found = connection.execute(
+            f"""
+            WITH began AS (
+                SELECT {Event.SESSION}, min({Event.TS}) AS start FROM events GROUP BY ALL
+            )
+            SELECT count(*) FILTER (WHERE {Event.ACTION} = $play AND {Event.TS} < $history_end),
+                count(*) FILTER (WHERE start >= $labels_start AND {Event.TS} < $labels_end),
+                count(*) FILTER (WHERE start >= $test_start AND {Event.TS} < $test_end)
+            FROM events JOIN began USING ({Event.SESSION}) WHERE {Event.ACTION} IN ($play, $skip)
+            """,
+            {
+                "play": Action.PLAY,
+                "skip": Action.SKIP,
+                "history_end": phases.history.end,
+                "labels_start": phases.labels.start,
+                "labels_end": phases.labels.end,
+                "test_start": phases.test.start,
+                "test_end": phases.test.end,
+            },
+        ).fetchall()
+    return dict(zip(("history", "labels", "test"), found[0], strict=True))
+
+
+def refuse_few(counts: Mapping[str, int], phases: Phases) -> None:
+    """Raise ValueError if a phase has too few listenings to go on."""
+    few = [name for name, count in counts.items() if count < FEWEST]
+    if few:
+        spans = [(name, getattr(phases, name)) for name in counts]
+        lines = [
+            f"  {name}, {span.start.isoformat()} to {span.end.isoformat()}: {counts[name]:,}"
+            for name, span in spans
+        ]
+        raise ValueError(
+            f"Too few listenings in {' and '.join(few)}; each phase needs {FEWEST} (the history "
+            "not skipped, labels and test in sessions that begin there). There are:\n"
+            + "\n".join(lines)
+            + "\nA stray event long before the others stretches the phases: take it out. Else give "
+            "more data, or change `phases` in params.yaml."
+        )
+
+
 def refuse_leak(what: str, seen_until: datetime, phase: Phase, gap: timedelta) -> None:
     """Raise LeakError if `what` saw the phase it is to be used on, or the gap before it."""
     if seen_until > phase.start - gap:
@@ -134,7 +189,9 @@ def main() -> None:
     as_of = shares.as_of.astimezone(UTC) if shares.as_of else end
     if as_of > end:
         raise ValueError(f"phases.as_of {as_of} lies after the last event {end}; choose earlier.")
-    write_phases(split(first, as_of, shares), arguments.out)
+    phases = split(first, as_of, shares)
+    refuse_few(listenings(arguments.lake, phases), phases)
+    write_phases(phases, arguments.out)
 
 
 if __name__ == "__main__":

@@ -22,12 +22,23 @@ def read_plays(lake: Path, until: datetime, song_ids: NDArray[np.str_]) -> pd.Da
     """Return plays that were not skipped: ts, user, session code, song index, local daypart.
 
     Sorted by session and time; session codes ascend with the sessions' last plays.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
     """
     columns = [Event.TS, Event.SESSION, Event.USER, Event.SONG, Event.ACTION]
     events = read_events(lake, until=until, columns=columns)
     plays = events[events[Event.ACTION] == Action.PLAY].drop(columns=Event.ACTION)
     index = pd.Index(song_ids).get_indexer(pd.Index(plays[Event.SONG]))
     plays = plays.assign(**{Song.ID: index})[index >= 0]
+    if plays.empty:
+        raise ValueError(
+            f"{lake} has no play before {until.isoformat()} that was not skipped, of its "
+            f"{len(events):,} events by then; there is nothing to learn from. Give more data, or "
+            "change `phases` in params.yaml."
+        )
     ends = plays.groupby(Event.SESSION)[Event.TS].max().sort_values(kind="stable")
     codes = pd.Series(np.arange(len(ends)), index=ends.index)
     plays = plays.assign(**{Event.SESSION: plays[Event.SESSION].map(codes).to_numpy()})

@@ -80,7 +80,9 @@ def fit_probability(
     names: tuple[str, ...],
     params: Ranker,
 ) -> Probability | None:
-    """Fit a calibrated classifier on songs that were played; None where it never happened.
+    """Fit a calibrated classifier on songs that were played.
+
+    None where it (or its opposite) hardly happened, or to one listener only.
 
     Listeners are held out in turn. What is said of their songs chooses the number of trees (by log
     loss) and fits the calibration curve, so that it corrects what the booster says of songs and
@@ -88,11 +90,13 @@ def fit_probability(
     """
     if happened.sum() < MIN_POSITIVES or (~happened).sum() < MIN_POSITIVES:
         return None
+    fold = folds(listeners)
+    if not fold.any():
+        return None
     settings = settings_of(params) | {"objective": "binary"}
     grid = tree_counts(min(params.rounds, MOST_TREES))
-    fold = listeners % FOLDS
     said = np.empty((len(grid), len(happened)))
-    for held_out in range(FOLDS):
+    for held_out in np.unique(fold):
         inside = fold != held_out
         data = lightgbm.Dataset(features[inside], happened[inside], feature_name=list(names))
         booster = lightgbm.train(settings, data, grid[-1])
@@ -102,6 +106,21 @@ def fit_probability(
     raw, share = sigmoid_curve(said[best], happened)
     data = lightgbm.Dataset(features, happened, feature_name=list(names))
     return Probability(train(settings, data, grid[best], "probability"), raw, share)
+
+
+def folds(listeners: NDArray[np.uint32]) -> NDArray[np.int64]:
+    """Return the fold of each row, by listener; all the same only where there is one listener.
+
+    Examples
+    --------
+    >>> folds(np.array([3, 9, 3, 6, 12], dtype=np.uint32)).tolist()
+    [0, 2, 0, 1, 0]
+    """
+    fold = (listeners % FOLDS).astype(np.int64)
+    if len(np.unique(fold)) == FOLDS:
+        return fold
+    # Few listeners may share a remainder; their ranks do not.
+    return np.unique(listeners, return_inverse=True)[1] % FOLDS
 
 
 def tree_counts(most: int) -> list[int]:

@@ -61,7 +61,10 @@ def main() -> None:
         key, equals, value = assignment.partition("=")
         if not equals:
             parser.error(f"{assignment!r} is not KEY=VALUE")
-        set_key(document, key, parsed(value))
+        try:
+            set_key(document, key, parsed(value))
+        except KeyError as error:
+            parser.exit(2, f"{arguments.params} is as it was. {error.args[0]}\n")
     buffer = io.StringIO()
     round_trip.dump(document, buffer)
     if buffer.getvalue() == before:
@@ -70,9 +73,11 @@ def main() -> None:
     trial.write_text(buffer.getvalue(), encoding="utf-8")
     try:
         load_params(trial)
-    except ValueError:
+    except ValueError as error:
         trial.unlink()
-        raise
+        # What was tried is named as the file that it was to be, on one line.
+        told = str(error).replace(str(trial), str(arguments.params)).replace("\n", "")
+        parser.exit(2, f"{arguments.params} is as it was. {told}\n")
     trial.replace(arguments.params)
 
 

@@ -47,6 +47,16 @@ class Files:
             )
         return [*events, *find(self.path, USERS), *find(self.path, SONGS)]
 
+    def unread(self) -> list[Path]:
+        """Return what else lies in the folder and may have been meant."""
+        tables = {path for table in _COLUMNS for path in find(self.path, table)}
+        read = tables | {self.path / table for table in _COLUMNS}
+        return sorted(
+            path
+            for path in self.path.iterdir()
+            if path not in read and not path.name.startswith((".", "_"))
+        )
+
     def events(self) -> Iterator[Batch]:
         """Yield the events; without ids they get one made of their content."""
         for batch in self._read(EVENTS):
@@ -67,12 +77,31 @@ class Files:
 
 
 def find(folder: Path, table: str) -> list[Path]:
-    """Return the files of one table, sorted by path; `FileNotFoundError` without the folder."""
+    """Return the files of one table, sorted by path.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder.
+    ValueError
+        If a file is there in two formats: which is meant, or whether both are, is open.
+    """
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder}; give the folder that holds {table}.")
     patterns = (f"{table}.*", f"{table}-*", f"{table}/**/*")
     found = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
-    return sorted(path for path in found if path.name.endswith(SUFFIXES))
+    files = sorted(path for path in found if path.name.endswith(SUFFIXES))
+    by_name: dict[str, Path] = {}
+    for path in files:
+        suffix = next(one for one in SUFFIXES if path.name.endswith(one))
+        name = str(path).removesuffix(suffix)
+        if name in by_name:
+            raise ValueError(
+                f"{by_name[name]} and {path} are of one name; remove one, or if both are to be "
+                f"read call them {table}-1 and {table}-2."
+            )
+        by_name[name] = path
+    return files
 
 
 def _check_mapping(columns: Mapping[str, Mapping[str, str]]) -> None:
@@ -116,9 +145,22 @@ def _completed(rows: pa.Table) -> pa.Table:
 
 
 def _row_hashes(rows: pa.Table) -> pd.Series:
-    texts = rows.cast(pa.schema([(name, pa.string()) for name in rows.column_names])).to_pandas()
+    # Pandas cannot put no hashes together.
+    if not rows.num_rows:
+        return pd.Series([], dtype=object)
+    texts = pd.DataFrame({name: _as_text(rows[name]) for name in rows.column_names})
     first, second = (
         pd.util.hash_pandas_object(texts, index=False, hash_key=key).map("{:016x}".format)
         for key in _HASH_KEYS
     )
     return first + second
+
+
+def _as_text(column: pa.ChunkedArray) -> pd.Series:
+    try:
+        return column.cast(pa.string()).to_pandas()
+    except pa.ArrowNotImplementedError:
+        # Lists and the like: whether the contract wants them is for the contract to say.
+        return pa.array(
+            [None if one is None else str(one) for one in column.to_pylist()]
+        ).to_pandas()

@@ -192,7 +192,7 @@ def _read_parquet(path: Path) -> Iterator[Batch]:
 def _read_row_group(path: Path, file: pq.ParquetFile, group: int) -> Iterator[Batch]:
     """Yield the rows of one row group; damage ends the group, and the next one is tried."""
     row = 1 + sum(file.metadata.row_group(before).num_rows for before in range(group))
-    bytes_per_row = path.stat().st_size / file.metadata.num_rows
+    bytes_per_row = path.stat().st_size / max(file.metadata.num_rows, 1)
     batches = file.iter_batches(BATCH_ROWS, row_groups=[group])
     while True:
         try:

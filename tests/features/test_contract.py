@@ -200,3 +200,11 @@ def test_no_rows_are_fine() -> None:
     assert typed.num_rows == 0
     assert isinstance(reasons, pd.Series)
     assert reasons.empty
+
+
+def test_only_dates_of_songs_are_read_as_years_and_days():
+    values = pa.array(["2019", "20190501"])
+    dates = [datetime(2019, 1, 1, tzinfo=UTC), datetime(2019, 5, 1, tzinfo=UTC)]
+    assert _column(SONGS, Song.RELEASED_TS, values) == dates
+    seconds = [datetime.fromtimestamp(second, UTC) for second in (2019, 20190501)]
+    assert _column(USERS, User.SIGNUP_TS, values) == seconds

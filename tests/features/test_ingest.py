@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from features.columns import Action, Event, Song, User
-from features.ingest import format_summary, ingest, main
+from features.ingest import SHARED, format_summary, ingest, main
 from features.lake import QUARANTINE, event_files, read_events, read_songs, read_summary, read_users
 from features.paths import PROJECT
 from features.sources.files import Files
@@ -228,6 +228,24 @@ def test_sessions_are_derived_where_the_source_has_none(tmp_path: Path) -> None:
     )
 
 
+def test_session_ids_that_each_listener_counts_alone_are_told_apart(tmp_path: Path) -> None:
+    rows = [_changed(number, Event.SESSION, name) for number, name in enumerate("11121")]
+    # Listeners are u0, u1, u2, u0, u1: id 1 is of three, id 2 of one.
+    summary = _ingest(_write(tmp_path / "raw", rows), tmp_path / "lake")
+    found = read_events(tmp_path / "lake")[Event.SESSION].tolist()
+    assert found == ["u0/1", "u1/1", "u2/1", "2", "u1/1"]
+    assert summary["sessions"] == 4
+    assert summary[SHARED] == 1
+    assert SHARED in format_summary(summary)
+
+
+def test_sessions_of_one_listener_keep_their_ids(tmp_path: Path) -> None:
+    rows = [_changed(number, Event.SESSION, f"x{number % 3}") for number in range(6)]
+    summary = _ingest(_write(tmp_path / "raw", rows), tmp_path / "lake")
+    assert sorted(set(read_events(tmp_path / "lake")[Event.SESSION])) == ["x0", "x1", "x2"]
+    assert SHARED not in summary
+
+
 def test_every_id_of_an_event_has_its_row(tmp_path: Path) -> None:
     folder = _write(tmp_path / "raw", [_good(number) for number in range(5)])
     (folder / "songs.csv").write_text("song_id,title,genres\ns9,Nine,a|b\ns1,One,\ns1,Again,\n")
@@ -249,7 +267,8 @@ def test_the_summary_counts_signals_and_spans(tmp_path: Path) -> None:
     rows = [_good(1), _changed(2, "action", "like"), _changed(3, "session_id", "y")]
     summary = _ingest(_write(tmp_path / "raw", rows), tmp_path / "lake")
     assert summary["signals"] == dict.fromkeys(Action.ALL, 0) | {"play": 2, "like": 1}
-    assert summary["sessions"] == 2
+    # The id `x` is of two listeners.
+    assert summary["sessions"] == 3
     assert summary["first_ts"] == "2024-05-01T23:01:00+00:00"
     assert summary["last_ts"] == "2024-05-01T23:03:00+00:00"
 

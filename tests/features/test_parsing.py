@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pytest
 
-from features.parsing import TRUTH, _time, parse
+from features.parsing import TIME, TRUTH, _time, parse, parse_date
 
 MOMENTS = {
     "2024-03-01T05:30:00+05:30": datetime(2024, 3, 1, tzinfo=UTC),
@@ -44,3 +44,21 @@ def test_a_time_means_the_same_after_any_other(dtype, before):
 )
 def test_truths_are_read_from_words_and_numbers(raw, expected):
     assert parse(pa.array(raw), TRUTH).to_pylist() == expected
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (["2019", "20190501", "2019-05-01", "2019.0", None], [1, 5, 5, 1, None]),
+        ([2019, 20190501, None], [1, 5, None]),
+        ([2019.0, 20190501.0], [1, 5]),
+    ],
+)
+def test_years_and_days_of_songs_are_dates(raw, expected):
+    dates = [month and datetime(2019, month, 1, tzinfo=UTC) for month in expected]
+    assert parse_date(pa.array(raw)).to_pylist() == dates
+
+
+@pytest.mark.parametrize("raw", [["1556668800"], [1556668800.5], [0], ["20191301"], ["soon"]])
+def test_other_dates_of_songs_are_times_like_any(raw):
+    assert parse_date(pa.array(raw)) == parse(pa.array(raw), TIME)

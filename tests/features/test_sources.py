@@ -239,6 +239,49 @@ def test_a_derived_id_depends_on_the_row_and_on_nothing_else(tmp_path: Path) -> 
     assert ids == [row[Event.ID] for row in _rows(Files(tmp_path).events())]
 
 
+@pytest.mark.parametrize("rows", [0, 4])
+def test_a_last_batch_without_rows_needs_no_ids(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    monkeypatch.setattr(reading_module, "BATCH_ROWS", 2)
+    lines = "".join(f"{number},u,s\n" for number in range(rows))
+    _csv(tmp_path, f"ts,user_id,song_id\n{lines}".encode(), "events.csv")
+    ids = {row[Event.ID] for row in _rows(Files(tmp_path).events())}
+    assert len(ids) == rows
+
+
+def test_lists_enter_derived_ids(tmp_path: Path) -> None:
+    moods = [["calm"], ["calm", "sad"], None, ["calm"]]
+    columns = {name: ["x"] * 4 for name in (Event.TS, Event.USER, Event.SONG)}
+    pq.write_table(pa.table({**columns, Event.MOOD: moods}), tmp_path / "events.parquet")
+    ids = [row[Event.ID] for row in _rows(Files(tmp_path).events())]
+    assert ids[0] == ids[3]
+    assert len(set(ids)) == 3
+
+
+def test_a_parquet_file_without_rows_has_none(tmp_path: Path) -> None:
+    empty = pa.table({Song.ID: pa.array([], pa.string())})
+    pq.write_table(empty, tmp_path / "songs.parquet")
+    with pq.ParquetWriter(tmp_path / "songs-2.parquet", empty.schema) as writer:
+        writer.write_table(empty)
+    assert _rows(Files(tmp_path).songs()) == []
+
+
+def test_a_file_in_two_formats_is_refused(tmp_path: Path) -> None:
+    for name in ("events.csv", "events.csv.gz", "events-1.csv"):
+        _csv(tmp_path, b"ts,user_id,song_id\n", name)
+    with pytest.raises(ValueError, match=r"events\.csv and .*events\.csv\.gz are of one name"):
+        Files(tmp_path).files()
+
+
+def test_files_that_are_not_read_are_named(tmp_path: Path) -> None:
+    (tmp_path / "events").mkdir()
+    _csv(tmp_path / "events", b"ts,user_id,song_id\n", "a.csv")
+    for name in ("songs.tsv", "Users.csv", "users.csv", ".hidden"):
+        _csv(tmp_path, b"user_id\n", name)
+    assert [path.name for path in Files(tmp_path).unread()] == ["Users.csv", "songs.tsv"]
+
+
 def test_files_of_a_table_may_be_many_or_a_folder(tmp_path: Path) -> None:
     header = b"event_id,ts,user_id,song_id\n"
     _csv(tmp_path, header + b"a,1,u,s\n", "events.csv.gz")

@@ -220,6 +220,14 @@ def test_materialise_refuses_a_moment_without_a_zone():
         store.materialize(datetime(2024, 1, 1))  # noqa: DTZ001
 
 
+def test_a_moment_before_all_snapshots_is_refused_and_spares_the_store(data):
+    store.materialize(TIMES[-1])
+    before = store.online_user_row("u1")
+    with pytest.raises(ValueError, match=r"no snapshot at or before 2024-01-25T23.*dvc repro"):
+        store.materialize(TIMES[0] - HOUR)
+    naive.assert_same(store.online_user_row("u1"), before)
+
+
 def test_snapshot_times_are_the_starts_the_steps_between_and_the_end():
     shown = [f"{time:%m-%d %H:%M}" for time in TIMES]
     assert shown == ["01-26 00:00", "01-31 00:00", "02-05 01:00", "02-10 00:30", "02-15 00:00"]

@@ -176,11 +176,11 @@ def write_ranker(folder: Path, random: np.random.Generator) -> None:
     (folder / "calibration.json").write_text(curves, encoding="utf-8")
 
 
-def write_manifest(folder: Path, version: str) -> None:
+def write_manifest(folder: Path, version: str, as_of: datetime = AS_OF) -> None:
     manifest = {
         "format": FORMAT,
         "version": version,
-        "as_of": AS_OF.isoformat(),
+        "as_of": as_of.isoformat(),
         "feature_service": FEATURE_SERVICE,
         "checksums": checksums(folder),
     }

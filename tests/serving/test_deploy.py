@@ -3,6 +3,7 @@
 import json
 import shutil
 import threading
+from datetime import UTC, datetime
 
 import pytest
 
@@ -157,3 +158,15 @@ def test_a_bundle_that_cannot_serve_changes_nothing(data, copy_bundle, monkeypat
     with pytest.raises(SystemExit, match=r"Nothing was deployed\. There is no bundle at .*v9"):
         run_main(monkeypatch, data, "--version", "v9")
     assert read_manifest(data / "served" / "current")["version"] == "good"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_going_back_to_before_all_snapshots_changes_nothing(data, copy_bundle, monkeypatch):
+    run_main(monkeypatch, data, "--bundle", str(copy_bundle("new")))
+    online = (data / "feast" / "online.db").stat().st_ino
+    old = copy_bundle("old")
+    write_manifest(old, "old", datetime(2001, 1, 1, tzinfo=UTC))
+    with pytest.raises(SystemExit, match=r"Nothing was deployed.*no snapshot at or before 2001"):
+        run_main(monkeypatch, data, "--bundle", str(old))
+    assert read_manifest(data / "served" / "current")["version"] == "new"
+    assert (data / "feast" / "online.db").stat().st_ino == online

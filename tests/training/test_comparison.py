@@ -6,6 +6,7 @@ import pytest
 
 from features.params import Evaluation
 from tests.training.test_evaluate import labelled
+from training import pages
 from training.comparison import (
     Table,
     best_others,
@@ -109,6 +110,19 @@ def test_slices_with_few_queries_are_left_out():
     assert sorted(set(parts["slice"])) == ["region: north", "region: south"]
     south = parts[(parts["slice"] == "region: south") & (parts["metric"] == "mrr_20")].iloc[0]
     assert south["value"] == pytest.approx(VALUES[50:80].mean())
+
+
+def test_without_slices_that_are_large_enough_the_report_says_so(tmp_path):
+    metrics = pd.DataFrame(dict.fromkeys(("hr_20", "mrr_20", "ndcg_10"), VALUES))
+    kinds = pd.DataFrame({"region": LISTENERS})
+    few = slice_table([Table(SEGUE, metrics, VALUES)], LISTENERS, kinds, HOW)
+    enough = slice_table([Table(SEGUE, metrics, VALUES)], LISTENERS, kinds, HOW, fewest=1)
+    assert few.empty
+    assert list(few.columns) == list(enough.columns)
+    best_others(few).to_csv(tmp_path / "wins.csv", index=False)
+    (section,) = pages.wins(tmp_path)
+    assert section.picture is None
+    assert "No slice has enough queries" in section.parts[0]
 
 
 def part():

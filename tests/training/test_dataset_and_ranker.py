@@ -178,6 +178,21 @@ def test_probabilities_are_calibrated_on_songs_not_seen():
         assert said[part].mean() == pytest.approx(truth[5000:][part].mean(), abs=0.05)
 
 
+def test_few_listeners_are_held_out_all_the_same():
+    happened = np.random.default_rng(5).random(400) < 0.5
+    features = np.random.default_rng(6).normal(size=(400, 3)).astype(np.float32)
+    # 3 and 9 have one remainder.
+    listeners = np.where(np.arange(400) < 200, 3, 9).astype(np.uint32)
+    assert fit_probability(features, happened, listeners, NAMES, PARAMS) is not None
+    alone = np.full(400, 9, dtype=np.uint32)
+    assert fit_probability(features, happened, alone, NAMES, PARAMS) is None
+
+
+def test_folds_stay_as_they_are_where_none_is_empty():
+    listeners = np.array([6, 1, 5, 4, 6], dtype=np.uint32)
+    assert ranker.folds(listeners).tolist() == [0, 1, 2, 1, 0]
+
+
 @pytest.mark.parametrize("often", [ranker.MIN_POSITIVES - 1, 300 - ranker.MIN_POSITIVES + 1])
 def test_what_never_or_always_happened_has_no_probability(often):
     happened = np.arange(300) < often

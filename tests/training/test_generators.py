@@ -221,6 +221,12 @@ def test_plays_come_by_session_in_the_order_of_their_last_play(tmp_path):
     assert found["song_id"].tolist() == [1, 0, 2, 2, 0]
 
 
+def test_a_past_of_skips_alone_is_refused(tmp_path):
+    skip = tiny.event(10, START - MINUTE, "b", "s2", "skip")
+    with pytest.raises(ValueError, match=r"no play before 2024.*not skipped, of its 1 events"):
+        write(tmp_path, [skip])
+
+
 def test_events_at_or_after_the_end_change_no_generator(tmp_path):
     late = [
         tiny.event(100 + number, START + after, session, song)

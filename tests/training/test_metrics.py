@@ -69,3 +69,11 @@ def test_the_width_is_that_of_the_clusters_not_of_the_queries():
 
 def test_the_interval_holds_the_middle_95_percent():
     assert interval(np.arange(1001.0)) == (25.0, 975.0)
+
+
+def test_a_draw_without_anything_known_is_no_zero():
+    # The first listener alone has a value, and is in about two of three draws of three.
+    draws = drawn([[0.5], [np.nan], [np.nan]], [0, 1, 2])[:, 0]
+    assert np.isnan(draws).any()
+    assert interval(draws) == (0.5, 0.5)
+    assert np.isnan(interval(np.full(9, np.nan))).all()

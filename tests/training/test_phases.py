@@ -4,10 +4,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from features.params import PhaseShares
+from tests.training import tiny
 from training import phases as module
 from training.phases import (
     LeakError,
     Phase,
+    listenings,
     read_phases,
     refuse_leak,
     refuse_stale,
@@ -17,6 +19,7 @@ from training.phases import (
 
 FIRST = datetime(2024, 1, 1, tzinfo=UTC)
 DAY, HOUR, TICK = timedelta(days=1), timedelta(hours=1), timedelta(microseconds=1)
+MINUTE = timedelta(minutes=1)
 GAP = timedelta(minutes=30)
 SHARES = PhaseShares(labels_share=0.1, test_share=0.2, gap_minutes=30, as_of=None)
 PHASES = split(FIRST, FIRST + 100 * DAY, SHARES)
@@ -95,11 +98,64 @@ def test_what_is_written_is_read(tmp_path):
     assert read_phases(tmp_path / "deep" / "phases.json") == odd
 
 
+def run(folder, monkeypatch, events):
+    """Write the phases of a lake of (moment, session, action) and return their file."""
+    listed = [
+        tiny.event(number, ts, session, "s0", action)
+        for number, (ts, session, action) in enumerate(events)
+    ]
+    tiny.write_lake(folder, listed, [tiny.user("u0")], [tiny.song("s0")])
+    times = [ts for ts, _, _ in events]
+    summary = {"first_ts": min(times).isoformat(), "last_ts": max(times).isoformat()}
+    (folder / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    out = folder / "phases.json"
+    monkeypatch.setattr("sys.argv", ["phases", "--lake", str(folder), "--out", str(out)])
+    module.main()
+    return out
+
+
+def daily(action="play", days=100):
+    """Return two events a day in a session of its own."""
+    moments = [FIRST + day * DAY + minute * MINUTE for day in range(days) for minute in (0, 5)]
+    return [(ts, f"{ts:%m-%d}", action) for ts in moments]
+
+
 def test_the_command_ends_just_after_the_last_event(tmp_path, monkeypatch):
     last = FIRST + 100 * DAY
-    summary = {"first_ts": FIRST.isoformat(), "last_ts": last.isoformat()}
-    (tmp_path / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
-    out = tmp_path / "phases.json"
-    monkeypatch.setattr("sys.argv", ["phases", "--lake", str(tmp_path), "--out", str(out)])
-    module.main()
+    out = run(tmp_path, monkeypatch, [*daily(), (last, "z", "play")])
     assert read_phases(out).as_of == last + TICK
+
+
+def test_listenings_are_counted_where_they_are_of_use(tmp_path, monkeypatch):
+    events = daily()
+    # A like, a skip in the history, and a session that runs into the labels.
+    events += [(FIRST + HOUR, "01-01", "like"), (FIRST + 2 * HOUR, "01-01", "skip")]
+    phases = read_phases(run(tmp_path, monkeypatch, events))
+    across = [phases.labels.start - HOUR, phases.labels.start + TICK]
+    events += [(ts, "across", "play") for ts in across]
+    run(tmp_path, monkeypatch, events)
+    expected = {
+        "history": sum(ts < phases.history.end and what == "play" for ts, _, what in events),
+        "labels": sum(
+            phases.labels.start <= ts < phases.labels.end and name != "across"
+            for ts, name, _ in events
+        ),
+        "test": sum(phases.test.start <= ts for ts, _, _ in events),
+    }
+    assert listenings(tmp_path, phases) == expected
+
+
+@pytest.mark.parametrize(
+    ("events", "message"),
+    [
+        ([(FIRST - 7300 * DAY, "old", "play"), *daily()], r"in history and labels.*: 1\n.*: 0\n"),
+        (daily("like"), r"in history and labels and test.*stray event"),
+        (daily("skip"), r"in history; each phase needs 10"),
+    ],
+)
+def test_phases_without_listenings_are_refused_with_what_lies_where(
+    tmp_path, monkeypatch, events, message
+):
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        run(tmp_path, monkeypatch, events)
+    assert not (tmp_path / "phases.json").exists()

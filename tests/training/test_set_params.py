@@ -52,20 +52,25 @@ def test_several_keys_of_several_kinds(params, assign):
 @pytest.mark.parametrize(
     "key", ["simulation.sead", "simulatoin.seed", "seed", "simulation.seed.deep", "phases.as_of.x"]
 )
-def test_unknown_keys_are_refused(params, assign, key):
+def test_unknown_keys_are_refused(params, assign, key, capsys):
     before = params.read_bytes()
-    with pytest.raises(KeyError, match=f"no key `{key}`"):
+    with pytest.raises(SystemExit) as stop:
         assign(f"{key}=1")
+    assert stop.value.code == 2
+    assert f"no key `{key}`" in capsys.readouterr().err
     assert params.read_bytes() == before
 
 
 @pytest.mark.parametrize(
     "assignment", ["phases.labels_share=2", "simulation.size=huge", "ranker.rounds=many"]
 )
-def test_an_invalid_value_leaves_the_file_alone(params, assign, assignment):
+def test_an_invalid_value_leaves_the_file_alone(params, assign, assignment, capsys):
     before = params.read_bytes()
-    with pytest.raises(ValueError, match="not valid"):
+    with pytest.raises(SystemExit) as stop:
         assign("simulation.seed=9", assignment)
+    assert stop.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{params} is not valid, mend these keys:  {assignment.partition('=')[0]}: " in line
     assert params.read_bytes() == before
     assert list(params.parent.iterdir()) == [params]
 
