@@ -32,6 +32,8 @@ SESSION = [
     {"song_id": "unknown"},
 ]
 AGAIN = [{"song_id": song_id(i)} for i in (3, 14, 3)]
+# So many that others have to make up for them.
+POPULAR = [song_id(i) for i in range(120)]
 PROFILE = {"region": "Europe", "languages": ["de"], "favourite_artists": ["Artist 4"]}
 STEERED = {
     "mode": "deep_cuts",
@@ -59,7 +61,7 @@ def nothing_compiled(monkeypatch: pytest.MonkeyPatch) -> Callable[[], dict[str, 
 def bodies() -> Iterator[dict[str, Any]]:
     for user in (None, "user-1", "user-2", "nobody"):
         for session in ([], SESSION[:1], SESSION, AGAIN):
-            for wishes in ({}, STEERED, {"profile": PROFILE}):
+            for wishes in ({}, STEERED, {"profile": PROFILE}, {"exclude": POPULAR}):
                 for temperature in (None, 0.5):
                     yield {
                         "user_id": user,
