@@ -183,7 +183,7 @@ def test_a_row_that_cannot_be_used_is_left_out(loaded: Loaded) -> None:
     newer = Logged("song-033", "play", 200_000, "earlier", 1_705_000_000_000_000)
     sources = Sources(lambda _: torn, lambda *_: [newer])
     request = RecommendRequest(user_id="u1", k=5)
-    answered = answer(loaded, request, sources, Deadline.after(60))
+    answered = asyncio.run(answer(loaded, request, sources, Deadline.after(60)))
     assert (answered.variant, answered.degraded) == ("ranker", ["features"])
     plain = Sources(lambda _: {}, lambda *_: [newer])
     assert answered.songs == answer(loaded, request, plain, Deadline.after(60)).songs

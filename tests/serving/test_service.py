@@ -23,7 +23,7 @@ from features.paths import PROJECT, exposures_url
 from serving.api import EXAMPLE
 from tests.serving.conftest import EVIL_TITLE, Client, free_port
 
-SECONDS = 180
+SECONDS = 300
 BENTOML = Path(sys.executable).with_name("bentoml")
 
 
