@@ -186,7 +186,7 @@ def test_a_row_that_cannot_be_used_is_left_out(loaded: Loaded) -> None:
     answered = asyncio.run(answer(loaded, request, sources, Deadline.after(60)))
     assert (answered.variant, answered.degraded) == ("ranker", ["features"])
     plain = Sources(lambda _: {}, lambda *_: [newer])
-    assert answered.songs == answer(loaded, request, plain, Deadline.after(60)).songs
+    assert answered.songs == asyncio.run(answer(loaded, request, plain, Deadline.after(60))).songs
     # Whoever has no time for a ranking asks for the query, too.
     work = Work(loaded, request, Explore.of("", 0.0), Deadline.after(0), row=torn, events=[newer])
     late = when_late(loaded.recommender, loaded.popular, work.query, 5, work.reached)
