@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, field
 from queue import SimpleQueue
@@ -126,28 +126,13 @@ class Guarded(Generic[Asked, Found]):
 async def ended(call: "Future[Any]", seconds: float) -> bool:
     """Wait for a call in another thread, at most so long; tell whether it ended.
 
-    It goes on if it did not: `asyncio.wait_for` would cancel it.
+    It goes on if it did not.
     """
-    if call.done():
-        return True
-    loop = asyncio.get_running_loop()
-    woken: asyncio.Future[None] = loop.create_future()
-
-    def wake() -> None:
-        if not woken.done():
-            woken.set_result(None)
-
-    def wake_from_there(_: "Future[Any]") -> None:
-        # The loop may be gone by the time that a call which hung comes back.
-        with suppress(RuntimeError):
-            loop.call_soon_threadsafe(wake)
-
-    timer = loop.call_later(seconds, wake)
-    call.add_done_callback(wake_from_there)
-    try:
-        await woken
-    finally:
-        timer.cancel()
+    if not call.done():
+        waiting = asyncio.wrap_future(call)
+        # Who waits no more need not be told how it ended.
+        waiting.add_done_callback(asyncio.Future.exception)
+        await asyncio.wait([waiting], timeout=seconds)
     return call.done()
 
 
@@ -160,9 +145,7 @@ async def in_turn(turns: asyncio.Semaphore, seconds: float) -> AsyncIterator[Non
     TimeoutError
         If none became free.
     """
-    if turns.locked():
-        await asyncio.wait_for(turns.acquire(), seconds)
-    else:
+    async with asyncio.timeout(seconds):
         await turns.acquire()
     try:
         yield

@@ -18,7 +18,6 @@ from serving.recommender import Prepared, RankedSong, Recommender, Slate
 from serving.retrieval import BLEND, Retrieval
 from serving.rules import Rights, kept_out
 from serving.scores import NO_SCORES, Scores, best
-from serving.steering import POPULAR as POPULAR
 from serving.steering import most_popular_first, too_short, unknown
 
 log = logging.getLogger("serving.fallback")

@@ -16,7 +16,7 @@ from features.catalogue import IntArray
 from serving.api import Listener, Listeners, faults
 from serving.bundle import BundleError
 from serving.exploration import Explore
-from serving.fallback import POPULAR, most_popular
+from serving.fallback import most_popular
 from serving.lookup import Lookup, lookup
 from serving.recommender import Recommender
 from serving.residency import make_resident
@@ -42,7 +42,11 @@ class Loaded:
     recommender: Recommender
     lookup: Lookup
     listeners: tuple[Listener, ...]
-    popular: IntArray
+
+    @property
+    def popular(self) -> IntArray:
+        """The most popular songs, in order."""
+        return self.recommender.steerer.popular
 
 
 @dataclass
@@ -100,13 +104,11 @@ def load(folder: Path) -> Loaded:
     target = led_to(folder)
     try:
         recommender = Recommender.load(target)
-        found = lookup(recommender.retrieval, target)
         loaded = Loaded(
             folder=target,
             recommender=recommender,
-            lookup=found,
+            lookup=lookup(recommender.retrieval, target),
             listeners=_listeners(target),
-            popular=found.index.order[:POPULAR],
         )
         make_resident(target)
         _try_out(loaded)
