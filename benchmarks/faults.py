@@ -237,7 +237,10 @@ def killed_worker(folder: Path, more: Mapping[str, str], seconds: float) -> dict
                 wait_for(lambda: len(service.workers()) == WORKERS, "both workers run")
                 wait_for(lambda b=before: clients.acknowledged() > b, "events are taken")  # type: ignore[misc]
                 time.sleep(min(KILL_EVERY_SECONDS, seconds / 2))
-                os.kill(service.workers()[kills % WORKERS], signal.SIGKILL)
+                victim = service.workers()[kills % WORKERS]
+                os.kill(victim, signal.SIGKILL)
+                # It is counted as running until it is gone.
+                wait_for(lambda v=victim: v not in service.workers(), "it is gone")  # type: ignore[misc]
                 kills += 1
             before = clients.acknowledged()
             wait_for(lambda: clients.acknowledged() > before, "events are taken after a kill")

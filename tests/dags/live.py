@@ -99,10 +99,13 @@ def task_log(api: Api, dag_id: str, run_id: str, task_id: str) -> str:
 def finished_run(api: Api, dag_id: str, count: int = 1) -> dict[str, str]:
     """Wait for the DAG's run number `count` and return its tasks' states.
 
-    A task that fails, even if it would be tried again, ends the wait with its log.
+    A task that fails, even if it would be tried again, ends the wait with its log; a run that does
+    not come ends it with what its tasks are at.
     """
+    tasks: dict[str, str] = {}
 
     def states() -> dict[str, str] | None:
+        nonlocal tasks
         found = sorted(runs(api, dag_id), key=lambda run: run["run_after"])
         if len(found) < count:
             return None
@@ -114,7 +117,10 @@ def finished_run(api: Api, dag_id: str, count: int = 1) -> dict[str, str]:
                 raise AssertionError(f"{dag_id}.{task_id} is {state}:\n{log}")
         return tasks if run["state"] in ("success", "failed") else None
 
-    return wait_for(states, f"run {count} of {dag_id}")
+    try:
+        return wait_for(states, f"run {count} of {dag_id}")
+    except TimeoutError as error:
+        raise TimeoutError(f"{error} Its tasks: {tasks}") from error
 
 
 @contextmanager
