@@ -17,7 +17,8 @@ FILES = ("bentofile.yaml", "dvc.yaml", "params.yaml")
 TINY = (
     "source.name=simulated",
     "source.path=data/raw/simulated",
-    "phases.as_of=null",
+    # Spelt as the form in the browser does not spell it.
+    'phases.as_of="2023-12-27T00:00+01:00"',
     "simulation.size=tiny",
     "ranker.rounds=20",
     "ranker.max_queries=400",

@@ -34,7 +34,7 @@ def wait_for(find: Callable[[], Found | None], what: str, seconds: float = SECON
         found = find()
         if found:
             return found
-        time.sleep(0.5)
+        time.sleep(1)
     raise TimeoutError(f"{what} did not come within {seconds} seconds.")
 
 
