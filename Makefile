@@ -28,7 +28,8 @@ $(VENV)/.ready: requirements.txt pyproject.toml
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	@grep -A100 '^uv==' requirements.txt | awk 'NR>1 && /^[a-z]/{exit} {print}' > $(VENV)/uv.txt
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.txt
-	@$(VENV)/bin/uv pip sync --require-hashes --python $(VENV)/bin/python requirements.txt \
+	@# Compiled once here: where PYTHONDONTWRITEBYTECODE is set, every process would do it again.
+	@$(VENV)/bin/uv pip sync --compile-bytecode --require-hashes --python $(VENV)/bin/python requirements.txt \
 		|| $(VENV)/bin/python -m pip install --disable-pip-version-check --require-hashes -r requirements.txt
 	@$(VENV)/bin/uv pip install --quiet --no-deps --no-build-isolation --python $(VENV)/bin/python -e .
 	@touch $@
@@ -54,7 +55,7 @@ serve: setup ## serve the deployed bundle (PORT=)
 airflow: setup ## a real Airflow (standalone, SQLite) with the project's DAGs; prints address and login
 	@python dags/standalone.py
 
-# The tests of a file stay together: they share servers. In order of names the longest come first.
+# The tests of a file stay together: they share servers. What takes longest begins (tests/conftest.py).
 test: setup ## the whole test suite, two files at a time (PYTEST=... adds arguments)
 	@python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(PYTEST)
 
