@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import os
+import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -22,3 +23,12 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
         report.outcome = "failed"
         report.longrepr = f"CI skips nothing, but: {report.longrepr}"
     return report
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Return where Chromium is; what needs it is skipped without it."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    if found is None:
+        pytest.skip("There is no Chromium here; `apt-get install chromium`.")
+    return found

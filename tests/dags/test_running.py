@@ -4,7 +4,6 @@ One file, so that the graph is trained once for all of it.
 """
 
 import json
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -42,10 +41,7 @@ def api(tiny_project: Path) -> Iterator[Api]:
 
 
 @pytest.fixture
-def page(api: Api) -> Iterator[Page]:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("There is no Chromium here; `apt-get install chromium`.")
+def page(api: Api, chromium: str) -> Iterator[Page]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         page = browser.new_page(viewport={"width": 1400, "height": 1000})

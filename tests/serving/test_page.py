@@ -1,7 +1,6 @@
 """The player page in a real, headless Chromium, against the real service."""
 
 import json
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -51,10 +50,7 @@ def address(app: Any) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("There is no Chromium here; `apt-get install chromium`.")
+def browser(chromium: str) -> Iterator[Browser]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=list(ARGUMENTS))
         yield browser
