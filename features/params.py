@@ -1,10 +1,10 @@
 """`params.yaml` as frozen, typed objects; unknown or missing keys are refused."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import yaml
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from features.paths import PROJECT
 
@@ -13,6 +13,25 @@ Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 SignalName = Literal["like", "playlist", "skip", "listen"]
 SIGNALS: tuple[SignalName, ...] = ("like", "playlist", "skip", "listen")
+
+
+# Scores divided by less overflow, and propensities would be no numbers.
+MIN_TEMPERATURE: Final = 0.001
+
+
+def sampled_or_not(temperature: float) -> float:
+    """Return a temperature as it is.
+
+    Raises
+    ------
+    ValueError
+        If it is above 0 and too small to divide scores by.
+    """
+    if 0 < temperature < MIN_TEMPERATURE:
+        raise ValueError(
+            f"A temperature is 0, for the best songs in order, or from {MIN_TEMPERATURE} on."
+        )
+    return temperature
 
 
 class _Section(BaseModel):
@@ -255,7 +274,7 @@ class Ranker(_Section):
 class Exploration(_Section):
     """How slates are sampled (`serving.exploration`); temperature 0 gives the best songs."""
 
-    temperature: Annotated[float, Field(ge=0)] = 0.0
+    temperature: Annotated[float, Field(ge=0), AfterValidator(sampled_or_not)] = 0.0
 
 
 class Feedback(_Section):

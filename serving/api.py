@@ -12,6 +12,7 @@ from pydantic import (
     model_validator,
 )
 
+from features.params import MIN_TEMPERATURE, sampled_or_not
 from features.query import Mode
 
 # As the import takes it: no blanks around it, and no character that a database lacks.
@@ -22,16 +23,6 @@ Era = Annotated[str, Field(pattern=r"^[12][0-9]{2}0$", description="A decade, su
 Actions = Literal["play", "skip", "like", "unlike", "playlist_add", "playlist_remove", "dislike"]
 
 
-def _sampled_or_not(temperature: float) -> float:
-    if 0 < temperature < MIN_TEMPERATURE:
-        raise ValueError(
-            f"A temperature is 0, for the best songs in order, or from {MIN_TEMPERATURE} on."
-        )
-    return temperature
-
-
-# Scores divided by less overflow, and propensities would be no numbers.
-MIN_TEMPERATURE: Final = 0.001
 Temperature = Annotated[
     float,
     Field(
@@ -39,7 +30,7 @@ Temperature = Annotated[
         le=100,
         json_schema_extra={"anyOf": [{"maximum": 0}, {"minimum": MIN_TEMPERATURE}]},
     ),
-    AfterValidator(_sampled_or_not),
+    AfterValidator(sampled_or_not),
 ]
 MAX_SESSION: Final = 500
 MAX_EXCLUDED: Final = 10_000

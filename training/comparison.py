@@ -70,12 +70,15 @@ def mean_of_rows(values: NDArray[np.floating]) -> NDArray[np.floating]:
 def session_recall(
     found: NDArray[np.int32], queries: Sequence[Labelled], index_of: Mapping[str, int]
 ) -> NDArray[np.float64]:
-    """Return, for session starts, the share of the coming session's songs in the first TOP."""
+    """Return, for session starts, the share of the coming session's songs in the first TOP.
+
+    A song that the catalogue lacks counts among the coming ones, and cannot be found.
+    """
     recall = np.full(len(queries), np.nan)
     for i, labelled in enumerate(queries):
         if labelled.place == 0:
-            coming = {index_of.get(song, -2) for song in labelled.rest}
-            recall[i] = len(coming & set(found[i].tolist())) / len(coming)
+            coming, top = set(labelled.rest), set(found[i].tolist())
+            recall[i] = sum(index_of.get(song, -2) in top for song in coming) / len(coming)
     return recall
 
 

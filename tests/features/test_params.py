@@ -82,6 +82,7 @@ def test_an_unknown_key_is_refused_by_name_and_file(tmp_path, key, value):
         ("generators.together.seed_decay", 0),
         ("ranker.feature_fraction", 0),
         ("evaluation.bootstrap", 0),
+        ("exploration.temperature", 0.0001),
         ("source.name", "spotify"),
         ("simulation.size", "huge"),
     ],

@@ -41,6 +41,11 @@ def test_session_recall_is_the_share_of_different_songs_found():
     np.testing.assert_array_equal(recall, [0.5, np.nan, 0.5, 0])
 
 
+def test_each_uncatalogued_song_of_the_coming_session_counts():
+    recall = session_recall(found([0]), [query(["a", "elsewhere", "nowhere"])], INDEX)
+    assert recall.tolist() == [pytest.approx(1 / 3)]
+
+
 def test_an_uncatalogued_song_is_not_found_in_the_filling():
     recall = session_recall(found([0]), [query(["elsewhere"])], INDEX)
     assert recall.tolist() == [0]
