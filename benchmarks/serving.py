@@ -294,14 +294,14 @@ def plot(found: Mapping[str, Any], path: Path) -> None:
     from matplotlib import pyplot
 
     names = [name for name in found if name.startswith("songs_")]
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(13, 4), layout="constrained")
     labels = [f"{int(name.removeprefix('songs_')):,}" for name in names]
     for key, ratio in (("p50_ms", "p50_ratio"), ("p99_ms", "p99_ratio")):
         left.plot(labels, [found[n][key] for n in names], "o-", label=f"Segue {key[:3]}")
         empty = [found[n][key] / found[n][ratio] for n in names]
         left.plot(labels, empty, "o--", label=f"empty endpoint {key[:3]}")
     left.set(xlabel="songs", ylabel="ms", ylim=(0, None), title="Latency, one connection")
-    left.legend()
+    left.legend(loc="upper left", bbox_to_anchor=(1, 1))
     bottom = np.zeros(len(names))
     for stage in (s for s in found[names[0]]["stages"] if s != "total"):
         heights = np.array([found[n]["stages"][stage]["p50_ms"] for n in names])
