@@ -39,6 +39,7 @@ from benchmarks.measure import (
 from benchmarks.recall import index_recall
 from features.paths import PROJECT
 from serving.bundle import load_retrieval
+from serving.stages import ORDER
 from serving.welcome import wait_until_ready
 from training.files import write_json
 
@@ -303,7 +304,7 @@ def plot(found: Mapping[str, Any], path: Path) -> None:
     left.set(xlabel="songs", ylabel="ms", ylim=(0, None), title="Latency, one connection")
     left.legend(loc="upper left", bbox_to_anchor=(1, 1))
     bottom = np.zeros(len(names))
-    for stage in (s for s in found[names[0]]["stages"] if s != "total"):
+    for stage in (name for name in ORDER if name != "total"):
         heights = np.array([found[n]["stages"][stage]["p50_ms"] for n in names])
         right.bar(labels, heights, bottom=bottom, label=stage)
         bottom += heights
