@@ -17,7 +17,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -98,7 +98,9 @@ def search(
         study.optimize(objective, n_trials=left, callbacks=[stop_after(minutes)])
     done = [trial for trial in study.trials if trial.value is not None]
     done.sort(key=lambda trial: -float(np.nan_to_num(trial.value or 0)))
-    return [{"value": t.value, "setting": t.params, **t.user_attrs} for t in done]
+    return [
+        {"value": t.value, "setting": asdict(Setting(**t.params)), **t.user_attrs} for t in done
+    ]
 
 
 def first_values(bench: Bench, default: Setting, part: float, path: Path) -> NDArray[np.float64]:
@@ -166,6 +168,9 @@ def main() -> None:
         known = json.loads(path.read_text(encoding="utf-8"))
         default = Setting(**known["figures"]["default"])
     tried = best(known["figures"]["trials"], default, arguments.best)
+    for folds in range(2, len(bench.folds) + 2):
+        more = {"folds": folds, "queries": folds * default.queries}
+        tried[f"{folds} label windows"] = replace(default, **more)
     judgement = judged(bench, tried, FRESH)
     known["figures"]["judged"][arguments.cut] = judgement
     known["protocol"][arguments.cut] = {

@@ -1,7 +1,7 @@
 """A setting of the ranker, and what it is worth: fitted on label rows, asked for next songs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -29,9 +29,11 @@ class Setting:
     """What a search chooses; the defaults are what `params.yaml` and `fit_ranker` do today.
 
     `trees` is the whole forest's, over `members`, whose scores add up: what a request pays for.
+    `folds` counts the label windows that `queries` are drawn from.
     """
 
     share: float = 0.1
+    folds: int = 1
     queries: int = 16_000
     negatives: int = 60
     later_gain: float = 0.33
@@ -67,6 +69,15 @@ def drawn(rows: Rows, queries: int, negatives: int, seed: int) -> Rows:
     place[order] = np.arange(len(here)) - np.searchsorted(query, query[order])
     kept = here[heard | (place < negatives)]
     return Rows(**{name: values[kept] for name, values in vars(rows).items()})
+
+
+def joined(parts: Sequence[Rows]) -> Rows:
+    """Return the rows of several windows, whose queries are different ones, as one."""
+    before = np.cumsum([0, *(int(part.query.max()) + 1 for part in parts)])
+    moved = [replace(part, query=part.query + n) for part, n in zip(parts, before, strict=False)]
+    return Rows(
+        **{name: np.concatenate([getattr(one, name) for one in moved]) for name in vars(parts[0])}
+    )
 
 
 def fit(
@@ -106,12 +117,16 @@ def fit(
 
 @dataclass(frozen=True)
 class Bench:
-    """Label rows of each share, the test cut's whole pools, and the parameters of the project."""
+    """Label rows of each share, the test cut's whole pools, and the parameters of the project.
+
+    `folds` are label rows of earlier windows, the latest first.
+    """
 
     labels: Mapping[float, Rows]
     pools: Rows
     names: tuple[str, ...]
     params: Params
+    folds: tuple[Rows, ...] = ()
 
     @cached_property
     def asked(self) -> NDArray[np.int64]:
@@ -126,7 +141,7 @@ class Bench:
 
     def scores(self, setting: Setting, seed: int, part: float = 1.0) -> NDArray[np.float64]:
         """Return the scores that a member, fitted on a part of its queries, gives the pools."""
-        labels = self.labels[setting.share]
+        labels = joined([self.labels[setting.share], *self.folds[: setting.folds - 1]])
         queries = min(setting.queries, len(np.unique(labels.query)))
         rows = drawn(labels, round(queries * part), setting.negatives, seed)
         booster = fit(rows, self.names, setting, self.params.ranker, seed, part)
@@ -185,7 +200,7 @@ def read_bench(folder: Path, until: datetime) -> Bench:
     ValueError
         If a query of the test cut was asked at or after `until`, or the rows' features differ.
     """
-    labels: dict[float, Rows] = {}
+    found: dict[str, Rows] = {}
     pools, names = read_rows(next(folder.glob("share-*/test.parquet")))
     last = pools.ts.max()
     if last >= np.datetime64(until.astimezone(UTC).replace(tzinfo=None), "us"):
@@ -193,9 +208,11 @@ def read_bench(folder: Path, until: datetime) -> Bench:
             f"{folder} asks until {last}, not before --until {until}: settings may not be chosen "
             "on the main test phase. Build rows with an earlier --as-of."
         )
-    for path in sorted(folder.glob("share-*/labels.parquet")):
+    for path in sorted(folder.glob("*/labels.parquet")):
         rows, other = read_rows(path)
         if other != names:
             raise ValueError(f"{path} has other features than the pools; build all rows again.")
-        labels[float(path.parent.name.removeprefix("share-"))] = rows
-    return Bench(labels, select(pools, pools.in_pool), names, load_params())
+        found[path.parent.name] = rows
+    labels = {float(name.removeprefix("share-")): r for name, r in found.items() if "share" in name}
+    folds = tuple(rows for name, rows in found.items() if "fold" in name)
+    return Bench(labels, select(pools, pools.in_pool), names, load_params(), folds)

@@ -3,8 +3,10 @@
     python -m benchmarks.search_rows --lake LAKE --as-of MOMENT --shares 0.1 0.2 --out FOLDER
 
 A longer label phase begins earlier, so that the generators its rows come from see less: each share
-is a fit of its own. The test phase and what answers there are the same for all. Rows hold as many
-queries and negatives as a trial may ask for (`benchmarks.search` draws from them).
+is a fit of its own. The test phase and what answers there are the same for all. `--folds 2` adds
+label rows of a window of the first share's length that ends where the first share's labels begin,
+from generators that saw nothing of it. Rows hold as many queries and negatives as a trial may ask
+for (`benchmarks.search` draws from them).
 """
 
 import argparse
@@ -20,7 +22,7 @@ from features.lake import read_summary
 from features.params import SIGNALS, load_params
 from serving.bundle import load_retrieval
 from training.dataset import build_rows, phase_queries
-from training.phases import Cut, read_phases, refuse_stale, split, write_phases
+from training.phases import Cut, Phase, Phases, read_phases, refuse_stale, split, write_phases
 from training.rows import write_rows
 
 WHOLE_POOL: Final = 1_000_000
@@ -40,11 +42,30 @@ def stages(lake: Path, folder: Path, cut: Cut) -> list[list[str]]:
     return [*found, ["training.generators", "--cut", cut, *at, *out]]
 
 
-def begin(lake: Path, as_of: datetime, share: float, folder: Path) -> None:
-    """Write the phases of one label share, and the features as of its moments."""
+def phases_of(lake: Path, as_of: datetime, share: float) -> Phases:
+    """Return the phases with one label share."""
     shares = load_params().phases.model_copy(update={"labels_share": share})
-    first = datetime.fromisoformat(read_summary(lake)["first_ts"])
-    write_phases(split(first, as_of, shares), folder / "phases.json")
+    return split(datetime.fromisoformat(read_summary(lake)["first_ts"]), as_of, shares)
+
+
+def fold(phases: Phases, back: int) -> Phases:
+    """Return phases whose labels are as long, and lie so many of their lengths earlier."""
+    length = phases.test.start - phases.labels.start
+    start = phases.labels.start - back * length
+    end = start + length
+    return Phases(
+        history=Phase(phases.history.start, start - phases.gap),
+        labels=Phase(start, end - phases.gap),
+        test=Phase(end, end + length),
+        as_of=end + length,
+    )
+
+
+def begin(lake: Path, phases: Phases, folder: Path) -> None:
+    """Write phases, and the features as of their moments, unless that was done."""
+    if (folder / "phases.json").exists():
+        return
+    write_phases(phases, folder / "phases.json")
     at = ["--lake", str(lake), "--phases", f"{folder}/phases.json"]
     run(["features.snapshots", *at, "--out", f"{folder}/features"], folder)
 
@@ -79,6 +100,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for data and rows")
     parser.add_argument("--as-of", type=pd.Timestamp, help="the end of all phases (ISO 8601, UTC)")
     parser.add_argument("--shares", type=float, nargs="+", default=[0.1])
+    parser.add_argument("--folds", type=int, default=1, help="label windows of the first share")
     parser.add_argument("--cut", choices=("labels", "test"), help="only this cut's rows")
     parser.add_argument("--negatives", type=int, default=MOST_NEGATIVES)
     arguments = parser.parse_args()
@@ -86,13 +108,16 @@ def main() -> None:
     if arguments.cut:
         build(lake, out, arguments.cut, arguments.negatives)
         return
-    for share in arguments.shares:
-        folder = out / f"share-{share}"
-        if not (folder / "phases.json").exists():
-            begin(lake, arguments.as_of.to_pydatetime(), share, folder)
-        found = [rows(lake, folder, "labels", arguments.negatives)]
-        if share == arguments.shares[0]:
-            found.append(rows(lake, folder, "test", WHOLE_POOL))
+    as_of, shares = arguments.as_of.to_pydatetime(), arguments.shares
+    wanted = {f"share-{share}": phases_of(lake, as_of, share) for share in shares}
+    first = next(iter(wanted))
+    for back in range(1, arguments.folds):
+        wanted[f"fold-{back}"] = fold(wanted[first], back)
+    for name, phases in wanted.items():
+        begin(lake, phases, out / name)
+        found = [rows(lake, out / name, "labels", arguments.negatives)]
+        if name == first:
+            found.append(rows(lake, out / name, "test", WHOLE_POOL))
         sys.stdout.write("".join(f"wrote {path}\n" for path in found))
 
 

@@ -7,10 +7,20 @@ import numpy as np
 import pytest
 
 from benchmarks.search import best, search, table
-from benchmarks.search_bench import Bench, Setting, drawn, fit, judged, read_bench, relative
-from benchmarks.search_rows import stages
+from benchmarks.search_bench import (
+    Bench,
+    Setting,
+    drawn,
+    fit,
+    joined,
+    judged,
+    read_bench,
+    relative,
+)
+from benchmarks.search_rows import fold, stages
 from features.params import load_params
 from tests.training.test_dataset_and_ranker import made_rows
+from training.phases import split
 from training.ranker import fit_ranker
 from training.rows import write_rows
 
@@ -49,6 +59,29 @@ def test_a_part_has_the_heard_songs_and_no_more_than_so_many_others():
     assert not np.array_equal(chosen, np.unique(drawn(whole, 50, 3, seed=2).query))
     everything = drawn(whole, 1000, 1000, seed=1)
     np.testing.assert_array_equal(everything.features, whole.features)
+
+
+def test_windows_are_joined_with_queries_of_their_own(bench):
+    one, other = rows(1), rows(3)
+    both = joined([one, other])
+    assert len(np.unique(both.query)) == 240
+    later = both.query > one.query.max()
+    np.testing.assert_array_equal(both.query[~later], one.query)
+    np.testing.assert_array_equal(both.features[later], other.features)
+    alone, more = (replace(QUICK, folds=n, queries=1000) for n in (1, 2))
+    misled = replace(bench, folds=(bench.labels[0.2],))
+    np.testing.assert_array_equal(misled.scores(alone, 1), bench.scores(alone, 1))
+    assert not np.array_equal(misled.scores(more, 1), bench.scores(more, 1))
+
+
+def test_an_earlier_window_ends_before_the_later_one_and_keeps_the_gap():
+    first, as_of = AFTER, AFTER + timedelta(days=100)
+    phases = split(first, as_of, PARAMS.phases)
+    earlier = fold(phases, 1)
+    assert earlier.labels.end + phases.gap == phases.labels.start
+    assert earlier.history.end + phases.gap == earlier.labels.start
+    assert earlier.labels.start == phases.labels.start - timedelta(days=10)
+    assert fold(phases, 2).labels.end + phases.gap == earlier.labels.start
 
 
 def test_the_default_is_that_of_the_parameters():
@@ -123,6 +156,9 @@ def test_rows_of_the_main_test_phase_are_refused(bench, tmp_path):
     read = read_bench(tmp_path, AFTER)
     assert sorted(read.labels) == [0.1, 0.2]
     np.testing.assert_array_equal(read.asked, bench.asked)
+    write_rows(rows(4), NAMES, tmp_path / "fold-1" / "labels.parquet")
+    (earlier,) = read_bench(tmp_path, AFTER).folds
+    np.testing.assert_array_equal(earlier.query, rows(4).query)
     with pytest.raises(ValueError, match="may not be chosen"):
         read_bench(tmp_path, AFTER - timedelta(microseconds=950))
     write_rows(bench.labels[0.2], ("a", "b", "c"), tmp_path / "share-0.2" / "labels.parquet")
