@@ -7,8 +7,10 @@ takes out columns and the songs that only the missing ones proposed.
 """
 
 import argparse
+import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -208,8 +210,9 @@ def prepared(
         ("test", arguments.queries, WHOLE_POOL, 0.0),
     ):
         folder: Path = arguments.work / cut
-        if not (folder / "fit.json").exists():
-            fit_wide(params, phases, cut, arguments.data, folder)
+        if not folder.exists():
+            with made_whole(folder) as fresh:
+                fit_wide(params, phases, cut, arguments.data, fresh)
         retrieval = load_wide(folder, params)
         queries = phase_queries(arguments.data / "lake", phases, cut, count, how.seed, starts)
         path = arguments.work / f"{cut}_{count}.parquet"
@@ -219,6 +222,16 @@ def prepared(
             )
         made.append(read_rows(path))
     return (made[0][0], made[1][0]), made[0][1], retrieval, queries
+
+
+@contextmanager
+def made_whole(folder: Path) -> Iterator[Path]:
+    """Give a fresh folder that becomes `folder` at the end; what was killed before that is lost."""
+    fresh = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    yield fresh
+    fresh.rename(folder)
 
 
 def absent(retrieval: Retrieval, params: Params) -> list[str]:

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.ablation import Trial, markdown, summary, with_ease
+from benchmarks.ablation import Trial, made_whole, markdown, summary, with_ease
 from benchmarks.ablation_rows import answer_ranks, own_columns, view, wide
 from features.params import load_params
 from training.rows import Rows
@@ -79,6 +79,23 @@ def test_what_a_thing_brings_has_the_sign_of_with_less_without():
     text = markdown(table, {"x": 12.3}, "context")
     assert "| x | +1.0000 [+1.0000, +1.0000] |" in text
     assert text.index("### on") < text.index("| 12 |") < text.index("### off")
+
+
+def test_what_was_not_made_to_its_end_is_made_again(tmp_path):
+    folder = tmp_path / "labels"
+
+    def killed():
+        with made_whole(folder) as fresh:
+            (fresh / "fit.json").touch()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        killed()
+    assert not folder.exists()
+    with made_whole(folder) as fresh:
+        assert not list(fresh.iterdir())
+        (fresh / "whole").touch()
+    assert [path.name for path in folder.iterdir()] == ["whole"]
 
 
 def test_wide_switches_on_what_has_a_switch():
