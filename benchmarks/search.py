@@ -169,8 +169,7 @@ def main() -> None:
         default = Setting(**known["figures"]["default"])
     tried = best(known["figures"]["trials"], default, arguments.best)
     for folds in range(2, len(bench.folds) + 2):
-        more = {"folds": folds, "queries": folds * default.queries}
-        tried[f"{folds} label windows"] = replace(default, **more)
+        tried[f"{folds} label windows"] = replace(default, folds=folds)
     judgement = judged(bench, tried, FRESH)
     known["figures"]["judged"][arguments.cut] = judgement
     known["protocol"][arguments.cut] = {

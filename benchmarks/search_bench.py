@@ -1,7 +1,7 @@
 """A setting of the ranker, and what it is worth: fitted on label rows, asked for next songs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ from serving.forest import forest
 from training.boosting import query_weights, settings_of, train
 from training.curves import select
 from training.metrics import METRICS, cluster_bootstrap, interval
-from training.ranker import grades, usable
+from training.ranker import concatenate, grades, usable
 from training.rows import Rows, read_rows
 from training.starts import at_start
 
@@ -29,7 +29,7 @@ class Setting:
     """What a search chooses; the defaults are what `params.yaml` and `fit_ranker` do today.
 
     `trees` is the whole forest's, over `members`, whose scores add up: what a request pays for.
-    `folds` counts the label windows that `queries` are drawn from.
+    `folds` counts the label windows; so many `queries` are drawn from each.
     """
 
     share: float = 0.1
@@ -69,15 +69,6 @@ def drawn(rows: Rows, queries: int, negatives: int, seed: int) -> Rows:
     place[order] = np.arange(len(here)) - np.searchsorted(query, query[order])
     kept = here[heard | (place < negatives)]
     return Rows(**{name: values[kept] for name, values in vars(rows).items()})
-
-
-def joined(parts: Sequence[Rows]) -> Rows:
-    """Return the rows of several windows, whose queries are different ones, as one."""
-    before = np.cumsum([0, *(int(part.query.max()) + 1 for part in parts)])
-    moved = [replace(part, query=part.query + n) for part, n in zip(parts, before, strict=False)]
-    return Rows(
-        **{name: np.concatenate([getattr(one, name) for one in moved]) for name in vars(parts[0])}
-    )
 
 
 def fit(
@@ -141,9 +132,12 @@ class Bench:
 
     def scores(self, setting: Setting, seed: int, part: float = 1.0) -> NDArray[np.float64]:
         """Return the scores that a member, fitted on a part of its queries, gives the pools."""
-        labels = joined([self.labels[setting.share], *self.folds[: setting.folds - 1]])
-        queries = min(setting.queries, len(np.unique(labels.query)))
-        rows = drawn(labels, round(queries * part), setting.negatives, seed)
+        chosen = []
+        for window in (self.labels[setting.share], *self.folds[: setting.folds - 1]):
+            queries = min(setting.queries, len(np.unique(window.query)))
+            found = drawn(window, round(queries * part), setting.negatives, seed)
+            chosen.append((found, self.names))
+        rows, _ = concatenate(chosen)
         booster = fit(rows, self.names, setting, self.params.ranker, seed, part)
         packed = forest(booster)
         features = self.pools.features
@@ -200,7 +194,8 @@ def read_bench(folder: Path, until: datetime) -> Bench:
     ValueError
         If a query of the test cut was asked at or after `until`, or the rows' features differ.
     """
-    found: dict[str, Rows] = {}
+    labels: dict[float, Rows] = {}
+    folds: list[Rows] = []
     pools, names = read_rows(next(folder.glob("share-*/test.parquet")))
     last = pools.ts.max()
     if last >= np.datetime64(until.astimezone(UTC).replace(tzinfo=None), "us"):
@@ -212,7 +207,9 @@ def read_bench(folder: Path, until: datetime) -> Bench:
         rows, other = read_rows(path)
         if other != names:
             raise ValueError(f"{path} has other features than the pools; build all rows again.")
-        found[path.parent.name] = rows
-    labels = {float(name.removeprefix("share-")): r for name, r in found.items() if "share" in name}
-    folds = tuple(rows for name, rows in found.items() if "fold" in name)
-    return Bench(labels, select(pools, pools.in_pool), names, load_params(), folds)
+        kind, number = path.parent.name.split("-")
+        if kind == "share":
+            labels[float(number)] = rows
+        else:
+            folds.append(rows)
+    return Bench(labels, select(pools, pools.in_pool), names, load_params(), tuple(folds))

@@ -12,7 +12,6 @@ from benchmarks.search_bench import (
     Setting,
     drawn,
     fit,
-    joined,
     judged,
     read_bench,
     relative,
@@ -61,17 +60,13 @@ def test_a_part_has_the_heard_songs_and_no_more_than_so_many_others():
     np.testing.assert_array_equal(everything.features, whole.features)
 
 
-def test_windows_are_joined_with_queries_of_their_own(bench):
-    one, other = rows(1), rows(3)
-    both = joined([one, other])
-    assert len(np.unique(both.query)) == 240
-    later = both.query > one.query.max()
-    np.testing.assert_array_equal(both.query[~later], one.query)
-    np.testing.assert_array_equal(both.features[later], other.features)
-    alone, more = (replace(QUICK, folds=n, queries=1000) for n in (1, 2))
+def test_a_window_more_is_learnt_from_only_where_it_is_asked_for(bench):
     misled = replace(bench, folds=(bench.labels[0.2],))
-    np.testing.assert_array_equal(misled.scores(alone, 1), bench.scores(alone, 1))
-    assert not np.array_equal(misled.scores(more, 1), bench.scores(more, 1))
+    np.testing.assert_array_equal(misled.scores(QUICK, 1), bench.scores(QUICK, 1))
+    both = replace(QUICK, folds=2)
+    assert relative(misled.values(both, (1,)), bench.values(QUICK, (1,))) < 0.95
+    helped = replace(bench, folds=(rows(4),))
+    assert not np.array_equal(helped.scores(both, 1), bench.scores(QUICK, 1))
 
 
 def test_an_earlier_window_ends_before_the_later_one_and_keeps_the_gap():
