@@ -3,7 +3,7 @@
     python -m benchmarks.learning_curves --out /tmp/curves [--histories 0.25 0.5 1] [--labels 0.5 1]
 
 History: only the events of its last share are kept, the phases stay as they are. Labels: the ranker
-sees only the last share of the label phase. Every point runs the very stages of the pipeline on a
+sees only the last share of each label window. Every point runs the very stages of the pipeline on a
 lake of its own under `--out`, with the settings of params.yaml. Reads the lake and the phases of
 `SEGUE_DATA`. Meant for small data or a validation cut: a point costs one training.
 """
@@ -33,6 +33,7 @@ from training.phases import Phases, read_phases
 from training.rows import read_rows, write_rows
 
 METRICS = ("hr_20", "mrr_20", "ndcg_10")
+WINDOWS = ("earlier", "labels")
 
 
 def later_lake(source: Path, target: Path, since: datetime) -> None:
@@ -63,7 +64,7 @@ def commands(folder: Path) -> list[list[str]]:
     lake, phases = f"{folder}/lake", f"{folder}/phases.json"
     at = ["--lake", lake, "--phases", phases]
     found = [["features.snapshots", *at, "--out", f"{folder}/features"]]
-    for cut in ("labels", "test"):
+    for cut in (*WINDOWS, "test"):
         factors, generators = f"{folder}/factors/{cut}", f"{folder}/generators/{cut}"
         for signal in SIGNALS:
             names = ["--signal", signal, "--cut", cut]
@@ -75,14 +76,14 @@ def commands(folder: Path) -> list[list[str]]:
     return found
 
 
-def endings(folder: Path, labels: Path) -> list[list[str]]:
+def endings(folder: Path, labels: Sequence[Path]) -> list[list[str]]:
     """Return the stages from the ranker to the report."""
     parts = ["--generators", f"{folder}/generators/test", "--ranker", f"{folder}/ranker"]
     users = ["--users", f"{folder}/lake/users.parquet", "--phases", f"{folder}/phases.json"]
     at = ["--lake", f"{folder}/lake", "--phases", f"{folder}/phases.json"]
     rows = ["--rows", f"{folder}/dataset/test.parquet", "--bundle", f"{folder}/bundle"]
     return [
-        ["training.ranker", "--rows", str(labels), "--out", f"{folder}/ranker"],
+        ["training.ranker", "--rows", *map(str, labels), "--out", f"{folder}/ranker"],
         ["training.package", "--cut", "test", *parts, *users, "--out", f"{folder}/bundle"],
         ["training.report", *at, *rows, "--out", f"{folder}/report"],
     ]
@@ -99,7 +100,7 @@ def run(command: Sequence[str], folder: Path) -> None:
 
 
 def last_labels(path: Path, share: float, out: Path) -> Path:
-    """Write the ranker rows of the last share of the label phase's time, and return where."""
+    """Write the ranker rows of the last share of a label window's time, and return where."""
     rows, names = read_rows(path)
     first, last = rows.ts.min(), rows.ts.max()
     kept = select(rows, rows.ts >= last - (last - first) * share)
@@ -129,15 +130,18 @@ def main() -> None:
         folder = (arguments.out / f"history-{share}").resolve()
         later_lake(source / "lake", folder / "lake", since(phases, share))
         shutil.copy(source / "phases.json", folder / "phases.json")
-        labels = folder / "dataset" / "labels.parquet"
+        labels = [folder / "dataset" / f"{window}.parquet" for window in WINDOWS]
         for command in [*commands(folder), *endings(folder, labels)]:
             run(command, folder)
         points.append({"history": share, "labels": 1.0, **figures(folder)})
     whole = (arguments.out / f"history-{max(arguments.histories)}").resolve()
     for share in tqdm(arguments.labels, desc="label weeks", unit="training"):
-        part = whole / "dataset" / f"labels-{share}.parquet"
-        last_labels(whole / "dataset" / "labels.parquet", share, part)
-        for command in endings(whole, part):
+        rows = whole / "dataset"
+        parts = [
+            last_labels(rows / f"{window}.parquet", share, rows / f"{window}-{share}.parquet")
+            for window in WINDOWS
+        ]
+        for command in endings(whole, parts):
             run(command, whole)
         points.append({"history": max(arguments.histories), "labels": share, **figures(whole)})
     write_json(arguments.results, {"phases_end": phases.as_of.isoformat(), "points": points})

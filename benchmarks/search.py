@@ -168,15 +168,17 @@ def main() -> None:
         known = json.loads(path.read_text(encoding="utf-8"))
         default = Setting(**known["figures"]["default"])
     tried = best(known["figures"]["trials"], default, arguments.best)
-    for folds in range(2, len(bench.folds) + 2):
-        tried[f"{folds} label windows"] = replace(default, folds=folds)
+    tried["one label window"] = replace(default, windows=1)
     judgement = judged(bench, tried, FRESH)
     known["figures"]["judged"][arguments.cut] = judgement
     known["protocol"][arguments.cut] = {
         "last_query": str(bench.pools.ts.max()),
         "next_songs": len(bench.asked),
         "listeners": int(bench.listeners.max()) + 1,
-        "label_queries": {s: len(np.unique(rows.query)) for s, rows in bench.labels.items()},
+        "label_queries": {
+            share: [len(np.unique(rows.query)) for rows in windows]
+            for share, windows in bench.labels.items()
+        },
         "seeds": FRESH,
     }
     save(path.stem, facts, known["protocol"], known["figures"])

@@ -29,11 +29,11 @@ class Setting:
     """What a search chooses; the defaults are what `params.yaml` and `fit_ranker` do today.
 
     `trees` is the whole forest's, over `members`, whose scores add up: what a request pays for.
-    `folds` counts the label windows; so many `queries` are drawn from each.
+    So many `queries` are drawn from each of the last `windows` of labels.
     """
 
     share: float = 0.1
-    folds: int = 1
+    windows: int = 2
     queries: int = 16_000
     negatives: int = 60
     later_gain: float = 0.33
@@ -108,16 +108,12 @@ def fit(
 
 @dataclass(frozen=True)
 class Bench:
-    """Label rows of each share, the test cut's whole pools, and the parameters of the project.
+    """Rows of a share's label windows, the latest first; the test cut's whole pools; parameters."""
 
-    `folds` are label rows of earlier windows, the latest first.
-    """
-
-    labels: Mapping[float, Rows]
+    labels: Mapping[float, Sequence[Rows]]
     pools: Rows
     names: tuple[str, ...]
     params: Params
-    folds: tuple[Rows, ...] = ()
 
     @cached_property
     def asked(self) -> NDArray[np.int64]:
@@ -133,7 +129,7 @@ class Bench:
     def scores(self, setting: Setting, seed: int, part: float = 1.0) -> NDArray[np.float64]:
         """Return the scores that a member, fitted on a part of its queries, gives the pools."""
         chosen = []
-        for window in (self.labels[setting.share], *self.folds[: setting.folds - 1]):
+        for window in self.labels[setting.share][: setting.windows]:
             queries = min(setting.queries, len(np.unique(window.query)))
             found = drawn(window, round(queries * part), setting.negatives, seed)
             chosen.append((found, self.names))
@@ -194,8 +190,7 @@ def read_bench(folder: Path, until: datetime) -> Bench:
     ValueError
         If a query of the test cut was asked at or after `until`, or the rows' features differ.
     """
-    labels: dict[float, Rows] = {}
-    folds: list[Rows] = []
+    labels: dict[float, list[Rows]] = {}
     pools, names = read_rows(next(folder.glob("share-*/test.parquet")))
     last = pools.ts.max()
     if last >= np.datetime64(until.astimezone(UTC).replace(tzinfo=None), "us"):
@@ -203,13 +198,11 @@ def read_bench(folder: Path, until: datetime) -> Bench:
             f"{folder} asks until {last}, not before --until {until}: settings may not be chosen "
             "on the main test phase. Build rows with an earlier --as-of."
         )
-    for path in sorted(folder.glob("*/labels.parquet")):
-        rows, other = read_rows(path)
-        if other != names:
-            raise ValueError(f"{path} has other features than the pools; build all rows again.")
-        kind, number = path.parent.name.split("-")
-        if kind == "share":
-            labels[float(number)] = rows
-        else:
-            folds.append(rows)
-    return Bench(labels, select(pools, pools.in_pool), names, load_params(), tuple(folds))
+    for share in sorted(folder.glob("share-*")):
+        windows = labels.setdefault(float(share.name.removeprefix("share-")), [])
+        for path in (share / "labels.parquet", share / "earlier.parquet"):
+            rows, other = read_rows(path)
+            if other != names:
+                raise ValueError(f"{path} has other features than the pools; build all rows again.")
+            windows.append(rows)
+    return Bench(labels, select(pools, pools.in_pool), names, load_params())

@@ -2,11 +2,9 @@
 
     python -m benchmarks.search_rows --lake LAKE --as-of MOMENT --shares 0.1 0.2 --out FOLDER
 
-A longer label phase begins earlier, so that the generators its rows come from see less: each share
-is a fit of its own. The test phase and what answers there are the same for all. `--folds 2` adds
-label rows of a window of the first share's length that ends where the first share's labels begin,
-from generators that saw nothing of it. Rows hold as many queries and negatives as a trial may ask
-for (`benchmarks.search` draws from them).
+Longer label windows begin earlier, so that the generators their rows come from see less: each share
+is a fit of its own. The test phase and what answers there are the same for all. Rows hold as many
+queries and negatives as a trial may ask for (`benchmarks.search` draws from them).
 """
 
 import argparse
@@ -22,12 +20,14 @@ from features.lake import read_summary
 from features.params import SIGNALS, load_params
 from serving.bundle import load_retrieval
 from training.dataset import build_rows, phase_queries
-from training.phases import Cut, Phase, Phases, read_phases, refuse_stale, split, write_phases
+from training.phases import Cut, Phases, read_phases, refuse_stale, split, write_phases
 from training.rows import write_rows
 
 WHOLE_POOL: Final = 1_000_000
-MOST_QUERIES: Final = {"labels": 40_000, "test": 4_000}
+MOST_LABEL_QUERIES: Final = 40_000
+MOST_TEST_QUERIES: Final = 4_000
 MOST_NEGATIVES: Final = 100
+ASKED: Final[tuple[Cut, ...]] = ("earlier", "labels", "test")
 
 
 def stages(lake: Path, folder: Path, cut: Cut) -> list[list[str]]:
@@ -46,19 +46,6 @@ def phases_of(lake: Path, as_of: datetime, share: float) -> Phases:
     """Return the phases with one label share."""
     shares = load_params().phases.model_copy(update={"labels_share": share})
     return split(datetime.fromisoformat(read_summary(lake)["first_ts"]), as_of, shares)
-
-
-def fold(phases: Phases, back: int) -> Phases:
-    """Return phases whose labels are as long, and lie so many of their lengths earlier."""
-    length = phases.test.start - phases.labels.start
-    start = phases.labels.start - back * length
-    end = start + length
-    return Phases(
-        history=Phase(phases.history.start, start - phases.gap),
-        labels=Phase(start, end - phases.gap),
-        test=Phase(end, end + length),
-        as_of=end + length,
-    )
 
 
 def begin(lake: Path, phases: Phases, folder: Path) -> None:
@@ -87,8 +74,12 @@ def build(lake: Path, folder: Path, cut: Cut, negatives: int) -> None:
     params = load_params().ranker.model_copy(update={"negatives": negatives})
     phases, generators = read_phases(folder / "phases.json"), folder / "generators" / cut
     refuse_stale(generators, phases, cut)
-    starts = params.starts_share if cut == "labels" else 0.0
-    queries = phase_queries(lake, phases, cut, MOST_QUERIES[cut], params.seed, starts)
+    asked = (
+        (MOST_TEST_QUERIES, params.seed, 0.0)
+        if cut == "test"
+        else (MOST_LABEL_QUERIES, params.seed, params.starts_share)
+    )
+    queries = phase_queries(lake, phases, cut, *asked)
     made = build_rows(generators, queries, params, workers=1)
     write_rows(made, load_retrieval(generators).feature_names, folder / f"{cut}.parquet")
 
@@ -100,8 +91,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for data and rows")
     parser.add_argument("--as-of", type=pd.Timestamp, help="the end of all phases (ISO 8601, UTC)")
     parser.add_argument("--shares", type=float, nargs="+", default=[0.1])
-    parser.add_argument("--folds", type=int, default=1, help="label windows of the first share")
-    parser.add_argument("--cut", choices=("labels", "test"), help="only this cut's rows")
+    parser.add_argument("--cut", choices=ASKED, help="only this cut's rows")
     parser.add_argument("--negatives", type=int, default=MOST_NEGATIVES)
     arguments = parser.parse_args()
     lake, out = arguments.lake.resolve(), arguments.out.resolve()
@@ -111,11 +101,9 @@ def main() -> None:
     as_of, shares = arguments.as_of.to_pydatetime(), arguments.shares
     wanted = {f"share-{share}": phases_of(lake, as_of, share) for share in shares}
     first = next(iter(wanted))
-    for back in range(1, arguments.folds):
-        wanted[f"fold-{back}"] = fold(wanted[first], back)
     for name, phases in wanted.items():
         begin(lake, phases, out / name)
-        found = [rows(lake, out / name, "labels", arguments.negatives)]
+        found = [rows(lake, out / name, cut, arguments.negatives) for cut in ("earlier", "labels")]
         if name == first:
             found.append(rows(lake, out / name, "test", WHOLE_POOL))
         sys.stdout.write("".join(f"wrote {path}\n" for path in found))

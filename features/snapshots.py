@@ -27,6 +27,8 @@ from features.users import user_rows
 
 log = logging.getLogger("features.snapshots")
 
+# The phases whose queries are asked; training.phases gives them.
+_ASKED = ("earlier", "labels", "test")
 _READ = (Event.TS, Event.USER, Event.SONG, Event.SESSION, Event.ACTION, Event.PLAYED_MS)
 
 
@@ -36,20 +38,21 @@ def snapshot_times(phases: dict[str, Any], per_phase: int) -> list[datetime]:
     Parameters
     ----------
     phases
-        `labels` and `test` as [start, end], and `as_of`, in ISO 8601.
+        `earlier`, `labels` and `test` as [start, end], and `as_of`, in ISO 8601.
     per_phase
-        How many evenly spaced moments to add inside the labels and inside the test.
+        How many evenly spaced moments to add inside each of the three.
 
     Examples
     --------
-    >>> phases = {"labels": ["2024-01-01T00:00:00Z", "2024-01-03T00:00:00Z"],
+    >>> phases = {"earlier": ["2023-12-30T00:00:00Z", "2023-12-31T23:00:00Z"],
+    ...           "labels": ["2024-01-01T00:00:00Z", "2024-01-03T00:00:00Z"],
     ...           "test": ["2024-01-03T01:00:00Z", "2024-01-05T01:00:00Z"],
     ...           "as_of": "2024-01-05T01:00:00Z"}
     >>> [f"{time:%d %H}" for time in snapshot_times(phases, 1)]
-    ['01 00', '02 00', '03 01', '04 01', '05 01']
+    ['30 00', '30 23', '01 00', '02 00', '03 01', '04 01', '05 01']
     """
     times = {_moment(phases["as_of"])}
-    for name in ("labels", "test"):
+    for name in _ASKED:
         start, end = (_moment(text) for text in phases[name])
         steps = range(per_phase + 1)
         inside = (start + (end - start) * step / (per_phase + 1) for step in steps)

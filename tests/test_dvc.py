@@ -170,7 +170,7 @@ def test_a_second_run_does_nothing(checkout):
 @pytest.mark.slow
 def test_a_signals_parameter_changes_that_signals_factors_and_no_others(checkout):
     set_params(checkout, "signals.like.alpha=21.5")
-    cuts = ("labels", "test", "serving")
+    cuts = ("earlier", "labels", "test", "serving")
     factors = {f"factors@like-{cut}" for cut in cuts}
     # These write the parameters down; the rest follows from what they and the factors give.
     settings = {*(f"generators@{cut}" for cut in cuts), "bundle_test", "bundle_serving"}

@@ -133,7 +133,7 @@ def phase_queries(
 def main() -> None:
     """Write the ranker rows of one cut."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--cut", choices=("labels", "test"), required=True)
+    parser.add_argument("--cut", choices=("earlier", "labels", "test"), required=True)
     parser.add_argument("--lake", type=Path, default=Path("data/lake"))
     parser.add_argument("--phases", type=Path, default=Path("data/phases.json"))
     parser.add_argument("--generators", type=Path, required=True)

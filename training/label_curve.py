@@ -6,17 +6,18 @@ from pathlib import Path
 
 from features.params import load_params
 from training.curves import by_label_queries
+from training.ranker import concatenate
 from training.rows import read_rows
 
 
 def main() -> None:
     """Fit the ranker on parts of the label queries and measure each on the test rows."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--labels", type=Path, default=Path("data/dataset/labels.parquet"))
-    parser.add_argument("--test", type=Path, default=Path("data/dataset/test.parquet"))
+    parser.add_argument("--labels", type=Path, nargs="+", required=True)
+    parser.add_argument("--test", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("data/report/label_queries.csv"))
     arguments = parser.parse_args()
-    labels, names = read_rows(arguments.labels)
+    labels, names = concatenate([read_rows(path) for path in arguments.labels])
     test, _ = read_rows(arguments.test)
     curve = by_label_queries(labels, test, names, load_params().ranker)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)

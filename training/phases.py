@@ -1,7 +1,8 @@
-"""History, labels, test: what may be learned from when.
+"""History, two label windows, test: what may be learned from when.
 
 Example: a source from day 0 to day 100 with shares 0.1 and 0.1 and a gap of 30 minutes gives
-history [0, 80 d - 30 min), labels [80 d, 90 d - 30 min), test [90 d, 100 d).
+history [0, 70 d - 30 min), earlier labels [70 d, 80 d - 30 min), labels [80 d, 90 d - 30 min),
+test [90 d, 100 d). Each but the history is asked of models that were fitted to the gap before it.
 """
 
 import argparse
@@ -18,10 +19,12 @@ from features.columns import Action, Event
 from features.lake import event_files, read_summary
 from features.params import PhaseShares, load_params
 
-Cut = Literal["labels", "test", "serving"]
+Cut = Literal["earlier", "labels", "test", "serving"]
+PhaseName = Literal["history", "earlier", "labels", "test"]
 # With fewer listenings than this there is nothing to learn from, or to test on.
 FEWEST: Final = 10
-CUTS: Final[tuple[Cut, ...]] = ("labels", "test", "serving")
+CUTS: Final[tuple[Cut, ...]] = ("earlier", "labels", "test", "serving")
+PHASES: Final[tuple[PhaseName, ...]] = ("history", "earlier", "labels", "test")
 
 
 class LeakError(ValueError):
@@ -38,9 +41,13 @@ class Phase:
 
 @dataclass(frozen=True)
 class Phases:
-    """The three phases and the moment everything is refitted to."""
+    """The phases in their order, and the moment everything is refitted to.
+
+    `earlier` is a second window of labels, as long as `labels` and right before it.
+    """
 
     history: Phase
+    earlier: Phase
     labels: Phase
     test: Phase
     as_of: datetime
@@ -48,21 +55,27 @@ class Phases:
     @property
     def gap(self) -> timedelta:
         """The time that nobody may learn from, before a phase."""
-        return self.labels.start - self.history.end
+        return self.earlier.start - self.history.end
+
+    def phase(self, name: PhaseName) -> Phase:
+        """Return a phase by its name."""
+        phase: Phase = getattr(self, name)
+        return phase
 
     def fit_until(self, cut: Cut) -> datetime:
         """Return the end (exclusive) of what models for a cut may see."""
-        return {"labels": self.history.end, "test": self.labels.end, "serving": self.as_of}[cut]
+        ends = {"earlier": self.history, "labels": self.earlier, "test": self.labels}
+        return self.as_of if cut == "serving" else ends[cut].end
 
     def features_at(self, cut: Cut) -> datetime:
         """Return the snapshot time of the song columns that a cut's models carry."""
-        return {"labels": self.labels.start, "test": self.test.start, "serving": self.as_of}[cut]
+        return self.as_of if cut == "serving" else self.phase(cut).start
 
     def queries_of(self, cut: Cut) -> Phase:
         """Return the phase whose queries a cut's models may answer for learning or test."""
         if cut == "serving":
             raise LeakError("Models fitted for serving saw every phase; they can't be tested.")
-        return self.labels if cut == "labels" else self.test
+        return self.phase(cut)
 
 
 def split(first: datetime, as_of: datetime, shares: PhaseShares) -> Phases:
@@ -76,12 +89,18 @@ def split(first: datetime, as_of: datetime, shares: PhaseShares) -> Phases:
     gap = timedelta(minutes=shares.gap_minutes)
     hours = (as_of - first) / timedelta(hours=1)
     test = as_of - timedelta(hours=round(hours * shares.test_share))
-    labels = test - timedelta(hours=round(hours * shares.labels_share))
+    labels_last = timedelta(hours=round(hours * shares.labels_share))
+    labels = test - labels_last
+    earlier = labels - labels_last
     phases = Phases(
-        Phase(first, labels - gap), Phase(labels, test - gap), Phase(test, as_of), as_of
+        history=Phase(first, earlier - gap),
+        earlier=Phase(earlier, labels - gap),
+        labels=Phase(labels, test - gap),
+        test=Phase(test, as_of),
+        as_of=as_of,
     )
-    for name in ("history", "labels", "test"):
-        phase: Phase = getattr(phases, name)
+    for name in PHASES:
+        phase = phases.phase(name)
         if phase.end <= phase.start:
             raise ValueError(
                 f"The {name} phase [{phase.start}, {phase.end}) is empty: the source spans only "
@@ -90,12 +109,19 @@ def split(first: datetime, as_of: datetime, shares: PhaseShares) -> Phases:
     return phases
 
 
-def listenings(lake: Path, phases: Phases) -> dict[str, int]:
+def listenings(lake: Path, phases: Phases) -> dict[PhaseName, int]:
     """Return how many listenings there are to go on, by phase.
 
     In the history those that were not skipped, in the others those of sessions that begin there.
     """
     files = [str(path) for _, path in event_files(lake)]
+    asked = PHASES[1:]
+    begun = ", ".join(
+        f"count(*) FILTER (WHERE start >= ${name}_start AND {Event.TS} < ${name}_end)"
+        for name in asked
+    )
+    bounds = {f"{name}_start": phases.phase(name).start for name in asked}
+    bounds |= {f"{name}_end": phases.phase(name).end for name in PHASES}
     with duckdb.connect(config={"memory_limit": "1GB", "threads": 2}) as connection:
         connection.read_parquet(files).create_view("events")
         found = connection.execute(
@@ -104,35 +130,25 @@ def listenings(lake: Path, phases: Phases) -> dict[str, int]:
                 SELECT {Event.SESSION}, min({Event.TS}) AS start FROM events GROUP BY ALL
             )
             SELECT count(*) FILTER (WHERE {Event.ACTION} = $play AND {Event.TS} < $history_end),
-                count(*) FILTER (WHERE start >= $labels_start AND {Event.TS} < $labels_end),
-                count(*) FILTER (WHERE start >= $test_start AND {Event.TS} < $test_end)
+                {begun}
             FROM events JOIN began USING ({Event.SESSION}) WHERE {Event.ACTION} IN ($play, $skip)
             """,
-            {
-                "play": Action.PLAY,
-                "skip": Action.SKIP,
-                "history_end": phases.history.end,
-                "labels_start": phases.labels.start,
-                "labels_end": phases.labels.end,
-                "test_start": phases.test.start,
-                "test_end": phases.test.end,
-            },
+            {"play": Action.PLAY, "skip": Action.SKIP, **bounds},
         ).fetchall()
-    return dict(zip(("history", "labels", "test"), found[0], strict=True))
+    return dict(zip(PHASES, found[0], strict=True))
 
 
-def refuse_few(counts: Mapping[str, int], phases: Phases) -> None:
+def refuse_few(counts: Mapping[PhaseName, int], phases: Phases) -> None:
     """Raise ValueError if a phase has too few listenings to go on."""
     few = [name for name, count in counts.items() if count < FEWEST]
     if few:
-        spans = [(name, getattr(phases, name)) for name in counts]
         lines = [
-            f"  {name}, {span.start.isoformat()} to {span.end.isoformat()}: {counts[name]:,}"
-            for name, span in spans
+            f"  {name}, {start} to {end}: {counts[name]:,}"
+            for name, (start, end) in spans(phases).items()
         ]
         raise ValueError(
             f"Too few listenings in {' and '.join(few)}; each phase needs {FEWEST} (the history "
-            "not skipped, labels and test in sessions that begin there). There are:\n"
+            "not skipped, the others in sessions that begin there). There are:\n"
             + "\n".join(lines)
             + "\nA stray event long before the others stretches the phases: take it out. Else give "
             "more data, or change `phases` in params.yaml."
@@ -155,25 +171,26 @@ def refuse_stale(folder: Path, phases: Phases, cut: Cut) -> None:
     refuse_leak(f"{folder}", seen_until, phases.queries_of(cut), phases.gap)
 
 
+def spans(phases: Phases) -> dict[PhaseName, list[str]]:
+    """Return the start and the end of each phase as ISO 8601 texts."""
+    return {
+        name: [phases.phase(name).start.isoformat(), phases.phase(name).end.isoformat()]
+        for name in PHASES
+    }
+
+
 def write_phases(phases: Phases, path: Path) -> None:
     """Write the phases as JSON with ISO 8601 times."""
-    spans = {
-        name: [getattr(phases, name).start.isoformat(), getattr(phases, name).end.isoformat()]
-        for name in ("history", "labels", "test")
-    }
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({**spans, "as_of": phases.as_of.isoformat()}, indent=2)
+    text = json.dumps({**spans(phases), "as_of": phases.as_of.isoformat()}, indent=2)
     path.write_text(text + "\n", encoding="utf-8")
 
 
 def read_phases(path: Path) -> Phases:
     """Read what `write_phases` wrote."""
     raw = json.loads(path.read_text(encoding="utf-8"))
-    spans = {
-        name: Phase(*map(datetime.fromisoformat, raw[name]))
-        for name in ("history", "labels", "test")
-    }
-    return Phases(**spans, as_of=datetime.fromisoformat(raw["as_of"]))
+    read = {name: Phase(*map(datetime.fromisoformat, raw[name])) for name in PHASES}
+    return Phases(**read, as_of=datetime.fromisoformat(raw["as_of"]))
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from features.lake import read_events, read_songs
 from features.params import Params, load_params
 from features.paths import PROJECT, data_dir
 from training.dataset import phase_queries
-from training.phases import Cut, Phases, read_phases
+from training.phases import Cut, Phases, read_phases, spans
 from training.queries import Labelled
 
 HISTORY = (UserRow.HISTORY_SONGS, UserRow.HISTORY_LAST_TS, UserRow.HISTORY_PLAYS)
@@ -122,13 +122,9 @@ def export(lake: Path, phases: Phases, params: Params, folder: Folder) -> dict[s
         questions(queries).to_parquet(folder.queries(phase), index=False)
         truth(queries, heard).to_parquet(folder.truth(phase), index=False)
         counts |= {f"plays_{fit}": len(heard), f"queries_{phase}": len(queries)}
-    spans = {
-        name: [getattr(phases, name).start.isoformat(), getattr(phases, name).end.isoformat()]
-        for name in ("history", "labels", "test")
-    }
     return {
         "as_of": phases.as_of.isoformat(),
-        "phases": spans,
+        "phases": spans(phases),
         "catalogue": len(read_songs(lake)),
         "bootstrap": params.evaluation.bootstrap,
         "seed": params.evaluation.seed,

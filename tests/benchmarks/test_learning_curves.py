@@ -12,8 +12,8 @@ from training.rows import read_rows, write_rows
 
 def test_history_is_shortened_at_its_beginning():
     start = datetime(2024, 1, 1, tzinfo=UTC)
-    days = [start + timedelta(days=day) for day in (0, 80, 81, 90, 91, 100)]
-    phases = Phases(Phase(*days[:2]), Phase(*days[2:4]), Phase(*days[4:]), days[5])
+    days = [start + timedelta(days=day) for day in (0, 80, 81, 85, 86, 90, 91, 100)]
+    phases = Phases(*(Phase(*days[i : i + 2]) for i in range(0, 8, 2)), days[7])
     assert since(phases, 0.25) == start + timedelta(days=60)
     assert since(phases, 1.0) == start
 

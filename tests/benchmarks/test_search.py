@@ -16,10 +16,9 @@ from benchmarks.search_bench import (
     read_bench,
     relative,
 )
-from benchmarks.search_rows import fold, stages
+from benchmarks.search_rows import stages
 from features.params import load_params
 from tests.training.test_dataset_and_ranker import made_rows
-from training.phases import split
 from training.ranker import fit_ranker
 from training.rows import write_rows
 
@@ -42,7 +41,7 @@ def bench():
     wrong = rows(2)
     least = wrong.features[:, 0].copy()
     wrong.features[:, 0] = -least
-    return Bench({0.1: rows(1), 0.2: wrong}, rows(3), NAMES, PARAMS)
+    return Bench({0.1: [rows(1)], 0.2: [wrong]}, rows(3), NAMES, PARAMS)
 
 
 def test_a_part_has_the_heard_songs_and_no_more_than_so_many_others():
@@ -61,22 +60,13 @@ def test_a_part_has_the_heard_songs_and_no_more_than_so_many_others():
 
 
 def test_a_window_more_is_learnt_from_only_where_it_is_asked_for(bench):
-    misled = replace(bench, folds=(bench.labels[0.2],))
-    np.testing.assert_array_equal(misled.scores(QUICK, 1), bench.scores(QUICK, 1))
-    both = replace(QUICK, folds=2)
-    assert relative(misled.values(both, (1,)), bench.values(QUICK, (1,))) < 0.95
-    helped = replace(bench, folds=(rows(4),))
-    assert not np.array_equal(helped.scores(both, 1), bench.scores(QUICK, 1))
-
-
-def test_an_earlier_window_ends_before_the_later_one_and_keeps_the_gap():
-    first, as_of = AFTER, AFTER + timedelta(days=100)
-    phases = split(first, as_of, PARAMS.phases)
-    earlier = fold(phases, 1)
-    assert earlier.labels.end + phases.gap == phases.labels.start
-    assert earlier.history.end + phases.gap == earlier.labels.start
-    assert earlier.labels.start == phases.labels.start - timedelta(days=10)
-    assert fold(phases, 2).labels.end + phases.gap == earlier.labels.start
+    later, wrong = bench.labels[0.1][0], bench.labels[0.2][0]
+    misled = replace(bench, labels={0.1: [later, wrong]})
+    one = replace(QUICK, windows=1)
+    np.testing.assert_array_equal(misled.scores(one, 1), bench.scores(QUICK, 1))
+    assert relative(misled.values(QUICK, (1,)), bench.values(QUICK, (1,))) < 0.95
+    helped = replace(bench, labels={0.1: [later, rows(4)]})
+    assert not np.array_equal(helped.scores(QUICK, 1), bench.scores(QUICK, 1))
 
 
 def test_the_default_is_that_of_the_parameters():
@@ -89,7 +79,7 @@ def test_the_default_is_that_of_the_parameters():
 def test_the_default_is_fitted_as_training_fits_it(bench):
     ranker = PARAMS.ranker.model_copy(update={"rounds": 20, "min_data_in_leaf": 10})
     default = Setting.of(PARAMS.model_copy(update={"ranker": ranker}))
-    labels, pools = bench.labels[0.1], bench.pools
+    (labels,), pools = bench.labels[0.1], bench.pools
     mine = fit(labels, NAMES, default, ranker, ranker.seed).predict(pools.features)
     theirs = fit_ranker(labels, NAMES, ranker).predict(pools.features)
     np.testing.assert_array_equal(mine, theirs)
@@ -145,18 +135,19 @@ def test_what_a_setting_brings_is_paired_with_the_default(bench):
 
 
 def test_rows_of_the_main_test_phase_are_refused(bench, tmp_path):
-    for share, labels in bench.labels.items():
+    for share, (labels,) in bench.labels.items():
         write_rows(labels, NAMES, tmp_path / f"share-{share}" / "labels.parquet")
+        write_rows(rows(4), NAMES, tmp_path / f"share-{share}" / "earlier.parquet")
     write_rows(bench.pools, NAMES, tmp_path / "share-0.1" / "test.parquet")
     read = read_bench(tmp_path, AFTER)
     assert sorted(read.labels) == [0.1, 0.2]
     np.testing.assert_array_equal(read.asked, bench.asked)
-    write_rows(rows(4), NAMES, tmp_path / "fold-1" / "labels.parquet")
-    (earlier,) = read_bench(tmp_path, AFTER).folds
-    np.testing.assert_array_equal(earlier.query, rows(4).query)
+    later, earlier = read.labels[0.1]
+    np.testing.assert_array_equal(later.features, rows(1).features)
+    np.testing.assert_array_equal(earlier.features, rows(4).features)
     with pytest.raises(ValueError, match="may not be chosen"):
         read_bench(tmp_path, AFTER - timedelta(microseconds=950))
-    write_rows(bench.labels[0.2], ("a", "b", "c"), tmp_path / "share-0.2" / "labels.parquet")
+    write_rows(rows(4), ("a", "b", "c"), tmp_path / "share-0.2" / "labels.parquet")
     with pytest.raises(ValueError, match="other features"):
         read_bench(tmp_path, AFTER)
 

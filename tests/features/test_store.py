@@ -21,6 +21,7 @@ LATE = {"user_id": "late", "region": "north", "signup_ts": worlds.START + timede
 USERS += [{**USERS[0], **LATE}]
 WORLD = naive.World(EVENTS, USERS, SONGS, PARAMS)
 PHASES = {
+    "earlier": ["2024-01-16T00:00:00Z", "2024-01-25T23:00:00Z"],
     "labels": ["2024-01-26T00:00:00Z", "2024-02-05T00:00:00Z"],
     "test": ["2024-02-05T01:00:00Z", "2024-02-15T00:00:00Z"],
     "as_of": "2024-02-15T00:00:00Z",
@@ -223,12 +224,15 @@ def test_materialise_refuses_a_moment_without_a_zone():
 def test_a_moment_before_all_snapshots_is_refused_and_spares_the_store(data):
     store.materialize(TIMES[-1])
     before = store.online_user_row("u1")
-    with pytest.raises(ValueError, match=r"no snapshot at or before 2024-01-25T23.*dvc repro"):
+    with pytest.raises(ValueError, match=r"no snapshot at or before 2024-01-15T23.*dvc repro"):
         store.materialize(TIMES[0] - HOUR)
     naive.assert_same(store.online_user_row("u1"), before)
 
 
 def test_snapshot_times_are_the_starts_the_steps_between_and_the_end():
     shown = [f"{time:%m-%d %H:%M}" for time in TIMES]
-    assert shown == ["01-26 00:00", "01-31 00:00", "02-05 01:00", "02-10 00:30", "02-15 00:00"]
+    assert shown == [
+        *("01-16 00:00", "01-20 23:30", "01-26 00:00", "01-31 00:00", "02-05 01:00"),
+        *("02-10 00:30", "02-15 00:00"),
+    ]
     assert all(time.tzinfo == UTC for time in TIMES)

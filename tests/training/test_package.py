@@ -15,7 +15,8 @@ from training.phases import LeakError, Phase, Phases, write_phases
 
 DAY, GAP, TICK = timedelta(days=1), timedelta(minutes=30), timedelta(microseconds=1)
 PHASES = Phases(
-    Phase(AS_OF - 40 * DAY, AS_OF - 9 * DAY - GAP),
+    Phase(AS_OF - 40 * DAY, AS_OF - 18 * DAY - GAP),
+    Phase(AS_OF - 18 * DAY, AS_OF - 9 * DAY - GAP),
     Phase(AS_OF - 9 * DAY, AS_OF - GAP),
     Phase(AS_OF, AS_OF + 9 * DAY),
     AS_OF + 9 * DAY,

@@ -26,7 +26,8 @@ PHASES = split(FIRST, FIRST + 100 * DAY, SHARES)
 
 
 def test_a_hundred_days_are_cut_as_worked_by_hand():
-    assert PHASES.history == Phase(FIRST, FIRST + 70 * DAY - GAP)
+    assert PHASES.history == Phase(FIRST, FIRST + 60 * DAY - GAP)
+    assert PHASES.earlier == Phase(FIRST + 60 * DAY, FIRST + 70 * DAY - GAP)
     assert PHASES.labels == Phase(FIRST + 70 * DAY, FIRST + 80 * DAY - GAP)
     assert PHASES.test == Phase(FIRST + 80 * DAY, FIRST + 100 * DAY)
     assert PHASES.as_of == FIRST + 100 * DAY
@@ -35,7 +36,8 @@ def test_a_hundred_days_are_cut_as_worked_by_hand():
 def test_phases_leave_the_gap_between_them():
     gap = timedelta(minutes=90)
     cut = split(FIRST, FIRST + 100 * DAY, SHARES.model_copy(update={"gap_minutes": 90}))
-    assert cut.gap == cut.labels.start - cut.history.end == gap
+    assert cut.gap == cut.earlier.start - cut.history.end == gap
+    assert cut.labels.start - cut.earlier.end == gap
     assert cut.test.start - cut.labels.end == gap
     assert cut.test.end == cut.as_of
 
@@ -45,20 +47,22 @@ def test_starts_are_rounded_to_whole_hours_before_the_end():
     cut = split(FIRST, FIRST + 33 * HOUR, SHARES)
     assert cut.test.start == cut.as_of - 7 * HOUR
     assert cut.labels.start == cut.as_of - 10 * HOUR
+    assert cut.earlier.start == cut.as_of - 13 * HOUR
 
 
-@pytest.mark.parametrize(("hours", "name"), [(1, "labels"), (4, "labels"), (2, "history")])
+@pytest.mark.parametrize(("hours", "name"), [(1, "earlier"), (4, "earlier"), (2, "history")])
 def test_an_empty_phase_is_refused_by_name(hours, name):
-    shares = {"labels_share": 0.9, "test_share": 0.4} if name == "history" else {}
+    shares = {"labels_share": 0.5, "test_share": 0.4} if name == "history" else {}
     with pytest.raises(ValueError, match=f"The {name} phase .* is empty"):
         split(FIRST, FIRST + hours * HOUR, SHARES.model_copy(update=shares))
 
 
 def test_each_cut_sees_only_what_lies_before_its_queries():
-    assert PHASES.fit_until("labels") == PHASES.history.end
+    assert PHASES.fit_until("earlier") == PHASES.history.end
+    assert PHASES.fit_until("labels") == PHASES.earlier.end
     assert PHASES.fit_until("test") == PHASES.labels.end
     assert PHASES.fit_until("serving") == PHASES.features_at("serving") == PHASES.as_of
-    for cut in ("labels", "test"):
+    for cut in ("earlier", "labels", "test"):
         asked = PHASES.queries_of(cut)
         assert PHASES.features_at(cut) == asked.start
         assert PHASES.fit_until(cut) == asked.start - GAP
@@ -87,9 +91,18 @@ def test_generators_that_saw_the_gap_are_refused(tmp_path):
                 refuse_stale(tmp_path, PHASES, "test")
         else:
             refuse_stale(tmp_path, PHASES, "test")
-        # The same fit has seen the label phase.
-        with pytest.raises(LeakError):
-            refuse_stale(tmp_path, PHASES, "labels")
+        # The same fit has seen both label windows.
+        for cut in ("earlier", "labels"):
+            with pytest.raises(LeakError):
+                refuse_stale(tmp_path, PHASES, cut)
+
+
+def test_the_later_labels_fit_may_not_answer_the_earlier_labels(tmp_path):
+    text = json.dumps({"seen_until": PHASES.fit_until("labels").isoformat()})
+    (tmp_path / "fit.json").write_text(text, encoding="utf-8")
+    refuse_stale(tmp_path, PHASES, "labels")
+    with pytest.raises(LeakError, match="Refit"):
+        refuse_stale(tmp_path, PHASES, "earlier")
 
 
 def test_what_is_written_is_read(tmp_path):
@@ -131,11 +144,15 @@ def test_listenings_are_counted_where_they_are_of_use(tmp_path, monkeypatch):
     # A like, a skip in the history, and a session that runs into the labels.
     events += [(FIRST + HOUR, "01-01", "like"), (FIRST + 2 * HOUR, "01-01", "skip")]
     phases = read_phases(run(tmp_path, monkeypatch, events))
-    across = [phases.labels.start - HOUR, phases.labels.start + TICK]
+    across = [phases.earlier.start - HOUR, phases.labels.start - HOUR, phases.labels.start + TICK]
     events += [(ts, "across", "play") for ts in across]
     run(tmp_path, monkeypatch, events)
     expected = {
         "history": sum(ts < phases.history.end and what == "play" for ts, _, what in events),
+        "earlier": sum(
+            phases.earlier.start <= ts < phases.earlier.end and name != "across"
+            for ts, name, _ in events
+        ),
         "labels": sum(
             phases.labels.start <= ts < phases.labels.end and name != "across"
             for ts, name, _ in events
@@ -148,8 +165,11 @@ def test_listenings_are_counted_where_they_are_of_use(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("events", "message"),
     [
-        ([(FIRST - 7300 * DAY, "old", "play"), *daily()], r"in history and labels.*: 1\n.*: 0\n"),
-        (daily("like"), r"in history and labels and test.*stray event"),
+        (
+            [(FIRST - 7300 * DAY, "old", "play"), *daily()],
+            r"in history and earlier and labels.*: 1\n.*: 0\n.*: 0\n",
+        ),
+        (daily("like"), r"in history and earlier and labels and test.*stray event"),
         (daily("skip"), r"in history; each phase needs 10"),
     ],
 )

@@ -18,7 +18,8 @@ from training.sessions import PLACE, read_sessions
 SNAPSHOTS = [START + 10 * DAY, START + 11 * DAY]
 GAP = 30 * MINUTE
 PHASES = Phases(
-    Phase(START, SNAPSHOTS[0] - GAP),
+    Phase(START, START + 9 * DAY - GAP),
+    Phase(START + 9 * DAY, SNAPSHOTS[0] - GAP),
     Phase(SNAPSHOTS[0], START + 12 * DAY - GAP),
     Phase(START + 12 * DAY, START + 13 * DAY),
     START + 13 * DAY,
