@@ -2,9 +2,11 @@
 
 Copies the bundle to `data/served/<version>`, loads the online store up to the bundle's *as of*,
 and swaps `data/served/current` in one step. A running service takes the new bundle up by itself
-within seconds; a run that fails anywhere leaves the old one served.
+within seconds; a run that fails anywhere leaves the old one served. So does the gate: a bundle that
+a single method beat in its test does not replace another.
 
-* **Form**: the folder of the bundle; or, to roll back, a version served before.
+* **Form**: the folder of the bundle, and whether it may pass the gate; or, to roll back, a version
+  served before.
 * **Safe to repeat**: deploying what is served already changes nothing.
 """
 
@@ -33,6 +35,12 @@ from wiring import BUNDLE, DEFAULT_ARGS, SERVED, deploy_bundle
             pattern="^[0-9A-Za-z._-]+$",
             title="Roll back to",
             description="A version in data/served to serve again, instead of the bundle.",
+        ),
+        "past_gate": Param(
+            False,
+            type="boolean",
+            title="Past the gate",
+            description="Deploy the bundle even if a single method beat it in its test.",
         ),
     },
     doc_md=__doc__,

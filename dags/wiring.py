@@ -163,6 +163,7 @@ def deploy_bundle(params: Any = None) -> str:
     """Copy the form's bundle to the served ones and swap to it, or back to an earlier one."""
     version, bundle = params["version"], params["bundle"]
     chosen = ["--version", version] if version else ["--bundle", bundle]
+    chosen += ["--past-gate"] if params["past_gate"] else []
     return shlex.join(["python", "-m", "serving.deploy", *chosen])
 
 

@@ -9,8 +9,10 @@ import logging
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from features.paths import data_dir, served_bundle
 from features.store import apply, materialize
@@ -42,6 +44,27 @@ def install(bundle: Path, served: Path) -> Path:
     return target
 
 
+def refuse_behind(manifest: Mapping[str, Any], served: bool) -> None:
+    """Keep what is served from being replaced by a bundle that a single method beat in its test.
+
+    Where nothing is served yet, such a bundle is better than none: that is only said.
+
+    Raises
+    ------
+    BundleError
+        If it was beaten (`gate.behind` of its metrics) and something is served.
+    """
+    if not manifest.get("metrics", {}).get("gate", {}).get("behind"):
+        return
+    told = (
+        f"The gate: in its test, a single method was ahead of bundle {manifest['version']} "
+        "(`Behind a single method` in data/report/report.md)."
+    )
+    if served:
+        raise BundleError(f"{told} To deploy it all the same: --past-gate.")
+    log.warning("%s Nothing is served yet, so it is deployed.", told)
+
+
 def point(link: Path, target: Path) -> None:
     """Make `link` lead to `target` in one step: readers see the old or the new, never neither."""
     fresh = link.with_name(f".{link.name}.{os.getpid()}")
@@ -57,11 +80,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--bundle", type=Path, default=data_dir() / "bundles" / "serving")
     parser.add_argument("--version", help="serve this deployed version again")
+    parser.add_argument("--past-gate", action="store_true", help="whatever its test said")
     arguments = parser.parse_args()
     link = served_bundle()
     link.parent.mkdir(parents=True, exist_ok=True)
     bundle = link.parent / arguments.version if arguments.version else arguments.bundle
     try:
+        if not (arguments.version or arguments.past_gate):
+            refuse_behind(read_manifest(bundle), served=link.exists())
         target = install(bundle, link.parent)
         manifest = load(target).recommender.manifest
     except BundleError as error:

@@ -18,6 +18,7 @@ from features.pairs import missing
 from training import calibration
 from training.comparison import TASKS, methods_table
 from training.error_analysis import FATES
+from training.gate import behind, sentences
 
 METRIC_NAMES: Final = {
     "hr_10": "HR@10",
@@ -77,6 +78,20 @@ def methods(folder: Path) -> list[Section]:
         picture = "methods" if task == TASKS[0] else None
         found.append(Section(task.capitalize(), [told, methods_table(part)], picture))
     return found
+
+
+def gate(folder: Path) -> list[Section]:
+    """Return a warning where one method alone beats Segue, and nothing where none does."""
+    lost = behind(pd.read_csv(folder / "methods.csv"))
+    if lost.empty:
+        return []
+    told = (
+        "**One method alone is ahead of Segue** (paired 95 % interval below zero), so this model "
+        "does not replace a served one unless asked to (`serving.deploy --past-gate`). Often the "
+        "labels are unlike the test phase: look at the slices, and at the source's times and "
+        "sessions."
+    )
+    return [Section("Behind a single method", [told, *sentences(lost)])]
 
 
 def wins(folder: Path) -> list[Section]:
@@ -199,6 +214,7 @@ def time_of_week(_: Path) -> list[Section]:
 
 
 OF_THE_EVALUATION: Final = (
+    gate,
     methods,
     wins,
     fates,

@@ -1,0 +1,47 @@
+"""A model that a single method beats is named as such; a level one is not."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from features.params import load_params
+from training.comparison import Table, summarise
+from training.gate import behind, sentences
+from training.pages import gate
+
+HOW = load_params().evaluation
+LISTENERS = np.arange(200) // 2
+RANDOM = np.random.default_rng(3)
+NOISE = RANDOM.uniform(0.2, 0.6, 200)
+
+
+def summary(task, metric, lead):
+    """Return the summary of a task where Segue leads one method by so much, and another far."""
+    mine = NOISE + lead + RANDOM.normal(0, 0.05, 200)
+    values = {"segue": mine, "repeats": NOISE, "popularity": np.zeros(200)}
+    tables = [
+        Table(method, pd.DataFrame({metric: column, "hr_20": 1 - column}), np.ones(200))
+        for method, column in values.items()
+    ]
+    keep = np.ones(200, dtype=np.bool_)
+    return summarise(tables, LISTENERS, keep, HOW).assign(task=task)
+
+
+@pytest.mark.parametrize(("lead", "lost"), [(-0.1, 1), (0.0, 0), (0.1, 0)])
+def test_only_a_certain_loss_counts(lead, lost):
+    assert len(behind(summary("next song", "ndcg_10", lead))) == lost
+
+
+def test_each_task_is_judged_by_its_own_metric_and_says_who_won():
+    parts = [
+        summary("next song", "ndcg_10", 0.1),
+        summary("session start", "session_recall_20", -0.1),
+    ]
+    (line,) = sentences(behind(pd.concat(parts)))
+    assert line.startswith("session start: `repeats` alone reaches session_recall_20 0.")
+
+
+def test_the_report_warns_first_and_only_then(tmp_path):
+    for lead, sections in ((-0.1, 1), (0.1, 0)):
+        summary("next song", "ndcg_10", lead).to_csv(tmp_path / "methods.csv", index=False)
+        assert len(gate(tmp_path)) == sections

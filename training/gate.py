@@ -1,0 +1,35 @@
+"""Whether a model may replace the one that is served: not where a simple method beats it."""
+
+from typing import Final
+
+import pandas as pd
+
+from training.comparison import TASKS, best_others
+
+# What a model is judged by: the order of next songs, and the songs of a coming session.
+JUDGED: Final = dict(zip(TASKS, ("ndcg_10", "session_recall_20"), strict=True))
+
+
+def behind(summary: pd.DataFrame) -> pd.DataFrame:
+    """Return the tasks whose best single method is ahead of Segue, none where the gate is open.
+
+    Ahead: the paired 95 % interval of Segue's lead (`comparison.summarise`) lies below zero. Level
+    passes, since on little data nothing is certain.
+
+    Parameters
+    ----------
+    summary
+        One row a task, method and metric, as in methods.csv.
+    """
+    judged = summary[summary["metric"] == summary["task"].map(JUDGED)]
+    found = best_others(judged)
+    return found[found["verdict"] == "behind"].reset_index(drop=True)
+
+
+def sentences(lost: pd.DataFrame) -> list[str]:
+    """Say of each task that was lost to whom and by how much."""
+    return [
+        f"{row.task}: `{row.method}` alone reaches {row.metric} {row.value:.4f}, Segue "
+        f"{row.segue:.4f} ({row.lead:+.4f} [{row.lead_low:+.4f}, {row.lead_high:+.4f}])."
+        for row in lost.itertuples()
+    ]
