@@ -7,10 +7,8 @@ takes out columns and the songs that only the missing ones proposed.
 """
 
 import argparse
-import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -33,7 +31,7 @@ from benchmarks.ablation_rows import (
     load_wide,
     view,
 )
-from benchmarks.measure import machine, save, timed
+from benchmarks.measure import machine, made_whole, save, timed
 from features.params import Params, Ranker, load_params
 from features.paths import data_dir
 from features.state import State, resolve
@@ -222,16 +220,6 @@ def prepared(
             )
         made.append(read_rows(path))
     return (made[0][0], made[1][0]), made[0][1], retrieval, queries
-
-
-@contextmanager
-def made_whole(folder: Path) -> Iterator[Path]:
-    """Give a fresh folder that becomes `folder` at the end; what was killed before that is lost."""
-    fresh = folder.with_name(f"{folder.name}.part")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    yield fresh
-    fresh.rename(folder)
 
 
 def absent(retrieval: Retrieval, params: Params) -> list[str]:

@@ -2,8 +2,10 @@
 
 import os
 import platform
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -28,6 +30,16 @@ def interleaved(names: Sequence[str], rounds: int) -> Iterator[tuple[int, str]]:
     [(0, 'a'), (0, 'b'), (1, 'a'), (1, 'b')]
     """
     return ((turn, name) for turn in range(rounds) for name in names)
+
+
+@contextmanager
+def made_whole(folder: Path) -> Iterator[Path]:
+    """Give a fresh folder that becomes `folder` at the end; what was killed before that is lost."""
+    fresh = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    yield fresh
+    fresh.rename(folder)
 
 
 def timed(work: Callable[[], object]) -> float:

@@ -16,6 +16,7 @@ from typing import Final
 import pandas as pd
 
 from benchmarks.learning_curves import run
+from benchmarks.measure import made_whole
 from features.lake import read_summary
 from features.params import SIGNALS, load_params
 from serving.bundle import load_retrieval
@@ -50,11 +51,12 @@ def phases_of(lake: Path, as_of: datetime, share: float) -> Phases:
 
 def begin(lake: Path, phases: Phases, folder: Path) -> None:
     """Write phases, and the features as of their moments, unless that was done."""
-    if (folder / "phases.json").exists():
+    if folder.exists():
         return
-    write_phases(phases, folder / "phases.json")
-    at = ["--lake", str(lake), "--phases", f"{folder}/phases.json"]
-    run(["features.snapshots", *at, "--out", f"{folder}/features"], folder)
+    with made_whole(folder) as fresh:
+        write_phases(phases, fresh / "phases.json")
+        at = ["--lake", str(lake), "--phases", f"{fresh}/phases.json"]
+        run(["features.snapshots", *at, "--out", f"{fresh}/features"], fresh)
 
 
 def rows(lake: Path, folder: Path, cut: Cut, negatives: int) -> Path:
@@ -81,7 +83,10 @@ def build(lake: Path, folder: Path, cut: Cut, negatives: int) -> None:
     )
     queries = phase_queries(lake, phases, cut, *asked)
     made = build_rows(generators, queries, params, workers=1)
-    write_rows(made, load_retrieval(generators).feature_names, folder / f"{cut}.parquet")
+    out = folder / f"{cut}.parquet"
+    # A build that is killed leaves no rows that look whole.
+    write_rows(made, load_retrieval(generators).feature_names, out.with_suffix(".part"))
+    out.with_suffix(".part").rename(out)
 
 
 def main() -> None:

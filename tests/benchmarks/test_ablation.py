@@ -2,8 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.ablation import Trial, made_whole, markdown, summary, with_ease
+from benchmarks.ablation import Trial, markdown, summary, with_ease
 from benchmarks.ablation_rows import answer_ranks, own_columns, view, wide
+from benchmarks.measure import made_whole
 from features.params import load_params
 from training.rows import Rows
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
+from benchmarks import search_rows
 from benchmarks.search import best, search, table
 from benchmarks.search_bench import (
     Bench,
@@ -16,9 +17,10 @@ from benchmarks.search_bench import (
     read_bench,
     relative,
 )
-from benchmarks.search_rows import stages
+from benchmarks.search_rows import begin, stages
 from features.params import load_params
 from tests.training.test_dataset_and_ranker import made_rows
+from training.phases import read_phases, split
 from training.ranker import fit_ranker
 from training.rows import write_rows
 
@@ -156,3 +158,23 @@ def test_every_stage_writes_into_the_shares_own_folder(tmp_path):
     for stage in stages(tmp_path / "lake", tmp_path / "share", "labels"):
         assert stage[stage.index("--out") + 1].startswith(str(tmp_path / "share"))
         assert stage[stage.index("--cut") + 1] == "labels"
+
+
+def test_a_killed_snapshot_is_taken_again(tmp_path, monkeypatch):
+    phases = split(AFTER, AFTER + timedelta(days=100), PARAMS.phases)
+    ran = []
+
+    def killed(stage, folder):
+        ran.append(stage)
+        (folder / "features").mkdir()
+        if len(ran) == 1:
+            raise RuntimeError("killed")
+
+    monkeypatch.setattr(search_rows, "run", killed)
+    with pytest.raises(RuntimeError, match="killed"):
+        begin(tmp_path / "lake", phases, tmp_path / "share-0.1")
+    for _ in range(2):
+        begin(tmp_path / "lake", phases, tmp_path / "share-0.1")
+    assert len(ran) == 2
+    assert read_phases(tmp_path / "share-0.1" / "phases.json") == phases
+    assert (tmp_path / "share-0.1" / "features").is_dir()
