@@ -44,15 +44,15 @@ def install(bundle: Path, served: Path) -> Path:
     return target
 
 
-def refuse_behind(manifest: Mapping[str, Any], served: bool) -> None:
+def refuse_behind(manifest: Mapping[str, Any], link: Path) -> None:
     """Keep what is served from being replaced by a bundle that a single method beat in its test.
 
-    Where nothing is served yet, such a bundle is better than none: that is only said.
+    Where nothing else is served, such a bundle is better than none: that is only said.
 
     Raises
     ------
     BundleError
-        If it was beaten (`gate.behind` of its metrics) and something is served.
+        If it was beaten (`gate.behind` of its metrics) and `link` leads to another one.
     """
     if not manifest.get("metrics", {}).get("gate", {}).get("behind"):
         return
@@ -60,9 +60,9 @@ def refuse_behind(manifest: Mapping[str, Any], served: bool) -> None:
         f"The gate: in its test, a single method was ahead of bundle {manifest['version']} "
         "(`Behind a single method` in data/report/report.md)."
     )
-    if served:
+    if link.exists() and link.resolve().name != manifest["version"]:
         raise BundleError(f"{told} To deploy it all the same: --past-gate.")
-    log.warning("%s Nothing is served yet, so it is deployed.", told)
+    log.warning("%s Nothing else is served, so it is deployed.", told)
 
 
 def point(link: Path, target: Path) -> None:
@@ -87,7 +87,7 @@ def main() -> None:
     bundle = link.parent / arguments.version if arguments.version else arguments.bundle
     try:
         if not (arguments.version or arguments.past_gate):
-            refuse_behind(read_manifest(bundle), served=link.exists())
+            refuse_behind(read_manifest(bundle), link)
         target = install(bundle, link.parent)
         manifest = load(target).recommender.manifest
     except BundleError as error:
