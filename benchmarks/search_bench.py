@@ -198,9 +198,10 @@ def read_bench(folder: Path, until: datetime) -> Bench:
             f"{folder} asks until {last}, not before --until {until}: settings may not be chosen "
             "on the main test phase. Build rows with an earlier --as-of."
         )
-    for share in sorted(folder.glob("share-*")):
-        windows = labels.setdefault(float(share.name.removeprefix("share-")), [])
-        for path in (share / "labels.parquet", share / "earlier.parquet"):
+    # A share whose snapshots were killed has no rows yet.
+    for latest in sorted(folder.glob("share-*/labels.parquet")):
+        windows = labels.setdefault(float(latest.parent.name.removeprefix("share-")), [])
+        for path in (latest, latest.with_name("earlier.parquet")):
             rows, other = read_rows(path)
             if other != names:
                 raise ValueError(f"{path} has other features than the pools; build all rows again.")

@@ -21,14 +21,13 @@ from features.lake import read_summary
 from features.params import SIGNALS, load_params
 from serving.bundle import load_retrieval
 from training.dataset import build_rows, phase_queries
-from training.phases import Cut, Phases, read_phases, refuse_stale, split, write_phases
+from training.phases import CUTS, Cut, Phases, read_phases, refuse_stale, split, write_phases
 from training.rows import write_rows
 
 WHOLE_POOL: Final = 1_000_000
 MOST_LABEL_QUERIES: Final = 40_000
 MOST_TEST_QUERIES: Final = 4_000
 MOST_NEGATIVES: Final = 100
-ASKED: Final[tuple[Cut, ...]] = ("earlier", "labels", "test")
 
 
 def stages(lake: Path, folder: Path, cut: Cut) -> list[list[str]]:
@@ -96,7 +95,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for data and rows")
     parser.add_argument("--as-of", type=pd.Timestamp, help="the end of all phases (ISO 8601, UTC)")
     parser.add_argument("--shares", type=float, nargs="+", default=[0.1])
-    parser.add_argument("--cut", choices=ASKED, help="only this cut's rows")
+    parser.add_argument("--cut", choices=CUTS[:-1], help="only this cut's rows")
     parser.add_argument("--negatives", type=int, default=MOST_NEGATIVES)
     arguments = parser.parse_args()
     lake, out = arguments.lake.resolve(), arguments.out.resolve()

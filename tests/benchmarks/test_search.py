@@ -141,6 +141,7 @@ def test_rows_of_the_main_test_phase_are_refused(bench, tmp_path):
         write_rows(labels, NAMES, tmp_path / f"share-{share}" / "labels.parquet")
         write_rows(rows(4), NAMES, tmp_path / f"share-{share}" / "earlier.parquet")
     write_rows(bench.pools, NAMES, tmp_path / "share-0.1" / "test.parquet")
+    (tmp_path / "share-0.3.part").mkdir()
     read = read_bench(tmp_path, AFTER)
     assert sorted(read.labels) == [0.1, 0.2]
     np.testing.assert_array_equal(read.asked, bench.asked)
