@@ -12,8 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import yaml
+
+from training.gate import behind
 
 PROJECT = Path(__file__).resolve().parents[1]
 PACKAGES = ("features", "serving", "training", "simulation")
@@ -233,3 +236,15 @@ def test_an_experiment_shows_in_metrics_and_parameters(checkout):
     metrics = json.loads(run("dvc", "metrics", "diff", "--json", cwd=checkout))
     assert metrics["data/report/metrics.json"]["next_song.ndcg_10"]["diff"] != 0
     assert "ndcg_10" in run("dvc", "exp", "show", "--csv", cwd=checkout)
+
+
+@pytest.mark.slow
+def test_the_bundle_carries_what_the_gate_reads(checkout):
+    report = checkout / "data" / "report"
+    lost = behind(pd.read_csv(report / "methods.csv"))
+    manifest = checkout / "data" / "bundles" / "serving" / "manifest.json"
+    for figures in (
+        json.loads((report / "metrics.json").read_text(encoding="utf-8")),
+        json.loads(manifest.read_text(encoding="utf-8"))["metrics"],
+    ):
+        assert figures["gate"] == {"behind": len(lost)}
