@@ -40,10 +40,21 @@ def describe_dag(dag: Any) -> dict[str, Any]:
     }
 
 
+def commands(bag: BundleDagBag) -> dict[str, str]:
+    """Return what the deployment would run, by the field of the form that was filled in."""
+    dag = bag.dags["deploy"]
+    (task,) = dag.tasks
+    empty = {key: dag.params.get_param(key).value for key in dag.params}
+    filled = {"bundle": "some where", "version": "v1", "past_gate": True}
+    forms = {"": empty} | {name: empty | {name: value} for name, value in filled.items()}
+    return {name: task.python_callable(params=form) for name, form in forms.items()}
+
+
 def main(folder: Path, out: Path) -> None:
     """Describe the DAGs of a folder."""
     bag = BundleDagBag(dag_folder=folder, bundle_path=folder)
     description = {
+        "commands": commands(bag),
         "dags": {dag_id: describe_dag(dag) for dag_id, dag in bag.dags.items()},
         "import_errors": bag.import_errors,
         "modules": sorted({name.partition(".")[0] for name in sys.modules}),

@@ -140,6 +140,21 @@ def test_a_version_to_roll_back_to_is_a_plain_name(described: dict[str, Any]):
     assert not accepts(version, "../../etc")
 
 
+@pytest.mark.parametrize(
+    ("filled_in", "words"),
+    [
+        ("", "--bundle data/bundles/serving"),
+        ("bundle", "--bundle 'some where'"),
+        ("version", "--version v1"),
+        ("past_gate", "--bundle data/bundles/serving --past-gate"),
+    ],
+)
+def test_the_form_of_a_deployment_reaches_its_command(
+    described: dict[str, Any], filled_in: str, words: str
+):
+    assert described["commands"][filled_in] == f"python -m serving.deploy {words}"
+
+
 def test_stages_can_be_forced_alone_or_by_group(described: dict[str, Any]):
     examples = described["dags"]["train"]["params"]["force"]["examples"]
     assert {"factors", "factors@like-labels", "evaluate"} <= set(examples)
