@@ -38,7 +38,8 @@ def share_where(
     seen: ir.BooleanScalar, part: ir.NumericColumn, whole: ir.NumericColumn
 ) -> ir.Column:
     """Return part / whole, a missing part being 0; null where the source never had the part."""
-    return ibis.ifelse(seen, part.fill_null(0.0) / whole, None)
+    # Rounded, so that the order of a sum's terms does not change the file.
+    return ibis.ifelse(seen, (part.fill_null(0.0) / whole).round(6), None)
 
 
 def has_action(events: ir.Table, action: str) -> ir.BooleanScalar:

@@ -26,6 +26,8 @@ from features.parsing import (
     without_blanks,
 )
 
+# The order of reading, beside a table's own columns until the lake is written.
+SEQUENCE = "sequence"
 MISSING = "missing"
 UNPARSABLE = "unparsable"
 UNKNOWN = "unknown"
@@ -129,7 +131,8 @@ TABLES: dict[str, Table] = {
             },
         ),
         Event.ID,
-        (Event.TS, Event.ID),
+        # At one moment in the order of reading: ids may be hashes, and tell of none.
+        (Event.TS, SEQUENCE),
         _event_rules,
     ),
     USERS: Table(

@@ -23,9 +23,9 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from features.columns import Action, Event
-from features.contract import TABLES, Table, conform
+from features.contract import SEQUENCE, TABLES, Table, conform
 from features.lake import EVENTS, QUARANTINE, SONGS, SUMMARY, USERS
-from features.lake_writer import SEQUENCE, connect, one, write_lake
+from features.lake_writer import connect, one, write_lake
 from features.params import load_params
 from features.paths import PROJECT, data_dir
 from features.quarantine import Quarantine

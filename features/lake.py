@@ -31,7 +31,7 @@ def read_events(
     until: datetime | None = None,
     columns: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """Read the events of a time span, sorted by time, then event id.
+    """Read the events of a time span, sorted by time, those of one moment as they were read in.
 
     Parameters
     ----------

@@ -13,10 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features.columns import Event, Song, User
-from features.contract import TABLES, Table
+from features.contract import SEQUENCE, TABLES, Table
 from features.lake import EVENTS, SONGS, USERS, event_folder
 
-SEQUENCE = "sequence"
 _PAUSE_MINUTES = 30
 _WRITE_ROWS = 100_000
 

@@ -15,6 +15,8 @@ WHOLE = pa.int64()
 REAL = pa.float64()
 TEXTS = pa.list_(pa.string())
 TRUTH = pa.bool_()
+# Integers end here.
+MOST_WHOLE = 2.0**63
 _TRUE, _FALSE = ("true", "yes", "1", "1.0"), ("false", "no", "0", "0.0")
 
 
@@ -72,9 +74,12 @@ def _spelt_date(number: float | None) -> datetime | None:
 
 
 def _text(raw: pa.Array) -> pa.Array:
+    if not pa.types.is_floating(raw.type):
+        return raw.cast(TEXT)
     # Whole ids that passed through a float column, as pandas writes them beside nulls.
-    whole = pa.types.is_floating(raw.type) and pc.all(pc.equal(raw, pc.round(raw))).as_py()
-    return (raw.cast(WHOLE) if whole else raw).cast(TEXT)
+    whole = pc.and_(pc.equal(raw, pc.round(raw)), pc.less(pc.abs(raw), MOST_WHOLE))
+    ids = pc.if_else(whole, raw, None).cast(WHOLE).cast(TEXT)
+    return pc.coalesce(ids, raw.cast(TEXT))
 
 
 def _number(raw: pa.Array) -> pa.Array:
@@ -121,7 +126,7 @@ def _time(raw: pa.Array) -> pa.Array:
 
 def _iso_time(texts: pa.Array) -> pa.Array:
     # Pandas 2.3 gives a text without an offset that of the text before it: spell UTC out.
-    spelt = pc.replace_substring_regex(texts, r"^(\s*[\d-]+[T ][\d:.]+)\s*$", r"\1Z")
+    spelt = pc.replace_substring_regex(texts, r"^(\s*[\d/-]+[T ][\d:.]+)\s*$", r"\1Z")
     fast = pd.to_datetime(spelt.to_pandas(), format="ISO8601", utc=True, errors="coerce")
     moments = pa.array(fast).cast(TIME, safe=False)
     if moments.null_count == texts.null_count:
@@ -154,9 +159,18 @@ def _unix_time(numbers: npt.NDArray[np.float64]) -> pa.Array:
 
 
 def _texts(raw: pa.Array) -> pa.Array:
-    if not _is_text(raw.type):
-        return raw.cast(TEXTS)
-    return pc.split_pattern_regex(pc.utf8_trim(raw, "| "), r"\s*\|[\s|]*")
+    """Return lists of texts without blank ones."""
+    lists = (
+        pc.split_pattern_regex(pc.utf8_trim(raw, "| "), r"\s*\|[\s|]*")
+        if _is_text(raw.type)
+        else raw.cast(TEXTS)
+    )
+    words = without_blanks(lists.flatten())
+    full = pc.is_valid(words)
+    owners = pc.list_parent_indices(lists).filter(full).to_numpy()
+    counts = np.bincount(owners, minlength=len(lists))
+    offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]), pa.int32())
+    return pa.ListArray.from_arrays(offsets, words.filter(full), mask=pc.is_null(lists))
 
 
 def _truth(raw: pa.Array) -> pa.Array:

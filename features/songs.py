@@ -144,5 +144,8 @@ def _ranked(rows: ir.Table) -> ir.Table:
     # Rounded, so that the order of a sum's terms cannot part songs of equal popularity.
     popularity = rows[SongRow.POPULARITY].fill_null(0.0).round(6)
     rows = rows.mutate(**zeros, **{SongRow.POPULARITY: popularity})
-    percentile = ibis.percent_rank().over(order_by=rows[SongRow.POPULARITY])
+    # Among songs that are known to be there by now: how many more will come tells of the future.
+    known = rows[SongRow.FIRST_SEEN_TS].notnull() | rows[Song.RELEASED_TS].notnull()
+    ranks = ibis.percent_rank().over(group_by=known, order_by=rows[SongRow.POPULARITY])
+    percentile = ibis.ifelse(known, ranks, 0.0)
     return rows.mutate(**{SongRow.POPULARITY_PERCENTILE: percentile})

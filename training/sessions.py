@@ -14,6 +14,8 @@ OUTCOME = "outcome"
 LIKED = "liked"
 SKIP = "skip"
 OUTCOMES = (SKIP, "neutral", "full", LIKED)
+# What each calibrated probability is of.
+OUTCOME_OF = {"p_like": LIKED, "p_skip": SKIP}
 FULL_SHARE = 0.9
 COLUMNS = (
     Event.ID,
@@ -32,13 +34,13 @@ def read_sessions(lake: Path, phase: Phase) -> tuple[pd.DataFrame, pd.DataFrame]
     events = read_events(lake, phase.start, phase.end, COLUMNS)
     before = read_events(lake, None, phase.start, [Event.SESSION])[Event.SESSION].unique()
     inside = events[~events[Event.SESSION].isin(before)]
-    inside = inside.sort_values([Event.SESSION, Event.TS, Event.ID], ignore_index=True)
+    inside = inside.sort_values([Event.SESSION, Event.TS], kind="stable", ignore_index=True)
     durations = read_songs(lake).set_index(Song.ID)[Song.DURATION_MS]
     return inside, listenings(inside, durations)
 
 
 def listenings(events: pd.DataFrame, duration_ms: pd.Series) -> pd.DataFrame:
-    """Return one row a listening, sorted by session and time.
+    """Return one row a listening, sorted by session and time, those of one moment as they come.
 
     Parameters
     ----------
@@ -54,7 +56,7 @@ def listenings(events: pd.DataFrame, duration_ms: pd.Series) -> pd.DataFrame:
         added in that session, at or after the listening) and `outcome` (see `OUTCOMES`).
     """
     heard = events[events[Event.ACTION].isin(Action.LISTENINGS)]
-    heard = heard.sort_values([Event.SESSION, Event.TS, Event.ID], ignore_index=True)
+    heard = heard.sort_values([Event.SESSION, Event.TS], kind="stable", ignore_index=True)
     praise = events[events[Event.ACTION].isin([Action.LIKE, Action.PLAYLIST_ADD])]
     last = praise.groupby([Event.SESSION, Event.SONG])[Event.TS].max().rename("praised")
     heard = heard.join(last, on=[Event.SESSION, Event.SONG])
@@ -62,7 +64,7 @@ def listenings(events: pd.DataFrame, duration_ms: pd.Series) -> pd.DataFrame:
     share = heard[Event.PLAYED_MS] / heard[Event.SONG].map(duration_ms)
     outcome = np.select(
         [liked, heard[Event.ACTION] == Action.SKIP, share >= FULL_SHARE],
-        ["liked", "skip", "full"],
+        [LIKED, SKIP, "full"],
         default="neutral",
     )
     place = heard.groupby(Event.SESSION).cumcount()

@@ -31,7 +31,7 @@ def plays(lake: Path, until: datetime) -> pd.DataFrame:
     columns = [Event.ID, Event.USER, Event.SONG, Event.SESSION, Event.TS, Event.PLAYED_MS]
     events = read_events(lake, None, until, [*columns, Event.ACTION])
     heard = events[events[Event.ACTION].isin(Action.LISTENINGS)]
-    heard = heard.sort_values([Event.SESSION, Event.TS, Event.ID], ignore_index=True)
+    heard = heard.sort_values([Event.SESSION, Event.TS], kind="stable", ignore_index=True)
     seconds = heard[Event.PLAYED_MS] / 1000
     return heard[columns[1:5]].assign(seconds=seconds)
 

@@ -52,9 +52,7 @@ class Files:
         tables = {path for table in _COLUMNS for path in find(self.path, table)}
         read = tables | {self.path / table for table in _COLUMNS}
         return sorted(
-            path
-            for path in self.path.iterdir()
-            if path not in read and not path.name.startswith((".", "_"))
+            path for path in self.path.iterdir() if path not in read and not is_hidden(path.name)
         )
 
     def events(self) -> Iterator[Batch]:
@@ -71,13 +69,20 @@ class Files:
         return self._read(SONGS)
 
     def _read(self, table: str) -> Iterator[Batch]:
+        names = self.columns.get(table, {})
+        wanted = frozenset(names.get(ours, ours) for ours in _COLUMNS[table])
         for path in find(self.path, table):
-            for batch in read_table(path):
-                yield _renamed(batch, table, self.columns.get(table, {}))
+            for batch in read_table(path, wanted):
+                yield _renamed(batch, table, names)
+
+
+def is_hidden(name: str) -> bool:
+    """Tell whether a file or folder is a system's or a tool's own, as `._a.csv` and `_SUCCESS`."""
+    return name.startswith((".", "_"))
 
 
 def find(folder: Path, table: str) -> list[Path]:
-    """Return the files of one table, sorted by path.
+    """Return the files of one table, sorted by path; hidden ones, and those in hidden folders, not.
 
     Raises
     ------
@@ -89,7 +94,12 @@ def find(folder: Path, table: str) -> list[Path]:
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder}; give the folder that holds {table}.")
     patterns = (f"{table}.*", f"{table}-*", f"{table}/**/*")
-    found = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
+    found = {
+        path
+        for pattern in patterns
+        for path in folder.glob(pattern)
+        if path.is_file() and not any(map(is_hidden, path.relative_to(folder).parts))
+    }
     files = sorted(path for path in found if path.name.endswith(SUFFIXES))
     by_name: dict[str, Path] = {}
     for path in files:

@@ -3,7 +3,7 @@
 import csv
 import gzip
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -44,13 +44,14 @@ class _Record(NamedTuple):
     fields: list[str]
 
 
-def read_table(path: Path) -> Iterator[Batch]:
+def read_table(path: Path, wanted: Collection[str] | None = None) -> Iterator[Batch]:
     """Yield the rows of a CSV, gzipped CSV or Parquet file as batches whose `rows` are `raw`.
 
     A CSV is UTF-8 with commas and a header; blank lines are no rows. Everything unreadable is a
-    `Fault` of the batch in which it was met.
+    `Fault` of the batch in which it was met. Bytes in a Parquet file are texts, but those of
+    columns that are not `wanted` (all, if None) are left out: they may be anything.
     """
-    return _read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
+    return _read_parquet(path, wanted) if path.suffix == ".parquet" else _read_csv(path)
 
 
 def _read_csv(path: Path) -> Iterator[Batch]:
@@ -177,7 +178,7 @@ def _text_table(names: list[str], records: list[_Record]) -> pa.Table:
     return pa.Table.from_arrays(arrays, names=[name.strip() for name in names])
 
 
-def _read_parquet(path: Path) -> Iterator[Batch]:
+def _read_parquet(path: Path, wanted: Collection[str] | None) -> Iterator[Batch]:
     try:
         file = pq.ParquetFile(path)
     except (pa.ArrowException, OSError) as error:
@@ -186,10 +187,12 @@ def _read_parquet(path: Path) -> Iterator[Batch]:
         return
     with file:
         for group in range(file.num_row_groups):
-            yield from _read_row_group(path, file, group)
+            yield from _read_row_group(path, file, group, wanted)
 
 
-def _read_row_group(path: Path, file: pq.ParquetFile, group: int) -> Iterator[Batch]:
+def _read_row_group(
+    path: Path, file: pq.ParquetFile, group: int, wanted: Collection[str] | None
+) -> Iterator[Batch]:
     """Yield the rows of one row group; damage ends the group, and the next one is tried."""
     row = 1 + sum(file.metadata.row_group(before).num_rows for before in range(group))
     bytes_per_row = path.stat().st_size / max(file.metadata.num_rows, 1)
@@ -203,14 +206,13 @@ def _read_row_group(path: Path, file: pq.ParquetFile, group: int) -> Iterator[Ba
             return
         if batch is None:
             return
-        table = pa.Table.from_batches([batch])
+        table = _plain(pa.Table.from_batches([batch]), wanted)
         yield _decodable(path, table, row, round(table.num_rows * bytes_per_row))
         row += table.num_rows
 
 
 def _decodable(path: Path, table: pa.Table, first: int, size: int) -> Batch:
     """Return a batch without the rows whose texts are not UTF-8; those are its faults."""
-    table = _plain(table)
     bad = np.array(_undecodable(table), np.int64)
     good = np.setdiff1d(np.arange(table.num_rows), bad)
     rows = table.take(good) if len(bad) else table
@@ -221,18 +223,22 @@ def _decodable(path: Path, table: pa.Table, first: int, size: int) -> Batch:
     return _batch(path, rows, first + good, faults, size)
 
 
-def _plain(table: pa.Table) -> pa.Table:
+def _plain(table: pa.Table, wanted: Collection[str] | None) -> pa.Table:
     """Relabel bytes as text, still unchecked, and spell out categories."""
-    for index, field in enumerate(table.schema):
-        column = table.column(index)
-        if pa.types.is_dictionary(field.type):
-            column = column.cast(field.type.value_type)
+    columns: dict[str, pa.ChunkedArray] = {}
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        if pa.types.is_string_view(column.type) or pa.types.is_binary_view(column.type):
+            column = column.cast(pa.large_binary()).cast(pa.binary())
         if pa.types.is_binary(column.type):
+            if wanted is not None and name not in wanted:
+                continue
             column = pa.chunked_array(
                 [part.view(pa.string()) for part in column.chunks], pa.string()
             )
-        table = table.set_column(index, field.name, column)
-    return table
+        columns.setdefault(name, column)
+    return pa.table(columns)
 
 
 def _as_bytes(table: pa.Table) -> pa.Table:

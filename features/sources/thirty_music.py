@@ -81,7 +81,8 @@ class ThirtyMusic:
         ]
         plays = pd.concat(parts) if parts else pd.DataFrame({Song.ID: [], _SECONDS: []})
         known = plays[(plays[Song.ID] != "") & (plays[_SECONDS] >= 0)]
-        return known.groupby(Song.ID)[_SECONDS].median()
+        usual = known.groupby(Song.ID)[_SECONDS].median()
+        return usual[usual > 0]
 
     def _events(self, batch: Batch) -> Batch:
         raw, seconds = batch.raw, _seconds(batch.raw)

@@ -284,10 +284,17 @@ class World:
         for (_, song), value in self.heard(as_of).items():
             sums[song] += value
         present = set(self.songs) | {e["song_id"] for e in self.events if e["ts"] < as_of}
-        present = [song for song in present if self.is_present(song, as_of)]
+        present = [song for song in present if self.is_known(song, as_of)]
         mine = round(sums[name], 6)
         below = sum(round(sums[song], 6) < mine for song in present)
         return {"popularity": mine, "popularity_percentile": below / max(len(present) - 1, 1)}
+
+    def is_known(self, name, as_of):
+        """Return whether it is known by then that there is such a song."""
+        released = self.songs[name]["released_ts"] if name in self.songs else None
+        if released is not None and released <= as_of:
+            return True
+        return any(e["song_id"] == name and e["ts"] < as_of for e in self.events)
 
     def is_present(self, name, as_of):
         if name in self.songs:

@@ -228,6 +228,15 @@ def test_sessions_are_derived_where_the_source_has_none(tmp_path: Path) -> None:
     )
 
 
+def test_events_of_one_moment_stay_in_their_order(tmp_path: Path) -> None:
+    minutes = [(START + timedelta(minutes=n)).strftime("%Y-%m-%d %H:%M") for n in range(50)]
+    lines = [f"u,{minute},{song}" for minute in minutes for song in ("b", "c", "a")]
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "events.csv").write_text("\n".join(["user_id,ts,song_id", *lines]))
+    _ingest(tmp_path / "raw", tmp_path / "lake")
+    assert read_events(tmp_path / "lake")[Event.SONG].tolist() == ["b", "c", "a"] * 50
+
+
 def test_session_ids_that_each_listener_counts_alone_are_told_apart(tmp_path: Path) -> None:
     rows = [_changed(number, Event.SESSION, name) for number, name in enumerate("11121")]
     # Listeners are u0, u1, u2, u0, u1: id 1 is of three, id 2 of one.

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pytest
 
-from features.parsing import TIME, TRUTH, _time, parse, parse_date
+from features.parsing import TEXT, TEXTS, TIME, TRUTH, _time, parse, parse_date
 
 MOMENTS = {
     "2024-03-01T05:30:00+05:30": datetime(2024, 3, 1, tzinfo=UTC),
@@ -17,6 +17,7 @@ MOMENTS = {
     "20240301T000000": datetime(2024, 3, 1, tzinfo=UTC),
     " 2024-03-01 01:00 ": datetime(2024, 3, 1, 1, tzinfo=UTC),
     "2024-03-01T00:00:00Z": datetime(2024, 3, 1, tzinfo=UTC),
+    "2024/03/01 02:00:00": datetime(2024, 3, 1, 2, tzinfo=UTC),
     "2500-01-01T00:00:00": datetime(2500, 1, 1, tzinfo=UTC),
 }
 
@@ -44,6 +45,24 @@ def test_a_time_means_the_same_after_any_other(dtype, before):
 )
 def test_truths_are_read_from_words_and_numbers(raw, expected):
     assert parse(pa.array(raw), TRUTH).to_pylist() == expected
+
+
+def test_one_odd_id_changes_no_other():
+    ids = pa.array([7.0, 1e20, None, float("inf"), 0.5, 12.0])
+    assert parse(ids, TEXT).to_pylist() == ["7", "1e+20", None, "inf", "0.5", "12"]
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (["a| b", "|", "", None], [["a", "b"], [], [], None]),
+        ([["a", " b "], ["", " "], [], None], [["a", "b"], [], [], None]),
+        ([[None, "a"], ["|"]], [["a"], ["|"]]),
+    ],
+)
+def test_lists_hold_no_blank_texts(raw, expected):
+    assert parse(pa.array(raw), TEXTS).to_pylist() == expected
+    assert parse(pa.array(raw)[1:], TEXTS).to_pylist() == expected[1:]
 
 
 @pytest.mark.parametrize(

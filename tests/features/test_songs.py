@@ -77,9 +77,23 @@ def test_an_unplayed_song_counts_zero_and_its_shares_are_unknown():
     assert row["listener_region_keys"] == []
 
 
+def test_songs_that_come_later_change_nothing():
+    past = [event("play", f"s{n}", n + 1) for n in range(4) for _ in range(n + 1)]
+    later = [event("play", f"new{n}", -n - 1) for n in range(9)]
+    songs = [song(f"s{n}") for n in range(4)]
+    without = rows_of(past, [], songs)
+    # The lake gives each id of an event a row, whenever it comes.
+    lake = [*songs, *(song(f"new{n}") for n in range(9))]
+    found = rows_of([*past, *later], [], lake)
+    assert {name: found[name] for name in without} == without
+    assert [without[f"s{n}"]["popularity_percentile"] for n in range(4)] == [0, 1 / 3, 2 / 3, 1]
+
+
 def test_popularity_halves_with_every_half_life_and_ranks_the_songs():
     events = [event("play", "s1", 7), event("play", "s2", 14), event("play", "s2", 14, user="v")]
-    rows = rows_of([*events, event("play", "s3", 7), event("play", "s3", 7)], [], [song("s4")])
+    rows = rows_of(
+        [*events, event("play", "s3", 7), event("play", "s3", 7)], [], [song("s4", released_ts=NOW)]
+    )
     assert [rows[f"s{n}"]["popularity"] for n in (1, 2, 3, 4)] == [0.5, 0.5, 1.0, 0.0]
     percentiles = [rows[f"s{n}"]["popularity_percentile"] for n in (1, 2, 3, 4)]
     assert percentiles == pytest.approx([1 / 3, 1 / 3, 1.0, 0.0])

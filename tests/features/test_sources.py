@@ -214,6 +214,28 @@ def test_parquet_texts_that_are_not_utf8_are_faults(tmp_path: Path) -> None:
 # Bring your own files
 
 
+@pytest.mark.parametrize("kind", [pa.string_view(), pa.binary_view(), pa.binary()])
+def test_parquet_texts_of_other_types_are_texts(tmp_path: Path, kind: pa.DataType) -> None:
+    table = pa.table({"a": pa.array(["x", None, "ü"]).cast(pa.binary()).cast(kind), "n": [1, 2, 3]})
+    path = tmp_path / "t.parquet"
+    pq.write_table(table, path)
+    rows, faults = _read(path)
+    assert [row for _, row in rows] == [
+        {"a": "x", "n": 1},
+        {"a": None, "n": 2},
+        {"a": "ü", "n": 3},
+    ]
+    assert faults == []
+
+
+def test_bytes_that_nobody_asked_for_spoil_no_row(tmp_path: Path) -> None:
+    columns = {"ts": ["2024-03-01"], "user_id": ["u"], "song_id": ["s"], "digest": [b"\xff\xfe"]}
+    pq.write_table(pa.table(columns), tmp_path / "events.parquet")
+    (batch,) = Files(tmp_path).events()
+    assert batch.rows["song_id"].to_pylist() == ["s"]
+    assert batch.faults == []
+
+
 def test_columns_are_mapped_and_the_raw_row_keeps_its_own_names(tmp_path: Path) -> None:
     _csv(tmp_path, b"when,who,song_id,x\n1,u,s,9\n", "events.csv")
     source = Files(tmp_path, {"events": {Event.TS: "when", Event.USER: "who"}})
@@ -298,6 +320,14 @@ def test_files_of_a_table_may_be_many_or_a_folder(tmp_path: Path) -> None:
     assert len(source.files()) == 4
 
 
+def test_files_of_a_system_or_a_tool_are_not_read(tmp_path: Path) -> None:
+    for name in ("part-0.csv", "._part-0.csv", ".ipynb_checkpoints/part-0.csv", "_tmp/part-1.csv"):
+        path = tmp_path / "events" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("ts,user_id,song_id\n2024-03-01,u,s\n")
+    assert Files(tmp_path).files() == [tmp_path / "events" / "part-0.csv"]
+
+
 def test_mistakes_in_the_mapping_name_what_there_is(tmp_path: Path) -> None:
     _csv(tmp_path, b"when,who,song_id\n1,u,s\n", "events.csv")
     with pytest.raises(ValueError, match=r"events.csv lacks the columns \['ts', 'user_id'\].*when"):
@@ -366,6 +396,12 @@ def test_a_play_under_half_the_usual_time_is_a_skip(tmp_path: Path) -> None:
         {Song.ID: "12", Song.DURATION_MS: 31_000},
     ]
     assert _rows(source.users()) == []
+
+
+def test_a_song_that_nobody_heard_any_of_has_no_length(tmp_path: Path) -> None:
+    source = ThirtyMusic(_csv(tmp_path, _PLAYS + b"3,9,1500000000,13,0\n"))
+    assert [row[Song.ID] for row in _rows(source.songs())] == ["11", "12"]
+    assert _rows(source.events())[-1][Event.ACTION] == "play"
 
 
 def test_another_file_is_not_taken_for_30music(tmp_path: Path) -> None:

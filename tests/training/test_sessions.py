@@ -61,14 +61,14 @@ def test_praise_elsewhere_is_not_this_listenings():
     assert found["outcome"].tolist() == ["full"]
 
 
-def test_listenings_are_ordered_by_session_time_and_id():
+def test_listenings_are_ordered_by_session_and_time_and_else_as_they_come():
     found = heard(
         tiny.event(3, at(5), "y", "a"),
         tiny.event(2, at(1), "x", "b"),
         tiny.event(1, at(1), "x", "c"),
         tiny.event(0, at(0), "y", "c"),
     )
-    assert found["event_id"].tolist() == ["e001", "e002", "e000", "e003"]
+    assert found["event_id"].tolist() == ["e002", "e001", "e000", "e003"]
     assert found["place"].tolist() == [0, 1, 0, 1]
     assert found.index.tolist() == [0, 1, 2, 3]
 
