@@ -29,7 +29,8 @@ RECOMMEND, EVENTS, OPERATE = "recommend", "events", "operate"
 RIGHTS: Final = (RECOMMEND, EVENTS, OPERATE)
 # What everybody may see: health, the page itself and the documentation.
 OPEN: Final = {"", "/docs", "/docs.json", "/schema.json", "/healthz", "/livez", "/readyz"}
-OPEN_BELOW: Final = "/web/"
+# The second holds what `/docs` is drawn with.
+OPEN_BELOW: Final = ("/web/", "/static_content/")
 RIGHT_OF: Final = {"/events": EVENTS, "/metrics": OPERATE}
 MOST_CLIENTS: Final = 10_000
 _ENTRY: Final = re.compile(r"([\w.-]+):([a-z+]+):([0-9a-f]{64})")

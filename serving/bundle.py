@@ -6,7 +6,7 @@ factors_<signal>.npz   item factors over the catalogue
 factors_<signal>.faiss an index over them (large catalogues, signals that propose)
 artists.npz            each artist's most popular songs
 <generator>.npz        the other generators that are enabled
-settings.json          the parameters of generators, modes and steering
+settings.json          the parameters of generators and of `SERVING_SECTIONS`
 ranker.txt             LightGBM, orders the pool (absent in a bundle that only retrieves)
 starts.txt             the same for session starts (absent in older bundles: ranker.txt does both)
 p_like.txt, p_skip.txt, calibration.json   LightGBM probabilities, where the source has them
@@ -23,11 +23,20 @@ from typing import Any, Final
 
 import lightgbm
 import numpy as np
+from pydantic import BaseModel
 from scipy.sparse import csr_matrix
 
 from features.arrays import as_rows, map_arrays, map_rows
 from features.catalogue import Catalogue, IntArray, map_catalogue
-from features.params import SIGNALS, Generators, Modes, SignalName, Steering
+from features.params import (
+    SIGNALS,
+    Exploration,
+    Feedback,
+    Generators,
+    Modes,
+    SignalName,
+    Steering,
+)
 from serving.continuations import Continuations
 from serving.dayparts import Dayparts, TensorFactors
 from serving.fold_in import FactorModel
@@ -64,6 +73,13 @@ BLOCKS: Final = 64
 MANIFEST: Final = "manifest.json"
 LINKS: Final = ("transitions", "rules", "together", "listeners", "ease")
 SETTINGS: Final = "settings.json"
+# What of params.yaml bends an answer without any fit.
+SERVING_SECTIONS: Final[Mapping[str, type[BaseModel]]] = {
+    "exploration": Exploration,
+    "feedback": Feedback,
+    "modes": Modes,
+    "steering": Steering,
+}
 
 
 class BundleError(ValueError):
@@ -158,11 +174,16 @@ def _load_signal(folder: Path, signal: SignalName) -> SignalFactors:
     return SignalFactors(signal, model, load_index(folder / index_file(signal), model.gram))
 
 
-def load_steering(folder: Path) -> tuple[Modes, Steering]:
-    """Read how far wishes reach; bundles from before there were any take the defaults."""
-    settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-    modes, steering = settings.get("modes", {}), settings.get("steering", {})
-    return Modes.model_validate(modes), Steering.model_validate(steering)
+def load_sections(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Read the parameters that `SERVING_SECTIONS` names, as arguments of a `Recommender`.
+
+    Older bundles have some of them in the manifest only; what is in neither takes its defaults.
+    """
+    known = manifest.get("params", {}) | json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+    return {
+        name: section.model_validate(known.get(name, {}))
+        for name, section in SERVING_SECTIONS.items()
+    }
 
 
 def load_factors(path: Path) -> FactorModel:

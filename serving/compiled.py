@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from features.compiled import compiled, contains, largest, lower_bound, sort_by_key
+from features.compiled import compiled, largest, lower_bound, sort_by_key
 
 
 @compiled
@@ -98,6 +98,8 @@ def pooled(proposed: Any, ends: Any, quotas: Any, barred: Any, also: Any) -> tup
     tuple
         Songs (n,), and places (n, lists), NaN where a list did not propose a song.
     """
+    # Thousands may be barred: looked up, not looked through.
+    ascending, _ = sort_by_key(barred.copy(), np.empty(len(barred), np.float32))
     kept = np.empty(len(proposed) + len(also), np.int32)
     lasts = np.empty(len(ends), np.int64)
     count, start = 0, 0
@@ -106,7 +108,8 @@ def pooled(proposed: Any, ends: Any, quotas: Any, barred: Any, also: Any) -> tup
         for at in range(start, ends[number]):
             if count - first == quotas[number]:
                 break
-            if not contains(barred, proposed[at]):
+            place = lower_bound(ascending, proposed[at], 0, len(ascending))
+            if place == len(ascending) or ascending[place] != proposed[at]:
                 kept[count] = proposed[at]
                 count += 1
         lasts[number] = count

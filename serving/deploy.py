@@ -25,6 +25,8 @@ log = logging.getLogger("serving.deploy")
 def install(bundle: Path, served: Path) -> Path:
     """Copy a bundle next to the served ones, under its version; whole or not at all.
 
+    A copy that has been damaged since is replaced.
+
     Raises
     ------
     BundleError
@@ -32,16 +34,35 @@ def install(bundle: Path, served: Path) -> Path:
     """
     manifest = read_manifest(bundle)
     target = served / str(manifest["version"])
-    if target.exists():
-        if read_manifest(target)["checksums"] != manifest["checksums"]:
+    there = whole(target)
+    if there is not None:
+        if there["checksums"] != manifest["checksums"]:
             raise BundleError(f"{target} holds another bundle of that version; remove it first.")
         return target
     partial = served / f".{target.name}.{os.getpid()}"
     # A broken install may have left one: in a container each process has the same id.
     shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(bundle, partial)
+    if target.exists():
+        log.warning("%s is damaged and is replaced.", target)
+        damaged = target.with_name(f"{partial.name}.damaged")
+        # Aside first: whoever has it open goes on reading it.
+        target.rename(damaged)
+        partial.replace(target)
+        shutil.rmtree(damaged, ignore_errors=True)
+        return target
     partial.replace(target)
     return target
+
+
+def whole(target: Path) -> dict[str, Any] | None:
+    """Return the manifest of an installed bundle, None where there is none or it is damaged."""
+    if not target.exists():
+        return None
+    try:
+        return read_manifest(target)
+    except BundleError:
+        return None
 
 
 def refuse_behind(manifest: Mapping[str, Any], link: Path) -> None:
@@ -54,7 +75,10 @@ def refuse_behind(manifest: Mapping[str, Any], link: Path) -> None:
     BundleError
         If it was beaten (`gate.behind` of its metrics) and `link` leads to another one.
     """
-    if not manifest.get("metrics", {}).get("gate", {}).get("behind"):
+    gate = manifest.get("metrics", {}).get("gate")
+    if gate is None:
+        log.warning("Bundle %s carries no figures of a test to be judged by.", manifest["version"])
+    if not (gate or {}).get("behind"):
         return
     told = (
         f"The gate: in its test, a single method was ahead of bundle {manifest['version']} "

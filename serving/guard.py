@@ -16,7 +16,8 @@ from serving.deadline import arrived
 MAX_BYTES: Final = 4 * 1024 * 1024
 MAX_DEPTH: Final = 32
 JSON: Final = "application/json"
-_STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+# In one pass, whatever comes: a string without an end is one, too, up to the last byte.
+_STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _OPENING: Final = np.frombuffer(b"[{", np.uint8)
 _CLOSING: Final = np.frombuffer(b"]}", np.uint8)
 
@@ -39,7 +40,7 @@ class BodyGuard:
             await self.app(scope, receive, send)
             return
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-        kind = headers.get(b"content-type", JSON).split(";")[0].strip().lower()
+        kind = headers.get(b"content-type", "").split(";")[0].strip().lower()
         length = headers.get(b"content-length", "0")
         if kind != JSON:
             refusal = refused(415, f"content-type: send the body as {JSON}, not {kind!r}.")

@@ -17,7 +17,7 @@ from features.catalogue import FloatArray, IntArray
 from features.params import Exploration, Feedback, Modes, Steering
 from features.query import Query
 from features.state import State
-from serving.bundle import load_ranker, load_retrieval, load_steering, read_manifest
+from serving.bundle import load_ranker, load_retrieval, load_sections, read_manifest
 from serving.exploration import Explore, drawn, propensities
 from serving.ranker import Ranker
 from serving.reasons import Reason, reasons
@@ -103,12 +103,7 @@ class Recommender:
         manifest = read_manifest(folder)
         retrieval = load_retrieval(folder)
         ranker = load_ranker(folder, retrieval.feature_names)
-        params = manifest.get("params", {})
-        # Bundles from before these sections go by their defaults.
-        exploration = Exploration.model_validate(params.get("exploration", {}))
-        feedback = Feedback.model_validate(params.get("feedback", {}))
-        modes, steering = load_steering(folder)
-        return cls(retrieval, ranker, manifest, exploration, feedback, modes, steering)
+        return cls(retrieval, ranker, manifest, **load_sections(folder, manifest))
 
     @cached_property
     def steerer(self) -> Steerer:

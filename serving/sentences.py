@@ -9,6 +9,7 @@ from typing import Final
 
 import numpy as np
 
+from features.catalogue import IntArray
 from features.columns import Song, SongRow, User, UserRow
 from features.pairs import TEEN_AGE, missing
 from features.state import State
@@ -29,7 +30,14 @@ def _own(retrieval: Retrieval, state: State, song: int) -> str | None:
     place = np.flatnonzero(state.history == song)
     if len(place) and state.history_values["like"][place[0]] > 0:
         return "You liked it"
-    return "You have played it before" if len(place) or song in state.played else None
+    heard = song in state.played or song in _heard(state)
+    return "You have played it before" if heard else None
+
+
+def _heard(state: State) -> IntArray:
+    """Return the history's songs but for those only added, liked or skipped."""
+    heard: IntArray = state.history[state.history_values["listen"] > 0]
+    return heard
 
 
 def _artist(retrieval: Retrieval, state: State, song: int) -> str | None:
@@ -45,7 +53,7 @@ def _artist(retrieval: Retrieval, state: State, song: int) -> str | None:
     )
     if favourites is not None and name in list(favourites):
         return f"By {name}, whom you named"
-    if usual is not None and name in list(usual) or code in artists.codes[state.history]:
+    if usual is not None and name in list(usual) or code in artists.codes[_heard(state)]:
         return f"By {name}, whom you play"
     return None
 

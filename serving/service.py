@@ -223,8 +223,9 @@ def service() -> Any:
     return Segue
 
 
-service().add_asgi_middleware(BodyGuard, worker=str(os.getpid()))
+# Who may not ask costs no reading of a body.
 service().add_asgi_middleware(AccessGuard)
+service().add_asgi_middleware(BodyGuard, worker=str(os.getpid()))
 # The last one: everything that may refuse a request comes before it is answered.
 service().add_asgi_middleware(Direct, recommend=recommend, done=observe)
 

@@ -137,10 +137,9 @@ class Steerer:
     def _for_context(self, state: State) -> dict[str, IntArray]:
         if not state.query.wishes.heed_context:
             return {}
-        barred = self.retrieval.barred(state)
-        count = self.params.context_candidates
-        songs = self.context.scores(state).top(count + len(barred))
-        return {CONTEXT: allowed(songs, barred)[:count]}
+        # All that match, before any is chosen: the rules may bar most of the best ones.
+        songs = self.context.scores(state).top(len(self.retrieval.songs))
+        return {CONTEXT: self._permitted(state, songs)[: self.params.context_candidates]}
 
     def _pool(self, state: State, added: dict[str, IntArray]) -> Pool:
         also = np.concatenate(list(added.values())) if added else None

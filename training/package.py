@@ -14,7 +14,15 @@ import pandas as pd
 from features.columns import FEATURE_SERVICE, User, UserRow
 from features.params import Params, load_params
 from features.store import historical_user_rows
-from serving.bundle import FORMAT, MANIFEST, checksums, load_ranker, load_retrieval
+from serving.bundle import (
+    FORMAT,
+    MANIFEST,
+    SERVING_SECTIONS,
+    SETTINGS,
+    checksums,
+    load_ranker,
+    load_retrieval,
+)
 from training.files import write_json
 from training.phases import Cut, LeakError, Phases, read_phases
 
@@ -39,7 +47,7 @@ def main() -> None:
     shutil.copytree(arguments.generators, out)
     shutil.copytree(arguments.ranker, out, dirs_exist_ok=True)
     params = load_params()
-    write_steering(out / "settings.json", params)
+    write_sections(out / SETTINGS, params)
     moment = phases.features_at(arguments.cut)
     listeners = busiest(pd.read_parquet(arguments.users, columns=[User.ID])[User.ID], moment)
     write_json(out / "listeners.json", {"listeners": listeners})
@@ -50,11 +58,10 @@ def main() -> None:
     load_ranker(out, load_retrieval(out).feature_names)
 
 
-def write_steering(settings: Path, params: Params) -> None:
-    """Add the parameters of modes and steering to a bundle's settings."""
+def write_sections(settings: Path, params: Params) -> None:
+    """Add the parameters that only answers depend on to a bundle's settings, and so its version."""
     content = json.loads(settings.read_text(encoding="utf-8"))
-    steering = {"modes": params.modes.model_dump(), "steering": params.steering.model_dump()}
-    write_json(settings, content | steering)
+    write_json(settings, content | params.model_dump(mode="json", include=set(SERVING_SECTIONS)))
 
 
 def manifest(

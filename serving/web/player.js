@@ -13,6 +13,8 @@ import { setUpWhy } from "./why.js";
 
 const QUEUE = 12;
 const TICK_MS = 250;
+// The service takes no longer listening.
+const LONGEST_MS = 86_400_000;
 
 const state = {
   who: { user_id: null, profile: null },
@@ -247,7 +249,7 @@ function setUpClock() {
   let last = performance.now();
   setInterval(() => {
     const now = performance.now();
-    if (state.running) state.heardMs += now - last;
+    if (state.running) state.heardMs = Math.min(state.heardMs + now - last, LONGEST_MS);
     last = now;
     drawClock();
   }, TICK_MS);

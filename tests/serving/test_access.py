@@ -77,7 +77,7 @@ def test_without_a_known_key_nothing_opens(
             assert refused.status_code == 401
             assert refused.headers["www-authenticate"] == "Bearer"
             assert "secret" not in refused.text
-        for path in ("/", "/docs", "/web/player.js", "/livez"):
+        for path in ("/", "/docs", "/web/player.js", "/static_content/x.js", "/livez"):
             assert client.get(path, headers=headers).status_code == 200
 
 
@@ -104,6 +104,13 @@ def test_a_made_key_works(guarded: Callable[..., Any]) -> None:
     with guarded(SEGUE_API_KEYS=keys) as client:
         assert client.get("/events", headers=bearer(secret)).status_code == 200
         assert client.get("/metrics", headers=bearer(secret)).status_code == 403
+
+
+def test_a_strangers_body_is_not_even_read(guarded: Callable[..., Any]) -> None:
+    with guarded(SEGUE_API_KEYS=entry("one", "recommend")) as client:
+        for content_type in ("application/json", "text/plain"):
+            kind = {"content-type": content_type}
+            assert client.post("/recommend", content=b"[" * 40, headers=kind).status_code == 401
 
 
 def test_a_bucket_by_hand() -> None:
@@ -143,8 +150,10 @@ def test_depth_by_hand() -> None:
     assert depth(b"[" + b"[[]]," * 100 + b"[]]") == 3
     in_strings = b'["' + b"[{" * 50 + rb"\"[[" + b'", ' + b'"\\\\", ' + b"[[]]]"
     assert depth(in_strings) == 3
-    assert depth(b'"' + b"[" * 40) == 40
+    assert depth(b'"' + b"[" * 40) == 0
     assert depth(b"]" * 40 + b"[" * 40) <= 40
+    # A step for each byte: the square of them would take hours.
+    assert depth(b"[" * 40 + b'"' + rb"\"" * 1_000_000) == 40
 
 
 def test_a_deep_body_is_refused(guarded: Callable[..., Any]) -> None:

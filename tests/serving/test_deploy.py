@@ -50,6 +50,15 @@ def test_other_content_under_an_installed_version_is_refused(bundle, served, cop
     assert content(target) == content(bundle)
 
 
+@pytest.mark.parametrize("name", ["ranker.txt", "manifest.json"])
+def test_a_damaged_copy_is_replaced(bundle, served, name):
+    target = install(bundle, served)
+    (target / name).write_text("tree")
+    assert install(bundle, served) == target
+    assert content(target) == content(bundle)
+    assert [path.name for path in served.iterdir()] == ["test-1"]
+
+
 def test_a_damaged_bundle_is_not_installed(served, copy_bundle):
     damaged = copy_bundle("damaged")
     (damaged / "ranker.txt").write_text("tree")

@@ -73,6 +73,14 @@ def test_own_songs_say_what_the_listener_did_with_them(recommender):
     assert say(recommender, 6, "own", user=USER) is None
 
 
+def test_what_was_only_added_or_skipped_was_not_played(recommender):
+    user = USER | {UserRow.HISTORY_LISTEN: [2.0, 0.0]}
+    assert say(recommender, HEARD, "own", user=user) is None
+    assert say(recommender, HEARD, "own", HEARD, user=user) == "You have played it before"
+    for song, said in ((LIKED, "By Artist 3, whom you play"), (HEARD, None)):
+        assert say(recommender, song, "artist", user=user) == said
+
+
 @pytest.mark.parametrize(
     ("song", "word", "text"), [(8, "party", "For party"), (9, "diwali", "For Diwali")]
 )

@@ -113,6 +113,17 @@ def test_a_context_brings_up_what_matches_even_if_nobody_proposes_it(recommender
     assert all(song.sources for song in slate.songs)
 
 
+def test_a_context_and_refused_languages_leave_what_matches_both(recommender):
+    few = recommender.steering.model_copy(update={"context_candidates": 4})
+    steerer = replace(recommender.steerer, params=few)
+    wishes = {"heed_context": True, "refused_languages": frozenset({"en"})}
+    asked = query(3, context={"occasion": "party"}, wishes=wishes)
+    found = steerer.pool(steerer.state(asked)).added[CONTEXT].tolist()
+    # Every eighth song is for parties; every third is English.
+    assert len(found) == 4
+    assert all(i % 8 == 0 and i % 3 for i in found)
+
+
 def test_songs_that_nobody_proposed_are_counted_for_what_added_them(recommender):
     asked = query(3, context={"occasion": "diwali"}, wishes={"heed_context": True})
     with Stages() as stages:

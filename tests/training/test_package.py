@@ -8,8 +8,10 @@ from features import store
 from features.params import load_params
 from features.snapshots import write_snapshots
 from serving.bundle import checksums, read_manifest
+from serving.recommender import Recommender
 from tests.serving.conftest import AS_OF, write_bundle, write_lake
 from training import package
+from training.files import write_json
 from training.package import label, manifest
 from training.phases import LeakError, Phase, Phases, write_phases
 
@@ -70,6 +72,21 @@ def test_the_version_names_the_content(folder):
     assert manifest(folder, "test", PHASES, PARAMS, {"other": 1})["version"] == before
     (folder / "listeners.json").write_text("{}", encoding="utf-8")
     assert manifest(folder, "test", PHASES, PARAMS, {})["version"] != before
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value"), [("exploration", "temperature", 0.5), ("feedback", "artist", 3.0)]
+)
+def test_what_only_answers_depend_on_makes_a_version_and_is_served(folder, section, name, value):
+    package.write_sections(folder / "settings.json", PARAMS)
+    before = manifest(folder, "test", PHASES, PARAMS, {})
+    changed = getattr(PARAMS, section).model_copy(update={name: value})
+    params = PARAMS.model_copy(update={section: changed})
+    package.write_sections(folder / "settings.json", params)
+    after = manifest(folder, "test", PHASES, params, {})
+    assert after["version"] != before["version"]
+    write_json(folder / "manifest.json", after)
+    assert getattr(getattr(Recommender.load(folder), section), name) == value
 
 
 def test_the_command_writes_a_bundle_that_loads(whole, tmp_path, monkeypatch):
