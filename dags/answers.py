@@ -16,7 +16,7 @@ def assignments(answers: Mapping[str, Any]) -> list[str]:
     Examples
     --------
     >>> assignments({"source": "30music", "path": "plays.csv.gz"})
-    ['source.name=30music', 'source.path=plays.csv.gz']
+    ['source.name=30music', 'source.path="plays.csv.gz"']
     """
     as_of, source, path = (answers.get(key) for key in ("as_of", "source", "path"))
     if as_of and answers.get("to_the_end"):
@@ -25,8 +25,8 @@ def assignments(answers: Mapping[str, Any]) -> list[str]:
         raise ValueError(f"The form names the source {source} without its `path`; give both.")
     changes = {
         "source.name": source,
-        "source.path": path,
-        # Quoted, so that YAML keeps the text and does not make a date of it.
+        # Quoted, so that YAML keeps the text: no date, no number, no comment.
+        "source.path": json.dumps(path) if path else None,
         "phases.as_of": json.dumps(as_of) if as_of else None,
     }
     given = [f"{key}={value}" for key, value in changes.items() if value]

@@ -18,10 +18,11 @@ from features.params import Evaluation
 from serving.ranker import Ranker
 from training.metrics import interval
 from training.rows import Rows
-from training.sessions import LIKED, OUTCOMES, SKIP
+from training.sessions import OUTCOME_OF, OUTCOMES
 
 BINS: Final = 15
-OUTCOME_OF: Final = {"p_like": LIKED, "p_skip": SKIP}
+# A mean distance of at most this much passes.
+MOST_ERROR: Final = 0.02
 FloatArray = NDArray[np.float64]
 
 
@@ -55,9 +56,14 @@ def calibration_error(said: FloatArray, happened: FloatArray, bins: int = BINS) 
 def bootstrap_errors(
     said: FloatArray, happened: FloatArray, listeners: NDArray[np.integer], how: Evaluation
 ) -> FloatArray:
-    """Return the ECE of `how.bootstrap` resamples of whole listeners, in the bins of all songs."""
+    """Return the ECE of `how.bootstrap` resamples of whole listeners, in the bins of all songs.
+
+    NaN for a single listener, as in `cluster_bootstrap`.
+    """
     place = equal_mass_bins(said)
     codes = pd.factorize(listeners)[0]
+    if codes.max() < 1:
+        return np.full(how.bootstrap, np.nan)
     shape = (int(codes.max()) + 1, int(place.max()) + 1)
     cell = codes * shape[1] + place
     gaps = np.bincount(cell, said - happened, shape[0] * shape[1]).reshape(shape)
@@ -133,17 +139,18 @@ def calibration(
     return table, figures
 
 
-def markdown(figures: dict[str, dict[str, float]], target: float = 0.02) -> Sequence[str]:
+def markdown(figures: dict[str, dict[str, float]]) -> Sequence[str]:
     """Return the paragraphs of a report: what the figures are, and a table of them."""
     if not figures:
         return ["The source has no likes and no skips to learn a probability from."]
-    lines = ["| | songs | said | happened | ECE | 95 % interval | by chance | at most 0.02 |"]
+    head = "| | songs | said | happened | ECE | 95 % interval | by chance | at most"
+    lines = [f"{head} {MOST_ERROR} |"]
     lines.append("|---" * 8 + "|")
     for name, row in figures.items():
         lines.append(
             f"| {name} | {row['songs']:,} | {row['said']:.4f} | {row['happened']:.4f} | "
             f"{row['ece']:.4f} | {row['low']:.4f} to {row['high']:.4f} | {row['by_chance']:.4f} | "
-            f"{'yes' if row['ece'] <= target else 'no'} |"
+            f"{'yes' if row['ece'] <= MOST_ERROR else 'no'} |"
         )
     told = (
         f"Expected calibration error on the test phase's songs that were played (the answers of "

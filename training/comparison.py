@@ -14,6 +14,7 @@ from serving.recommender import Recommender
 from training.evaluate import SEGUE, TOP_OUTCOMES, Answers, answer_ranks
 from training.metrics import METRICS, cluster_bootstrap, interval
 from training.queries import Labelled
+from training.sessions import LIKED, SKIP
 
 TASKS = ("next song", "session start")
 COLUMNS = (
@@ -54,7 +55,7 @@ def per_query(
         top = found[:, :10]
         shown = np.where(top >= 0, popularity[np.maximum(top, 0)], np.nan)
         values["popularity_10"] = mean_of_rows(shown)
-        for name, outcome in (("skip_rate_5", "skip"), ("like_rate_5", "liked")):
+        for name, outcome in (("skip_rate_5", SKIP), ("like_rate_5", LIKED)):
             values[name] = outcome_rate(found, queries, songs.index_of, outcome)
         tables.append(Table(method, values, ranks))
     return tables
@@ -100,7 +101,7 @@ def outcome_rate(
 
 
 def summarise(
-    tables: Sequence[Table], listeners: NDArray[np.int64], keep: NDArray[np.bool_], how: Evaluation
+    tables: Sequence[Table], listeners: NDArray[np.str_], keep: NDArray[np.bool_], how: Evaluation
 ) -> pd.DataFrame:
     """Return one row per method and metric: mean, 95 % interval, and the paired lead of Segue."""
     metrics = list(tables[0].values.columns)
@@ -133,7 +134,7 @@ def summarise(
 
 def slice_table(
     tables: Sequence[Table],
-    listeners: NDArray[np.int64],
+    listeners: NDArray[np.str_],
     kinds: pd.DataFrame,
     how: Evaluation,
     fewest: int = 30,

@@ -18,7 +18,7 @@ from serving.recommender import Recommender
 from serving.retrieval import Retrieval
 from training.metrics import METRICS
 from training.queries import Labelled
-from training.ranker import fit_ranker
+from training.ranker import fit_ranker, usable
 from training.rows import Rows
 
 DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -67,7 +67,7 @@ def by_label_queries(
 ) -> pd.DataFrame:
     """Return NDCG@10 within the test rows of rankers fitted on seeded parts of the label queries.
 
-    Smaller parts are within the larger ones.
+    Smaller parts are within the larger ones. Parts too small to learn an order from are left out.
     """
     mine = answered(test)
     total = int(labels.query.max()) + 1
@@ -78,6 +78,8 @@ def by_label_queries(
         chosen = np.zeros(total, dtype=np.bool_)
         chosen[order[:count]] = True
         part = select(labels, chosen[labels.query])
+        if not (usable(part) & part.in_pool).any():
+            continue
         ranks = ranks_in_rows(mine, fit_ranker(part, names, params).predict(mine.features))
         value = {name: float(metric(ranks).mean()) for name, metric in METRICS.items()}
         curve.append({"label_queries": count, **value})

@@ -71,10 +71,14 @@ def cluster_bootstrap(
     Returns
     -------
     FloatArray
-        Shape (draws, columns), NaN where a draw met nothing known. Rows are paired: the same
-        listeners in every column, so that a difference of two columns is a paired difference.
+        Shape (draws, columns), NaN where a draw met nothing known, and for a single cluster. Rows
+        are paired: the same listeners in every column, so that a difference of two columns is a
+        paired difference.
     """
     size = int(clusters.max()) + 1
+    if size < 2:
+        # It would be drawn whole each time, and its mean pass for certain.
+        return np.full((draws, values.shape[1]), np.nan)
     known = np.isfinite(values)
     sums = np.column_stack([np.bincount(clusters, np.nan_to_num(c), size) for c in values.T])
     counts = np.column_stack([np.bincount(clusters, c, size) for c in known.T])

@@ -182,7 +182,12 @@ def table(
 
 
 def _across(proposals: Proposals, halves: NDArray[np.bool_], step: int, size: float) -> float:
-    """Return the recall of each half under the other half's quotas, over all queries."""
+    """Return the recall of each half under the other half's quotas, over all queries.
+
+    NaN where a half is empty, as with one listener.
+    """
+    if halves.all() or not halves.any():
+        return float("nan")
     found = 0.0
     for half in (halves, ~halves):
         quotas = choose(proposals.part(~half), step, size)

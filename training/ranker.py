@@ -16,7 +16,7 @@ from features.params import Ranker, load_params
 from training.boosting import query_weights, settings_of, train
 from training.files import write_json
 from training.rows import Rows, read_rows
-from training.sessions import OUTCOMES
+from training.sessions import OUTCOME_OF, OUTCOMES
 from training.starts import fit_starts
 
 MIN_POSITIVES = 50
@@ -173,7 +173,7 @@ def main() -> None:
     played = rows.features[rows.answer]
     listeners = rows.listener[rows.answer]
     outcome = rows.outcome[rows.answer]
-    for name, label in (("p_like", "liked"), ("p_skip", "skip")):
+    for name, label in OUTCOME_OF.items():
         fitted = fit_probability(played, outcome == OUTCOMES.index(label), listeners, names, params)
         if fitted:
             fitted.booster.save_model(arguments.out / f"{name}.txt")

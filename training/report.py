@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from features.columns import Song
 from features.lake import read_songs
@@ -51,12 +52,12 @@ class Evaluated:
     answers: Answers
     tables: list[Table]
     kinds: pd.DataFrame
-    fate: Any
+    fate: NDArray[np.str_]
     summary: pd.DataFrame
     pools: dict[str, dict[str, float]]
 
     @property
-    def ranks(self) -> Any:
+    def ranks(self) -> NDArray[np.float64]:
         """Segue's rank of each answer, NaN beyond the first 20."""
         return self.tables[0].ranks
 
@@ -93,7 +94,7 @@ def evaluate(
     return Evaluated(answers, tables, kinds, fate, summary, pools)
 
 
-def listeners_of(queries: Sequence[Labelled]) -> Any:
+def listeners_of(queries: Sequence[Labelled]) -> NDArray[np.str_]:
     """Return each query's listener."""
     return np.array([labelled.user_id for labelled in queries])
 

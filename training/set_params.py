@@ -37,13 +37,16 @@ def set_key(document: dict[str, Any], key: str, value: object) -> None:
 def parsed(text: str) -> object:
     """Return what YAML makes of a value; a moment stays text, which is all that DVC can hash.
 
+    So does text that YAML would end at a comment.
+
     Examples
     --------
-    >>> parsed("0.5"), parsed("2014-11-27T10:00:00Z")
-    (0.5, '2014-11-27T10:00:00Z')
+    >>> parsed("0.5"), parsed("2014-11-27T10:00:00Z"), parsed("Music #1"), parsed('"2014"')
+    (0.5, '2014-11-27T10:00:00Z', 'Music #1', '2014')
     """
     value = yaml.safe_load(text)
-    return text if isinstance(value, date) else value
+    plain = isinstance(value, str) and not text.startswith(("'", '"'))
+    return text if plain or isinstance(value, date) else value
 
 
 def main() -> None:

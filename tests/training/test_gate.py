@@ -32,6 +32,25 @@ def test_only_a_certain_loss_counts(lead, lost):
     assert len(behind(summary("next song", "ndcg_10", lead))) == lost
 
 
+def test_a_steady_winner_is_seen_behind_a_noisy_one():
+    noisy = NOISE - 0.5
+    noisy[:4] += 100
+    values = {"segue": NOISE, "steady": NOISE + 0.02, "noisy": noisy}
+    tables = [Table(m, pd.DataFrame({"ndcg_10": v}), np.ones(200)) for m, v in values.items()]
+    keep = np.ones(200, dtype=np.bool_)
+    found = summarise(tables, LISTENERS, keep, HOW).assign(task="next song")
+    assert found.loc[found["value"].idxmax(), "method"] == "noisy"
+    assert behind(found)["method"].tolist() == ["steady"]
+
+
+def test_one_listener_is_no_evidence():
+    task = {"task": "next song"}
+    values = {"segue": NOISE, "repeats": NOISE + 0.1}
+    tables = [Table(m, pd.DataFrame({"ndcg_10": v}), np.ones(200)) for m, v in values.items()]
+    alone = summarise(tables, np.zeros(200, "U1"), np.ones(200, dtype=np.bool_), HOW)
+    assert behind(alone.assign(**task)).empty
+
+
 def test_each_task_is_judged_by_its_own_metric_and_says_who_won():
     parts = [
         summary("next song", "ndcg_10", 0.1),

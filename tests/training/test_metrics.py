@@ -54,6 +54,10 @@ def test_whole_listeners_are_drawn_weighted_by_their_queries():
     assert np.mean(draws == 0.75) == pytest.approx(0.5, abs=0.1)
 
 
+def test_one_listener_has_no_interval():
+    assert np.isnan(drawn([[1.0], [0.0]], [0, 0])).all()
+
+
 def test_a_seed_gives_the_same_draws():
     values, clusters = np.random.default_rng(1).random((40, 2)), np.arange(40) % 11
     np.testing.assert_array_equal(drawn(values, clusters), drawn(values, clusters))

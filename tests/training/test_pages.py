@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -163,6 +164,16 @@ def test_more_label_queries_order_better():
     trees = by_trees(fit_ranker(made_rows(1, 400), NAMES, PARAMS), made_rows(2, 200), 4)
     assert trees["trees"].tolist() == [10, 20, 30, 40]
     assert trees["ndcg_10"].iloc[-1] == pytest.approx(curve["ndcg_10"].iloc[-1])
+
+
+def test_a_part_that_teaches_no_order_is_left_out():
+    few = made_rows(1, 400)
+    # Nothing that was heard is in any pool but those of the last quarter of queries.
+    hidden = (few.query < 300) & (few.answer | few.later)
+    rows = replace(few, in_pool=few.in_pool & ~hidden)
+    curve = by_label_queries(rows, made_rows(2, 200), NAMES, PARAMS, (1 / 400, 1.0))
+    assert curve["label_queries"].tolist()[-1] == 400
+    assert len(curve) == 1
 
 
 def test_the_candidates_curve_by_hand():

@@ -102,6 +102,14 @@ def test_the_pool_stays_within_the_size():
         assert same["c"] == 0
 
 
+def test_without_a_second_half_nothing_is_held_out():
+    lists = {"left": [[1]] * 4}
+    found = table(made(lists, [1] * 4), np.ones(4, dtype=np.bool_), {"left": 1}, 1, sizes=(2,))
+    greedy = found.set_index("pool").loc["2, greedy"]
+    assert greedy["recall_seen"] == 1
+    assert np.isnan(greedy["recall"])
+
+
 def test_what_is_chosen_on_one_half_is_measured_on_the_other():
     # Each half's answers come from a generator of its own: what one half teaches is no use to
     # the other.
