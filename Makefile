@@ -69,13 +69,13 @@ format: setup ## mend style where ruff can
 	@ruff check --fix .
 	@ruff format .
 
-bench: setup ## measure: factors, batch, service, and the simulator's truth; writes benchmarks/results
+bench: setup ## measure: factors, batch, and the simulator's truth; writes benchmarks/results
 	@python -m benchmarks.factors
 	@python -m benchmarks.batch
 	@python -m benchmarks.simulated_truth
 
 PEERS := .venv-peers
-# The moment that ends the validation cut: the start of the test phase of 30Music's whole span.
+# The moment that ends the validation cut: the end of the labels of 30Music's whole span.
 VALIDATION := 2014-11-27T10:29:45Z
 CUT_NAME = $(firstword $(subst T, ,$(CUT)))
 CUT_FOLDER = data/peers/$(CUT_NAME)
@@ -121,5 +121,6 @@ requirements: setup ## compile requirements.txt from pyproject.toml
 	@uv pip compile pyproject.toml --extra dev --generate-hashes --no-emit-index-url --no-annotate \
 		--no-header --python-version 3.11 --output-file requirements.txt
 
-clean: ## remove what the pipeline made (the environment stays)
-	rm -rf data airflow_home dvc_plots
+clean: ## remove what the pipeline made (the environment and received events stay)
+	rm -rf airflow_home dvc_plots
+	test ! -d data || find data -mindepth 1 -maxdepth 1 ! -name events -exec rm -rf {} +

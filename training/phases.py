@@ -54,7 +54,7 @@ class Phases:
 
     @property
     def gap(self) -> timedelta:
-        """The time that nobody may learn from, before a phase."""
+        """The time before a phase that generators and rankers may not learn from."""
         return self.earlier.start - self.history.end
 
     def phase(self, name: PhaseName) -> Phase:

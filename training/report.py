@@ -218,10 +218,10 @@ def context_of(recommender: Recommender, phases: Phases, queries: int, how: Eval
     return (
         f"Bundle `{recommender.version}`, fitted on events before {phases.labels.end}; test phase "
         f"{phases.test.start} to {phases.test.end}; {len(recommender.retrieval.songs):,} songs; "
-        f"{queries:,} queries (seeded sample of at most {how.max_queries:,}, of which up to "
-        f"{how.starts_share:.0%} are session starts). Full catalogue, no sampled negatives, songs "
-        "of the session may come again; an answer outside the pool is a miss. 95 % intervals from "
-        f"{how.bootstrap:,} bootstrap draws over listeners. "
+        f"{queries:,} queries (seeded sample of at most {how.max_queries:,}, of which at least "
+        f"{how.starts_share:.0%} are session starts, if there are so many). Full catalogue, no "
+        "sampled negatives, songs of the session may come again; an answer outside the pool is a "
+        f"miss. 95 % intervals from {how.bootstrap:,} bootstrap draws over listeners. "
         f"Daypart features are {dayparts}, the tensor is {tensor}."
     )
 
