@@ -2,6 +2,7 @@ import pytest
 import yaml
 
 from dags.answers import assignments
+from training.set_params import parsed
 
 EMPTY = {"as_of": None, "to_the_end": False, "source": None, "path": None, "force": []}
 
@@ -12,10 +13,16 @@ def test_an_empty_form_changes_nothing():
 
 def test_source_and_path_go_together():
     answers = {**EMPTY, "source": "files", "path": "in/plays and more"}
-    assert assignments(answers) == ["source.name=files", "source.path=in/plays and more"]
-    assert assignments({**EMPTY, "path": "other"}) == ["source.path=other"]
+    assert assignments(answers) == ["source.name=files", 'source.path="in/plays and more"']
+    assert assignments({**EMPTY, "path": "other"}) == ['source.path="other"']
     with pytest.raises(ValueError, match="without its `path`"):
         assignments({**EMPTY, "source": "30music"})
+
+
+@pytest.mark.parametrize("path", ["in/Music #1", "2019", "a: b", "null", 'say "ah"', "true"])
+def test_a_path_stays_text_when_read_as_yaml(path):
+    [change] = assignments({**EMPTY, "path": path})
+    assert parsed(change.partition("=")[2]) == path
 
 
 def test_as_of_stays_text_when_read_as_yaml():
