@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from features.catalogue import IntArray
+from features.dayparts import WEEKDAYS, block_of
 from features.pairs import GROUPS, Pairs, local_hour
 from features.params import Ranker
 from features.query import Query
@@ -21,7 +22,6 @@ from training.queries import Labelled
 from training.ranker import fit_ranker, usable
 from training.rows import Rows
 
-DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 SHARES: Final = (0.125, 0.25, 0.5, 1.0)
 EPOCH: Final = datetime.fromtimestamp(0, UTC)
 NO_SONGS: Final = np.empty(0, dtype=np.int32)
@@ -144,8 +144,8 @@ def dayparts(queries: Sequence[Labelled], ranks: NDArray[np.float64]) -> pd.Data
     ]
     frame = pd.DataFrame(
         {
-            "weekday": [f"{day} {DAYS[day]}" for day, _ in hours],
-            "hours": [f"{hour // 6 * 6:02d}-{hour // 6 * 6 + 6:02d}" for _, hour in hours],
+            "weekday": [f"{day} {WEEKDAYS[day]}" for day, _ in hours],
+            "hours": [block_of(hour) for _, hour in hours],
             "ndcg_10": METRICS["ndcg_10"](ranks),
         }
     )

@@ -18,7 +18,7 @@ from features.params import Ranker, load_params
 from features.state import resolve
 from serving.bundle import load_retrieval
 from serving.retrieval import Retrieval
-from training.phases import Cut, Phases, read_phases, refuse_leak, refuse_stale
+from training.phases import CUTS, Cut, Phases, read_phases, refuse_leak, refuse_stale
 from training.queries import Labelled, labelled_queries, sample_positions
 from training.rows import Rows, listener_code, write_rows
 from training.sessions import OUTCOMES, SKIP, read_sessions
@@ -133,7 +133,7 @@ def phase_queries(
 def main() -> None:
     """Write the ranker rows of one cut."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--cut", choices=("earlier", "labels", "test"), required=True)
+    parser.add_argument("--cut", choices=CUTS[:-1], required=True)
     parser.add_argument("--lake", type=Path, default=Path("data/lake"))
     parser.add_argument("--phases", type=Path, default=Path("data/phases.json"))
     parser.add_argument("--generators", type=Path, required=True)

@@ -16,13 +16,11 @@ from sklearn.exceptions import ConvergenceWarning
 
 from features.catalogue import FloatArray
 from features.columns import Event, Song
-from features.dayparts import DAYPARTS
+from features.dayparts import BLOCKS, DAYPARTS, WEEKDAYS
 from features.params import Dayparts
 from training.plays import DAYPART, recency
 
 SEED = 7
-DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-HOURS = ("00-06", "06-12", "12-18", "18-24")
 
 
 def pair_dayparts(
@@ -113,8 +111,8 @@ def heat_maps(arrays: dict[str, FloatArray]) -> pd.DataFrame:
         pd.DataFrame(
             {
                 "map": name,
-                "weekday": np.repeat([f"{i} {day}" for i, day in enumerate(DAYS)], len(HOURS)),
-                "hours": np.tile(HOURS, len(DAYS)),
+                "weekday": np.repeat([f"{i} {day}" for i, day in enumerate(WEEKDAYS)], len(BLOCKS)),
+                "hours": np.tile(BLOCKS, len(WEEKDAYS)),
                 "value": np.asarray(values, dtype=np.float64).round(4),
             }
         )

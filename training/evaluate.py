@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from features.catalogue import IntArray
 from features.columns import SongRow, User
+from features.dayparts import block_of
 from features.pairs import local_hour, missing
 from serving.recommender import Prepared, Recommender
 from serving.retrieval import Pool
@@ -135,8 +136,7 @@ def slices(recommender: Recommender, queries: Sequence[Labelled]) -> pd.DataFram
                 "repeat": repeat_kind(labelled),
                 "prefix": prefix_bin(labelled.place),
                 "region": "unknown" if missing(user.get(User.REGION)) else str(user[User.REGION]),
-                "daypart": f"{'weekend' if weekday >= 5 else 'weekday'} {hour // 6 * 6:02d}-"
-                f"{hour // 6 * 6 + 6:02d}",
+                "daypart": f"{'weekend' if weekday >= 5 else 'weekday'} {block_of(hour)}",
             }
         )
     return pd.DataFrame(rows)
