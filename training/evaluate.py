@@ -21,7 +21,7 @@ from features.dayparts import block_of
 from features.pairs import local_hour, missing
 from serving.recommender import Prepared, Recommender
 from serving.retrieval import Pool
-from serving.scores import best
+from serving.steering import most_popular_first
 from training.metrics import TOP
 from training.queries import Labelled
 
@@ -49,7 +49,7 @@ class Answers:
 def ask(recommender: Recommender, queries: Sequence[Labelled]) -> Answers:
     """Answer every query with the whole recommender and with each part of it."""
     retrieval = recommender.retrieval
-    popular = popularity_order(recommender)
+    popular = most_popular_first(recommender.retrieval.songs, TOP)
     answers: dict[str, list[IntArray]] = {
         name: [] for name in (SEGUE, *retrieval.names, POPULARITY)
     }
@@ -95,12 +95,6 @@ def generator_tops(recommender: Recommender, prepared: Prepared) -> Iterator[tup
     scores = recommender.retrieval.scores(prepared.state)
     for name in recommender.retrieval.names:
         yield name, scores[name].top(TOP)
-
-
-def popularity_order(recommender: Recommender) -> IntArray:
-    """Return the most popular songs of the catalogue, best first."""
-    popularity = recommender.retrieval.songs.numbers[SongRow.POPULARITY]
-    return best(np.nan_to_num(popularity), TOP).astype(np.int32)
 
 
 def pad(songs: IntArray) -> IntArray:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from serving.radio import spread_order
 from serving.recommender import Recommender
 from serving.rules import REPEATS
 from serving.stages import Stages
-from serving.steering import ANCHORS, CONTEXT, FURTHER
+from serving.steering import ANCHORS, CONTEXT, FURTHER, most_popular_first
 from tests.serving.conftest import AS_OF, CLUSTERS, SONGS, song_id
 
 KNOWN = [3, 13, 23, 33, 43]
@@ -334,6 +335,12 @@ def test_what_nobody_lists_is_found_in_the_whole_catalogue(recommender, popular)
     state = few.state(query(exclude={song_id(2)}, wishes={"refused_languages": refused}))
     found = few.pool(state, 10).pool.songs
     assert found.tolist() == list(range(5, SONGS, 3))
+
+
+def test_popularity_puts_songs_nobody_plays_last():
+    songs = SimpleNamespace(numbers={SongRow.POPULARITY: np.array([1.0, 7.0, np.nan])})
+    assert most_popular_first(songs, 3).tolist() == [1, 0, 2]
+    assert most_popular_first(songs, 2, np.array([2, 0])).tolist() == [0, 2]
 
 
 def test_songs_of_the_session_come_again_before_an_answer_falls_short(recommender):

@@ -14,7 +14,6 @@ from training.evaluate import (
     cut_ranks,
     fused_order,
     pad,
-    popularity_order,
     prefix_bin,
     repeat_kind,
     slices,
@@ -76,10 +75,9 @@ def test_songs_are_new_for_a_fortnight():
 
 
 def catalogue():
-    """Return what `slices` and `popularity_order` read of a recommender."""
+    """Return what `slices` reads of a recommender."""
     numbers = {
         SongRow.AGE_DAYS: np.array([3.0, 99.0, 50.0]),
-        SongRow.POPULARITY: np.array([1.0, 7.0, np.nan]),
     }
     songs = SimpleNamespace(index_of={"a": 0, "b": 1, "c": 2}, numbers=numbers)
     return SimpleNamespace(retrieval=SimpleNamespace(songs=songs))
@@ -99,10 +97,6 @@ def test_slices_describe_each_query():
     assert found["region"].tolist() == ["north", "unknown", "unknown"]
     # 20:30 UTC on Saturday is 02:00 on Sunday at +05:30.
     assert found["daypart"].tolist()[:2] == ["weekend 00-06", "weekend 18-24"]
-
-
-def test_popularity_puts_songs_nobody_plays_last():
-    assert popularity_order(catalogue()).tolist() == [1, 0, 2]
 
 
 def test_pools_are_cut_by_reciprocal_rank_fusion():
