@@ -320,10 +320,18 @@ def shares_at(codes: Any, words: Any, shares: Any) -> Any:
 
 @compiled
 def distances(columns: Any, point: Any) -> Any:
-    """Return the Euclidean distance from a point to points given as columns of coordinates."""
+    """Return the Euclidean distance from a point to points given as columns of coordinates.
+
+    Coordinates that the point lacks (NaN) are left out, and the others count for them.
+    """
+    known = 0
     found = np.zeros(columns.shape[1], np.float32)
     for axis in range(len(point)):
+        if np.isnan(point[axis]):
+            continue
+        known += 1
         for i in range(len(found)):
             step = columns[axis, i] - point[axis]
             found[i] += step * step
-    return np.sqrt(found)
+    weight = np.float32(len(point) / known if known else np.nan)
+    return np.sqrt(found * weight)

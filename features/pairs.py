@@ -248,7 +248,7 @@ def flow(pairs: Pairs) -> Group:
         "energy_step": energy,
         "valence_step": valence,
         "audio_from_session": audio_distance(
-            pairs, audio[session].mean(axis=0) if len(session) else None, standardised=True
+            pairs, mean_of_known(audio[session]) if len(session) else None, standardised=True
         ),
         "genre_session_share": share_of(pairs.code(Song.GENRES), pairs.session_codes[Song.GENRES]),
         "language_session_share": share_of(
@@ -380,6 +380,15 @@ def tag_match(pairs: Pairs, name: str, tag: object) -> Column:
     column = tags.code_of.get(str(tag))
     match = np.zeros(len(rows), np.float32) if column is None else rows[:, column]
     return np.where(rows.any(axis=1), match, np.nan)
+
+
+def mean_of_known(rows: FloatArray) -> FloatArray:
+    """Return each column's mean over the rows that know it, NaN where none does."""
+    known = np.isfinite(rows)
+    counts = known.sum(axis=0).astype(np.float32)
+    counts[counts == 0] = np.nan
+    means: FloatArray = np.where(known, rows, np.float32(0)).sum(axis=0) / counts
+    return means
 
 
 def audio_distance(pairs: Pairs, centre: Any, standardised: bool = False) -> Column:

@@ -27,6 +27,8 @@ from serving.scores import NO_SCORES, FactorScores, MixedScores, Scores, SparseS
 # Songs kept of each region, language and artist: what a proposal is taken from.
 LISTED: Final = 512
 OF_ARTIST: Final = 256
+# A value that halved so often and some more still has single precision.
+MOST_HALF_LIVES: Final = 60.0
 
 
 class Generator(Protocol):
@@ -169,8 +171,11 @@ class Repeats:
 
     def scores(self, state: State) -> Scores:
         """Return listening value decayed by the time since the last play."""
-        days = (state.ts_us - state.history_last_us) / DAY_US
-        decay = 0.5 ** (np.maximum(days, 0) / self.params.half_life_days)
+        ages = np.maximum(state.ts_us - state.history_last_us, 0) / DAY_US
+        ages /= self.params.half_life_days
+        # Songs of long ago would all be worth 0 in single precision: what counts is their order.
+        ages -= max(ages.min(initial=np.inf) - MOST_HALF_LIVES, 0) if len(ages) else 0
+        decay = 0.5**ages
         value = np.maximum(state.history_values["listen"], 0.1) * decay
         songs = np.concatenate([state.history, state.played])
         return add_up(songs, np.concatenate([value, np.ones(len(state.played))]))

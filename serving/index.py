@@ -11,7 +11,6 @@ exactly.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +26,8 @@ EXACT_BELOW: Final = 50_000
 PROBES: Final = 112
 # Songs found for each that is wanted: four bits order them only roughly.
 OVERFETCH: Final = 5
+# So many times as many songs lie in the cells that are searched as are found, at least.
+ROOM: Final = 4
 BITS: Final = 4
 BLOCK: Final = 131_072
 SAMPLE: Final = 262_144
@@ -51,23 +52,23 @@ class VectorIndex:
         ----------
         allowed
             A bitmap, one bit a song from the lowest of the first byte on; None allows all. The
-            rarer the allowed songs, the more cells are searched.
+            rarer the allowed songs, and the more are wanted, the more cells are searched.
         """
-        params = self._unfiltered if allowed is None else self._filtered(allowed)
+        params = self._params(count, allowed)
         query = (vector @ self.root)[None].astype(np.float32)
         _, found = self.index.search(query, OVERFETCH * count, params=params)
         songs: IntArray = found[0][found[0] >= 0].astype(np.int32)
         return songs
 
-    @cached_property
-    def _unfiltered(self) -> Any:
-        return _params(nprobe=self.probes)
-
-    def _filtered(self, allowed: NDArray[np.uint8]) -> Any:
-        share = int(np.bitwise_count(allowed).sum()) / max(self.index.ntotal, 1)
-        cells = int(self.probes / max(share, 1 / self.index.nlist))
-        probes = min(max(cells, self.probes), self.index.nlist)
-        return _params(nprobe=probes, sel=selector(allowed))
+    def _params(self, count: int, allowed: NDArray[np.uint8] | None) -> Any:
+        songs, cells = max(self.index.ntotal, 1), self.index.nlist
+        # Long lists need more cells than short ones: some times as many songs as are to be found.
+        probes = max(self.probes, ROOM * OVERFETCH * count * cells / songs)
+        if allowed is None:
+            return _params(nprobe=min(int(probes), cells))
+        share = int(np.bitwise_count(allowed).sum()) / songs
+        probes = min(probes / max(share, 1 / cells), cells)
+        return _params(nprobe=int(probes), sel=selector(allowed))
 
 
 # faiss adds these constructors at run time, where type checkers do not see them.

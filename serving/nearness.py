@@ -49,4 +49,8 @@ def _cosine(listen: FactorModel | None, candidates: IntArray, anchors: IntArray)
 
 def _sound(songs: Catalogue, candidates: IntArray, anchors: IntArray) -> FloatArray:
     steps = songs.audio[candidates][:, None, :] - songs.audio[anchors][None, :, :]
-    return np.exp(-np.sqrt((steps**2).sum(axis=2)) / 2)
+    known = np.isfinite(steps)
+    counts = known.sum(axis=2).astype(np.float32)
+    counts[counts == 0] = np.nan
+    squares = np.where(known, steps**2, np.float32(0)).sum(axis=2) * (steps.shape[2] / counts)
+    return np.exp(-np.sqrt(squares) / 2)

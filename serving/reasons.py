@@ -147,9 +147,14 @@ def links(retrieval: Retrieval, state: State, kind: str, songs: IntArray) -> lis
     if not isinstance(generator, Neighbours):
         return [None] * len(songs)
     count, decay = generator.params.seeds, generator.params.seed_decay
+    seeds = state.seeds(len(state.session) + len(state.history))
     # A song may come as often as it likes: whatever moves up in its place must be at hand.
-    seeds = state.seeds(len(state.session) + len(state.history))[: 4 * count]
-    return _largest(link_effects(generator.links, seeds, count, decay, songs), songs)
+    few = seeds[: 4 * count]
+    seeds = few if len(np.unique(few)) > 1 else seeds
+    # Without the only song of a session, the history is what is continued from.
+    alone = len(state.session) and not state.radio
+    instead = state.history[state.history != seeds[0]][:count] if alone else ()
+    return _largest(link_effects(generator.links, seeds, count, decay, songs, instead), songs)
 
 
 def _largest(found: Effects, songs: IntArray) -> list[Named | None]:

@@ -93,7 +93,7 @@ def _genre(retrieval: Retrieval, state: State, song: int) -> str | None:
 
 
 def _sound(retrieval: Retrieval, state: State, song: int) -> str | None:
-    if not np.isfinite(retrieval.songs.audio[song]).all():
+    if not np.isfinite(retrieval.songs.audio[song]).any():
         return None
     if len(state.session):
         return "Sounds like this session"
@@ -125,8 +125,9 @@ def for_context(retrieval: Retrieval, state: State, song: int, kind: str) -> str
 
 
 def _trend(retrieval: Retrieval, state: State, song: int) -> str | None:
-    if retrieval.songs.numbers[SongRow.PLAYS][song] <= 0:
-        return None
+    numbers = retrieval.songs.numbers
+    if not numbers[SongRow.POPULARITY_PERCENTILE][song] >= WELL_KNOWN:
+        return "More played than before" if numbers[SongRow.TREND][song] > 0 else None
     here = _heard_here(retrieval, state, song)
     return f"Much played now in {state.query.user[User.REGION]}" if here else "Much played now"
 

@@ -96,8 +96,13 @@ def test_columns_and_distances() -> None:
     columns, _ = columns_of(table, np.array([3, 0], np.int32))
     assert columns.tolist() == [[9, 0], [10, 1], [11, 2]]
     assert columns_of(table, np.array([], np.int32))[0].shape == (3, 0)
+    # What the point lacks, the others count for.
     found = distances(columns, np.array([0, 1, np.nan], np.float32))
-    assert np.isnan(found).all()
+    np.testing.assert_allclose(found, [(2 * 81 * 3 / 2) ** 0.5, 0])
+    assert np.isnan(distances(columns, np.full(3, np.nan, np.float32))).all()
+    columns[1, 0] = np.nan
+    assert np.isnan(distances(columns, np.zeros(3, np.float32))).tolist() == [True, False]
+    columns[1, 0] = 10
     np.testing.assert_allclose(distances(columns, np.array([9, 10, 8], np.float32))[0], 3)
 
 

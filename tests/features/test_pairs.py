@@ -222,6 +222,12 @@ def test_the_usual_sound_is_standardised_like_the_songs():
     assert of(table(user=user)["audio_from_usual"], 1, 5**0.5, None, None)
 
 
+def test_the_sound_of_a_session_is_that_of_its_known_songs():
+    alone, beside = table(session=heard("a")), table(session=heard("a", "d"))
+    assert beside["audio_from_session"] == alone["audio_from_session"]
+    assert of(table(session=heard("d"))["audio_from_session"], None, None, None, None)
+
+
 def test_a_match_needs_a_tagged_song_and_a_question():
     found = table(context={"occasion": "party", "mood": "calm", "language": "en", "era": "1990"})
     assert of(found["occasion_match"], 1, 0, None, None)

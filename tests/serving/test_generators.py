@@ -171,6 +171,14 @@ def test_repeats_halve_with_each_half_life_and_add_the_session():
     assert generator.scores(state()) is NO_SCORES
 
 
+@pytest.mark.parametrize("years", [0, 5, 12, 90])
+def test_repeats_of_long_ago_keep_their_order(years):
+    days = [years * 365 + day for day in (300, 0, 20, 100)]
+    listener = history(4, 8, 2, 6, days=days, listen=(1, 1, 1, 1))
+    generator = Repeats(Recent(half_life_days=14, candidates=1))
+    assert generator.scores(state(user=listener)).top(4).tolist() == [8, 2, 6, 4]
+
+
 def test_same_artist_adds_session_usual_and_favourite_artists():
     random = np.random.default_rng(3)
     words = CATALOGUE.codes[Song.ARTISTS].vocabulary.tolist()

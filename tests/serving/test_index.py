@@ -1,5 +1,7 @@
 """The index finds what an exact product finds, and only what is allowed."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -35,19 +37,28 @@ def listeners(model, count=30):
         yield fold_in(model, songs, np.ones(10, np.float32))
 
 
-def recall(model, index, vector, allowed=None):
+def recall(model, index, vector, allowed=None, count=TOP):
     exact = model.item_factors @ vector
     exact[~model.known] = -np.inf
     if allowed is not None:
         exact[~allowed] = -np.inf
     bits = None if allowed is None else bitmap(allowed)
-    found = index.search(vector, 2 * TOP, bits)
+    found = index.search(vector, 2 * count, bits)
     assert allowed is None or allowed[found].all()
-    return np.isin(np.argsort(-exact)[:TOP], found).mean()
+    return np.isin(np.argsort(-exact)[:count], found).mean()
 
 
 def test_nearly_all_of_the_largest_products_are_found(model, index):
     assert np.mean([recall(model, index, v) for v in listeners(model)]) > 0.98
+
+
+def test_long_lists_are_found_whole(model, tmp_path):
+    # So many cells that only a few songs lie in those that a short list needs.
+    build_index(tmp_path / "listen.faiss", model)
+    index = replace(load_index(tmp_path / "listen.faiss", model.gram), probes=8)
+    for count in (200, 2_000):
+        found = [recall(model, index, v, count=count) for v in listeners(model, 5)]
+        assert np.mean(found) > 0.95
 
 
 @pytest.mark.parametrize("share", [0.5, 0.1, 0.01])

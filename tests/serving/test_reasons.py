@@ -148,6 +148,7 @@ def test_what_the_crowd_does(recommender):
     # Song 3 is heard in South Asia only, and nobody lives in Atlantis.
     assert say(recommender, 3, "trend", user=USER) == "Much played now"
     assert say(recommender, 2, "trend", user={User.REGION: "Atlantis"}) == "Much played now"
+    assert say(recommender, 150, "trend") in (None, "More played than before")
     assert say(recommender, 3, "popular") == "Popular with everyone"
     assert say(recommender, 150, "popular") is None
     assert say(recommender, 2, "region", user=USER) == "Heard in Europe"
@@ -182,6 +183,9 @@ def test_evidence_is_what_the_score_loses_without_it(recommender):
 QUERIES = [
     query(3, 13, 24),
     query(7, 7, 17, user=USER),
+    query(7, user=USER),
+    query(*[5] * 50, user=USER),
+    query(*[7] * 50, 17),
     query(user=USER),
     query(user=USER | {User.BIRTH_YEAR: 1980, User.REGION: None}),
     query(session=(SessionEvent(song_id(3)), SessionEvent(song_id(5), Action.LIKE))),
