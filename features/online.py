@@ -13,7 +13,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final, Protocol
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import yaml
 from feast import RepoConfig
@@ -24,7 +24,9 @@ from features.paths import data_dir, online_url
 REPO: Final = Path(__file__).resolve().parent / "repo"
 # How long a process may go on reading a generation that was replaced in Redis.
 STALE_SECONDS: Final = 1.0
-IN_USE, BEFORE = "segue:online", "segue:online:before"
+IN_USE, BEFORE, BEGUN = "segue:online", "segue:online:before", "segue:online:begun"
+# Whatever was begun so long ago and is not in use was never ended.
+LEFT_SECONDS: Final = 86_400.0
 Fill = Callable[[RepoConfig], object]
 
 
@@ -73,7 +75,13 @@ class InFile:
         """Write beside the file and move it there."""
         part = self.path.with_name(f"{self.path.name}.part")
         part.unlink(missing_ok=True)
-        fill(InFile(part).config())
+        try:
+            fill(InFile(part).config())
+        except BaseException:
+            # Half a store would keep the space that others need, as where the disk is full.
+            for left in (part, part.with_name(f"{part.name}-journal")):
+                left.unlink(missing_ok=True)
+            raise
         return str(part.replace(self.path))
 
     def config(self) -> RepoConfig:
@@ -87,7 +95,8 @@ class InFile:
 class InRedis:
     """A Redis database; a generation is a Feast project, and a key names the one in use.
 
-    The generation before is kept for those who still read it, older ones are deleted.
+    The generation before is kept for those who still read it, older ones are deleted, and after a
+    day those that were never ended.
     """
 
     url: str
@@ -113,19 +122,27 @@ class InRedis:
     def replace(self, fill: Fill) -> str:
         """Write a new project, name it, and delete what is older than the one before."""
         new = f"segue_{uuid.uuid4().hex}"
-        with self.opened(new, fill):
-            pass
+        # Noted before it is filled: what a killed run leaves is found by a later one.
+        self.client.zadd(BEGUN, {new: time.time()})
+        try:
+            with self.opened(new, fill):
+                pass
+        except BaseException:
+            self._delete(new.encode())
+            raise
         used, before = self.client.mget(IN_USE, BEFORE)
         self.client.mset({IN_USE: new, BEFORE: used or b""})
         _in_use.cache_clear()
-        if before:
-            self._delete(before)
+        left = self.client.zrangebyscore(BEGUN, 0, time.time() - LEFT_SECONDS)
+        for project in {before, *left} - {None, b"", used, new.encode()}:
+            self._delete(project)
         return f"{new} in {urlsplit(self.url).hostname}"
 
     def _delete(self, project: bytes) -> None:
         keys = list(self.client.scan_iter(match=b"*" + project, count=10_000))
         for start in range(0, len(keys), 10_000):
             self.client.unlink(*keys[start : start + 10_000])
+        self.client.zrem(BEGUN, project)
 
 
 @lru_cache(maxsize=2)
@@ -172,7 +189,7 @@ def connection_string(url: str) -> str:
     """
     parts = urlsplit(url)
     settings = {"db": parts.path.strip("/") or "0"} | dict(parse_qsl(parts.query))
-    named = {"username": parts.username, "password": parts.password}
+    named = {"username": unquote(parts.username or ""), "password": unquote(parts.password or "")}
     settings |= {name: value for name, value in named.items() if value}
     if parts.scheme == "rediss":
         settings["ssl"] = "true"

@@ -4,13 +4,15 @@ import math
 import os
 from functools import lru_cache
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 PROJECT = Path(__file__).resolve().parent.parent
+ONLINE_FORM = "SEGUE_ONLINE_URL must be empty or redis://host:port/database."
 
 
 def data_dir() -> Path:
     """Return the folder of everything the pipeline makes (`SEGUE_DATA`, default `data`)."""
-    return _in_project(os.environ.get("SEGUE_DATA", "data"))
+    return _in_project(os.environ.get("SEGUE_DATA") or "data")
 
 
 @lru_cache(maxsize=16)
@@ -20,7 +22,7 @@ def _in_project(path: str) -> Path:
 
 def served_bundle() -> Path:
     """Return the deployed bundle (`SEGUE_BUNDLE`, default `data/served/current`)."""
-    return PROJECT / os.environ.get("SEGUE_BUNDLE", data_dir() / "served" / "current")
+    return PROJECT / (os.environ.get("SEGUE_BUNDLE") or data_dir() / "served" / "current")
 
 
 def online_url() -> str:
@@ -29,11 +31,27 @@ def online_url() -> str:
     Raises
     ------
     ValueError
-        If it is neither empty nor a Redis address.
+        If it is neither empty nor a Redis address that Feast can use.
     """
-    url = os.environ.get("SEGUE_ONLINE_URL", "")
+    return _checked_online(os.environ.get("SEGUE_ONLINE_URL", ""))
+
+
+@lru_cache(maxsize=4)
+def _checked_online(url: str) -> str:
+    # Each answer asks: what is checked once is remembered.
     if url and not url.startswith(("redis://", "rediss://")):
-        raise ValueError("SEGUE_ONLINE_URL must be empty or redis://host:port/database.")
+        raise ValueError(ONLINE_FORM)
+    parts = urlsplit(url)
+    try:
+        _ = parts.port
+    except ValueError as error:
+        raise ValueError(f"{ONLINE_FORM} {error}.") from None
+    if not (parts.path.strip("/") or "0").isdecimal():
+        raise ValueError(f"{ONLINE_FORM} The database is a number.")
+    if "," in unquote(f"{parts.username}{parts.password}"):
+        raise ValueError(
+            f"{ONLINE_FORM} Feast parts its settings at commas: none may be in a password."
+        )
     return url
 
 

@@ -6,6 +6,7 @@
 import argparse
 import json
 import logging
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -83,13 +84,18 @@ def write_snapshots(
             }
             for name, table in tables.items():
                 if name not in writers:
-                    path = out / f"{name}.parquet.part"
+                    path = _part(out, name)
                     writers[name] = stack.enter_context(pq.ParquetWriter(path, table.schema))
                 writers[name].write_table(table)
                 rows[name] += table.num_rows
     for name in rows:
-        (out / f"{name}.parquet.part").replace(out / f"{name}.parquet")
+        _part(out, name).replace(out / f"{name}.parquet")
     return rows
+
+
+def _part(out: Path, name: str) -> Path:
+    """Return where this process writes a view first; a run whose DVC was killed may live on."""
+    return out / f".{name}.{os.getpid()}.part"
 
 
 @contextmanager

@@ -177,7 +177,11 @@ def _checked_keys(owner: str, entities: pd.DataFrame) -> pd.DataFrame:
         raise ValueError(f"`{UserRow.TS}` is {moments.dtype}; pass moments with a time zone.")
     # Rounding down keeps a moment from reaching a later snapshot.
     exact = moments.dt.tz_convert(UTC).dt.floor("us").astype("datetime64[us, UTC]")
-    return pd.DataFrame({owner: entities[owner], UserRow.TS: exact}).reset_index(drop=True)
+    # As a type that a column without rows has, too.
+    ids = entities[owner].astype("string") if entities.empty else entities[owner]
+    if not pd.api.types.is_string_dtype(ids):
+        raise ValueError(f"`{owner}` is {ids.dtype}; pass ids as texts.")
+    return pd.DataFrame({owner: ids, UserRow.TS: exact}).reset_index(drop=True)
 
 
 def _filled(lists: pd.Series) -> pd.Series:

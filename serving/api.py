@@ -15,8 +15,9 @@ from pydantic import (
 from features.params import MIN_TEMPERATURE, sampled_or_not
 from features.query import Mode
 
-# As the import takes it: no blanks around it, and no character that a database lacks.
-TRIMMED: Final = r"^[^\s\x00]([^\x00]*[^\s\x00])?$"
+# As the import takes it: no blanks around it (separators are such, for Arrow), and no character
+# that a database lacks.
+TRIMMED: Final = r"^[^\s\x00\x1c-\x1f]([^\x00]*[^\s\x00\x1c-\x1f])?$"
 Id = Annotated[str, Field(min_length=1, max_length=256, pattern=TRIMMED)]
 Word = Annotated[str, Field(min_length=1, max_length=64)]
 Era = Annotated[str, Field(pattern=r"^[12][0-9]{2}0$", description="A decade, such as 1990.")]

@@ -304,7 +304,8 @@ def address(url: str) -> URL:
     backend = parsed.get_backend_name()
     if backend in ("postgresql", "postgres"):
         return parsed.set(drivername="postgresql+psycopg")
-    if backend != "sqlite" or not parsed.database:
+    # What lies in memory is lost with each connection.
+    if backend != "sqlite" or parsed.database in (None, "", ":memory:"):
         raise ValueError(f"SEGUE_EVENTS_URL (or SEGUE_EXPOSURES_URL) names {backend!r}; {kinds}.")
     return parsed
 

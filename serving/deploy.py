@@ -8,6 +8,7 @@ import argparse
 import logging
 import os
 import shutil
+import sqlite3
 import sys
 from collections.abc import Mapping
 from datetime import datetime
@@ -30,7 +31,8 @@ def install(bundle: Path, served: Path) -> Path:
     Raises
     ------
     BundleError
-        If the bundle is damaged, or other content is installed under its version.
+        If the bundle is damaged or cannot be copied, or other content is installed under its
+        version.
     """
     manifest = read_manifest(bundle)
     target = served / str(manifest["version"])
@@ -40,9 +42,15 @@ def install(bundle: Path, served: Path) -> Path:
             raise BundleError(f"{target} holds another bundle of that version; remove it first.")
         return target
     partial = served / f".{target.name}.{os.getpid()}"
-    # A broken install may have left one: in a container each process has the same id.
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(bundle, partial)
+    # Broken installs may have left some.
+    for left in served.glob(f".{target.name}.*"):
+        shutil.rmtree(left, ignore_errors=True)
+    try:
+        shutil.copytree(bundle, partial)
+    except OSError as error:
+        # Else it would keep the space that others need, as where the disk is full.
+        shutil.rmtree(partial, ignore_errors=True)
+        raise BundleError(f"{bundle} could not be copied to {served}: {error}") from error
     if target.exists():
         log.warning("%s is damaged and is replaced.", target)
         damaged = target.with_name(f"{partial.name}.damaged")
@@ -108,6 +116,8 @@ def main() -> None:
     arguments = parser.parse_args()
     link = served_bundle()
     link.parent.mkdir(parents=True, exist_ok=True)
+    if link.is_dir() and not link.is_symlink():
+        sys.exit(f"Nothing was deployed. {link} (SEGUE_BUNDLE) is a folder; name a link.")
     bundle = link.parent / arguments.version if arguments.version else arguments.bundle
     try:
         if not (arguments.version or arguments.past_gate):
@@ -117,10 +127,10 @@ def main() -> None:
     except BundleError as error:
         sys.exit(f"Nothing was deployed. {error}")
     log.info("feature store: apply and materialize until %s", manifest["as_of"])
-    apply()
     try:
+        apply()
         materialize(datetime.fromisoformat(manifest["as_of"]))
-    except ValueError as error:
+    except (ValueError, OSError, sqlite3.Error) as error:
         sys.exit(f"Nothing was deployed. {error}")
     point(link, target)
     log.info("%s now leads to %s", link, target.name)

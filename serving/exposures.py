@@ -35,6 +35,14 @@ MOST: Final = 256
 LARGEST: Final = 64
 LINGER_SECONDS: Final = 0.2
 CODEC: Final = "zstd"
+SHARED: Final = (
+    Event.REQUEST,
+    Event.TS,
+    Event.USER,
+    Event.VARIANT,
+    Event.MODEL_VERSION,
+    "temperature",
+)
 CANDIDATES: Final = (Song.ID, "score", Event.POSITION, Event.PROPENSITY)
 
 metadata = MetaData()
@@ -206,6 +214,8 @@ def frame(found: Sequence[Exposure]) -> pd.DataFrame:
 
     `position` counts from 1; it and `propensity` are NaN for what was not shown.
     """
+    if not found:
+        return pd.DataFrame(columns=[*SHARED, *CANDIDATES])
     return pd.concat([_frame(one) for one in found], ignore_index=True)
 
 
@@ -285,11 +295,10 @@ def _frame(one: Exposure) -> pd.DataFrame:
     position, propensity = np.full(count, np.nan), np.full(count, np.nan)
     position[one.shown] = np.arange(1, len(one.shown) + 1)
     propensity[one.shown] = one.propensities
-    same = (Event.REQUEST, Event.TS, Event.USER, Event.VARIANT, Event.MODEL_VERSION, "temperature")
     values = (one.request_id, one.ts, one.user_id, one.variant, one.model_version, one.temperature)
     columns = dict(zip(CANDIDATES, (one.songs, one.scores, position, propensity), strict=True))
     features = {name: one.features[:, i] for i, name in enumerate(one.feature_names)}
-    shared = {name: [value] * count for name, value in zip(same, values, strict=True)}
+    shared = {name: [value] * count for name, value in zip(SHARED, values, strict=True)}
     return pd.DataFrame(shared | columns | features)
 
 

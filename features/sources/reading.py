@@ -3,7 +3,7 @@
 import csv
 import gzip
 import zlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -38,6 +38,11 @@ class _Line(NamedTuple):
     number: int
     content: bytes
 
+    @property
+    def is_blank(self) -> bool:
+        """Whether nothing is on it."""
+        return not self.content.rstrip(b"\r")
+
 
 class _Record(NamedTuple):
     number: int
@@ -58,13 +63,13 @@ def _read_csv(path: Path) -> Iterator[Batch]:
     faults: list[Fault] = []
     with path.open("rb") as file:
         lines = _Lines(_lines(path, file, faults))
-        header = next(lines, None)
+        header = next((line for line in lines if not line.is_blank), None)
         if header is None:
             faults = faults or [Fault(str(path), None, EMPTY_FILE, "")]
             yield _batch(path, pa.table({}), [], faults, path.stat().st_size)
             return
         try:
-            names = _fields(header.content.removeprefix(_BOM).decode("utf-8", "replace"))
+            names = _fields(_one([header]).removeprefix(_BOM).decode("utf-8", "replace"))
         except csv.Error:
             faults.append(Fault(str(path), None, BROKEN_QUOTES, _shown(header.content)))
             yield _batch(path, pa.table({}), [], faults, path.stat().st_size)
@@ -78,7 +83,7 @@ def _read_csv(path: Path) -> Iterator[Batch]:
 
 
 def _lines(path: Path, file: IO[bytes], faults: list[Fault]) -> Iterator[_Line]:
-    """Yield the lines that hold anything, up to the end of the file or to the damage."""
+    """Yield all lines as they are, up to the end of the file or to the damage."""
     number, rest = 1, b""
     zipped = path.suffix == ".gz"
     stream: Any = gzip.GzipFile(fileobj=file) if zipped else file
@@ -86,13 +91,12 @@ def _lines(path: Path, file: IO[bytes], faults: list[Fault]) -> Iterator[_Line]:
         while chunk := stream.read1(_ZIPPED_CHUNK if zipped else _CHUNK):
             *whole, rest = (rest + chunk).split(b"\n")
             for content in whole:
-                if content := content.rstrip(b"\r"):
-                    yield _Line(number, content)
+                yield _Line(number, content)
                 number += 1
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         faults.append(Fault(str(path), number, BROKEN_GZIP, f"{error} {_shown(rest)}".strip()))
         return
-    if rest := rest.rstrip(b"\r"):
+    if rest:
         yield _Line(number, rest)
 
 
@@ -116,9 +120,11 @@ class _Lines:
 def _records(path: Path, lines: _Lines, width: int, faults: list[Fault]) -> Iterator[_Record]:
     """Yield every record that can be decoded and has `width` fields; the rest are faults."""
     for line in lines:
+        if line.is_blank:
+            continue
         more = _continuation(line, lines)
         try:
-            fields = _fields(b"\n".join([line.content, *(each.content for each in more)]).decode())
+            fields = _fields(_one([line, *more]).decode())
         except UnicodeDecodeError:
             reason = WRONG_ENCODING
         except csv.Error:
@@ -130,6 +136,11 @@ def _records(path: Path, lines: _Lines, width: int, faults: list[Fault]) -> Iter
             reason = WRONG_FIELDS
         lines.put_back(more)
         faults.append(Fault(str(path), line.number, reason, _shown(line.content)))
+
+
+def _one(lines: Sequence[_Line]) -> bytes:
+    """Put the lines of a record together, without its line end; those within texts stay."""
+    return b"\n".join(line.content for line in lines).rstrip(b"\r")
 
 
 def _continuation(line: _Line, lines: _Lines) -> list[_Line]:

@@ -85,15 +85,51 @@ def test_an_earlier_moment_goes_back_and_old_generations_leave(in_redis: Any) ->
     assert not list(in_redis.scan_iter(match=b"*" + used))
 
 
+def test_what_a_broken_run_wrote_leaves(in_redis: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.materialize(TIMES[0])
+    whole = set(in_redis.scan_iter())
+    monkeypatch.setattr(online, "LEFT_SECONDS", -1.0)
+
+    def full(config: Any) -> None:
+        in_redis.set(f"half of it, {config.project}", 1)
+        raise OSError("No space left on device")
+
+    place = online.online()
+    with pytest.raises(OSError, match="No space left"):
+        place.replace(full)
+    assert set(in_redis.scan_iter()) == whole
+    # One that was killed: it was begun, and nobody cleaned up.
+    in_redis.zadd(online.BEGUN, {"segue_killed": 1.0})
+    in_redis.set("some key of segue_killed", 1)
+    store.materialize(TIMES[0])
+    assert not list(in_redis.scan_iter(match="*segue_killed"))
+    assert store.online_user_rows(USER_IDS)
+
+
+def test_half_a_file_leaves(data: Path) -> None:  # noqa: F811
+    store.materialize(TIMES[0])
+    folder = data / "feast"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def full(config: Any) -> None:
+        Path(config.online_store.path).write_text("half of it")
+        raise OSError("No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        online.online().replace(full)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
 def test_an_empty_server_is_explained(in_redis: Any) -> None:
     with pytest.raises(FileNotFoundError, match=r"features\.store materialize"):
         store.online_user_row("u1")
 
 
 def test_an_address_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SEGUE_ONLINE_URL", "postgresql://x")
-    with pytest.raises(ValueError, match="redis://"):
-        store.online_user_row("u1")
+    for url in ("postgresql://x", "redis://x:port/0", "redis://x/segue", "redis://:a%2Cb@x/0"):
+        monkeypatch.setenv("SEGUE_ONLINE_URL", url)
+        with pytest.raises(ValueError, match="redis://host:port/database"):
+            store.online_user_row("u1")
 
 
 def test_addresses_are_written_as_feast_reads_them() -> None:
@@ -101,3 +137,5 @@ def test_addresses_are_written_as_feast_reads_them() -> None:
     asked = "rediss://me:secret@features:6380/2"
     expected = "features:6380,db=2,username=me,password=secret,ssl=true"
     assert online.connection_string(asked) == expected
+    spelt = online.connection_string("redis://:p%40ss%2Fw@localhost")
+    assert spelt == "localhost:6379,db=0,password=p@ss/w"

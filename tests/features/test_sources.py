@@ -91,6 +91,15 @@ def test_a_quoted_text_may_run_over_lines(tmp_path: Path) -> None:
     assert faults == []
 
 
+@pytest.mark.parametrize("text", ["a\n\nb", "a\r\nb", "\n\r\n", "a\r", "\r"])
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_line_breaks_within_a_text_stay_as_they_are(tmp_path: Path, text: str, ending: str) -> None:
+    content = ending.join(["a,b", "", f'1,"{text}"', "", "2,x", ""]).encode()
+    rows, faults = _read(_csv(tmp_path, content))
+    assert [row for _, row in rows] == [{"a": "1", "b": text}, {"a": "2", "b": "x"}]
+    assert faults == []
+
+
 @pytest.mark.parametrize("lines_after", [1, 5, 100])
 def test_a_stray_quote_costs_its_own_line_only(tmp_path: Path, lines_after: int) -> None:
     after = b"".join(b"%d,y\n" % i for i in range(lines_after))

@@ -137,6 +137,13 @@ def test_rows_may_repeat_and_keep_their_order_and_index(data):
     naive.assert_same(dict(found.loc[7]), dict(found.loc[3]))
 
 
+def test_nobody_asked_for_gives_no_rows(data):
+    keys = pd.DataFrame({"user_id": [], UserRow.TS: pd.to_datetime([], utc=True)})
+    found = store.historical_user_rows(keys)
+    assert found.empty
+    assert UserRow.PLAYS in found.columns
+
+
 def test_materialising_an_earlier_moment_goes_back_to_it(data):
     store.materialize(TIMES[-1])
     assert store.online_user_row("late")["region"] == "north"
@@ -209,6 +216,7 @@ def test_an_empty_data_folder_is_explained(tmp_path, monkeypatch):
     [
         (pd.DataFrame({"user_id": ["u1"]}), "lack"),
         (pd.DataFrame({"user_id": ["u1"], UserRow.TS: [pd.Timestamp(0)]}), "time zone"),
+        (pd.DataFrame({"user_id": [1], UserRow.TS: [pd.Timestamp(0, tz="UTC")]}), "as texts"),
     ],
 )
 def test_unusable_entities_are_refused(asked, message):

@@ -131,6 +131,11 @@ def test_a_database_that_is_gone_is_asked_once_for_a_group() -> None:
     log.close()
 
 
+def test_a_frame_of_nothing_has_no_rows() -> None:
+    assert list(frame([])) == list(frame([exposure(0)]))[: len(frame([]).columns)]
+    assert frame([]).empty
+
+
 def test_a_frame_has_one_row_a_candidate() -> None:
     rows = frame([exposure(0), exposure(1)])
     assert len(rows) == 10
