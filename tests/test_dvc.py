@@ -100,6 +100,11 @@ def test_a_stage_names_only_parameters_that_exist(name):
                 section = section[key]
 
 
+def test_every_stage_stays_in_the_checkouts_data():
+    for name, stage in STAGES.items():
+        assert stage["cmd"].startswith("SEGUE_DATA=data python -m "), name
+
+
 def test_dvc_is_quiet_and_its_remote_lies_beside_the_checkout():
     config = configparser.ConfigParser()
     config.read(PROJECT / ".dvc" / "config", encoding="utf-8")
@@ -114,9 +119,11 @@ def run(*command: str, cwd: Path) -> str:
     """Run a command and return what it printed; a failure shows all of it."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     # The checkout's own packages come first, not those installed in the environment.
-    # What other tests, or the caller's shell, say of places must not lead out of the checkout.
     env = {name: value for name, value in os.environ.items() if not name.startswith("SEGUE_")}
+    # What the caller's shell says of places must not lead out of the checkout.
+    elsewhere = str(cwd / "elsewhere") if command[:2] == ("dvc", "repro") else "data"
     env |= {"PATH": path, "PYTHONPATH": str(cwd), "PYTHONWARNINGS": "ignore"}
+    env["SEGUE_DATA"] = elsewhere
     done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{command} failed:\n{(done.stdout + done.stderr)[-5000:]}"
     return done.stdout
