@@ -26,7 +26,7 @@ def assignments(answers: Mapping[str, Any]) -> list[str]:
     changes = {
         "source.name": source,
         # Quoted, so that YAML keeps the text: no date, no number, no comment.
-        "source.path": json.dumps(path) if path else None,
+        "source.path": json.dumps(path, ensure_ascii=False) if path else None,
         "phases.as_of": json.dumps(as_of) if as_of else None,
     }
     given = [f"{key}={value}" for key, value in changes.items() if value]

@@ -7,7 +7,7 @@ replaces at once: readers see the old state or the new one.
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -18,6 +18,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import yaml
 from feast import RepoConfig
 from redis import Redis
+from redis.exceptions import RedisError
 
 from features.paths import data_dir, online_url
 
@@ -122,13 +123,20 @@ class InRedis:
     def replace(self, fill: Fill) -> str:
         """Write a new project, name it, and delete what is older than the one before."""
         new = f"segue_{uuid.uuid4().hex}"
+        try:
+            return self._replace(new, fill)
+        except RedisError as error:
+            raise OSError(f"Redis at {urlsplit(self.url).hostname}: {error}") from error
+
+    def _replace(self, new: str, fill: Fill) -> str:
         # Noted before it is filled: what a killed run leaves is found by a later one.
         self.client.zadd(BEGUN, {new: time.time()})
         try:
             with self.opened(new, fill):
                 pass
         except BaseException:
-            self._delete(new.encode())
+            with suppress(RedisError):
+                self._delete(new.encode())
             raise
         used, before = self.client.mget(IN_USE, BEFORE)
         self.client.mset({IN_USE: new, BEFORE: used or b""})

@@ -167,7 +167,9 @@ def _texts(raw: pa.Array) -> pa.Array:
     )
     words = without_blanks(lists.flatten())
     full = pc.is_valid(words)
-    owners = pc.list_parent_indices(lists).filter(full).to_numpy()
+    # What lies behind a null is neither flattened nor counted.
+    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
+    owners = np.repeat(np.arange(len(lists)), lengths)[full.to_numpy(zero_copy_only=False)]
     counts = np.bincount(owners, minlength=len(lists))
     offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]), pa.int32())
     return pa.ListArray.from_arrays(offsets, words.filter(full), mask=pc.is_null(lists))

@@ -5,12 +5,14 @@ data/served/current      symlink to the one in use; a running service follows it
 """
 
 import argparse
+import fcntl
 import logging
 import os
 import shutil
 import sqlite3
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -36,31 +38,46 @@ def install(bundle: Path, served: Path) -> Path:
     """
     manifest = read_manifest(bundle)
     target = served / str(manifest["version"])
-    there = whole(target)
-    if there is not None:
-        if there["checksums"] != manifest["checksums"]:
+    with alone_in(served):
+        there = whole(target)
+        if there is None:
+            place(bundle, target)
+        elif there["checksums"] != manifest["checksums"]:
             raise BundleError(f"{target} holds another bundle of that version; remove it first.")
-        return target
-    partial = served / f".{target.name}.{os.getpid()}"
-    # Broken installs may have left some.
-    for left in served.glob(f".{target.name}.*"):
+    return target
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Let no other deployment into a folder meanwhile; the system ends it for one that is killed."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def place(bundle: Path, target: Path) -> None:
+    """Copy a bundle to where none is, or a damaged one."""
+    partial, damaged = (target.with_name(f".{target.name}.{word}") for word in ("part", "damaged"))
+    # Broken installs may have left them.
+    for left in (partial, damaged):
         shutil.rmtree(left, ignore_errors=True)
     try:
         shutil.copytree(bundle, partial)
+        if target.exists():
+            log.warning("%s is damaged and is replaced.", target)
+            # Aside: whoever has it open goes on reading it.
+            target.rename(damaged)
+        partial.rename(target)
     except OSError as error:
-        # Else it would keep the space that others need, as where the disk is full.
+        # Half a copy would keep the space that others need, as where the disk is full.
         shutil.rmtree(partial, ignore_errors=True)
-        raise BundleError(f"{bundle} could not be copied to {served}: {error}") from error
-    if target.exists():
-        log.warning("%s is damaged and is replaced.", target)
-        damaged = target.with_name(f"{partial.name}.damaged")
-        # Aside first: whoever has it open goes on reading it.
-        target.rename(damaged)
-        partial.replace(target)
-        shutil.rmtree(damaged, ignore_errors=True)
-        return target
-    partial.replace(target)
-    return target
+        if damaged.exists() and not target.exists():
+            damaged.rename(target)
+        raise BundleError(f"{bundle} could not be copied to {target}: {error}") from error
+    shutil.rmtree(damaged, ignore_errors=True)
 
 
 def whole(target: Path) -> dict[str, Any] | None:
@@ -97,6 +114,14 @@ def refuse_behind(manifest: Mapping[str, Any], link: Path) -> None:
     log.warning("%s Nothing else is served, so it is deployed.", told)
 
 
+def make_ready(bundle: Path) -> None:
+    """Check that a bundle can answer, and fill the online store as of its moment."""
+    manifest = load(bundle).recommender.manifest
+    log.info("feature store: apply and materialize until %s", manifest["as_of"])
+    apply()
+    materialize(datetime.fromisoformat(manifest["as_of"]))
+
+
 def point(link: Path, target: Path) -> None:
     """Make `link` lead to `target` in one step: readers see the old or the new, never neither."""
     fresh = link.with_name(f".{link.name}.{os.getpid()}")
@@ -120,16 +145,18 @@ def main() -> None:
         sys.exit(f"Nothing was deployed. {link} (SEGUE_BUNDLE) is a folder; name a link.")
     bundle = link.parent / arguments.version if arguments.version else arguments.bundle
     try:
+        manifest = read_manifest(bundle)
         if not (arguments.version or arguments.past_gate):
-            refuse_behind(read_manifest(bundle), link)
-        target = install(bundle, link.parent)
-        manifest = load(target).recommender.manifest
-    except BundleError as error:
-        sys.exit(f"Nothing was deployed. {error}")
-    log.info("feature store: apply and materialize until %s", manifest["as_of"])
-    try:
-        apply()
-        materialize(datetime.fromisoformat(manifest["as_of"]))
+            refuse_behind(manifest, link)
+        target = link.parent / str(manifest["version"])
+        is_new = not target.exists()
+        install(bundle, link.parent)
+        try:
+            make_ready(target)
+        except Exception:
+            if is_new:
+                shutil.rmtree(target, ignore_errors=True)
+            raise
     except (ValueError, OSError, sqlite3.Error) as error:
         sys.exit(f"Nothing was deployed. {error}")
     point(link, target)

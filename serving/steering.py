@@ -137,7 +137,7 @@ class Steerer:
     def _for_context(self, state: State) -> dict[str, IntArray]:
         if not state.query.wishes.heed_context:
             return {}
-        # All that match, before any is chosen: the rules may bar most of the best ones.
+        # All that are listed for the words: the rules may bar most of the best ones.
         songs = self.context.scores(state).top(len(self.retrieval.songs))
         return {CONTEXT: self._permitted(state, songs)[: self.params.context_candidates]}
 

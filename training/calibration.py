@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from features.pairs import missing
 from features.params import Evaluation
 from serving.ranker import Ranker
 from training.metrics import interval
@@ -147,9 +148,10 @@ def markdown(figures: dict[str, dict[str, float]]) -> Sequence[str]:
     lines = [f"{head} {MOST_ERROR} |"]
     lines.append("|---" * 8 + "|")
     for name, row in figures.items():
+        between = "" if missing(row["low"]) else f"{row['low']:.4f} to {row['high']:.4f}"
         lines.append(
             f"| {name} | {row['songs']:,} | {row['said']:.4f} | {row['happened']:.4f} | "
-            f"{row['ece']:.4f} | {row['low']:.4f} to {row['high']:.4f} | {row['by_chance']:.4f} | "
+            f"{row['ece']:.4f} | {between} | {row['by_chance']:.4f} | "
             f"{'yes' if row['ece'] <= MOST_ERROR else 'no'} |"
         )
     told = (

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from features.columns import Song
 from features.lake import read_songs
+from features.pairs import missing
 from features.params import Dayparts, Evaluation, load_params
 from serving.recommender import Recommender
 from training import calibration, curves, error_analysis, gate, pages
@@ -198,7 +199,7 @@ def write(
     # A count, since `dvc metrics` takes numbers; the report names them.
     figures["gate"] = {"behind": len(gate.behind(found.summary))}
     figures["calibration"] = {
-        name: {key: round(value, 5) for key, value in row.items()}
+        name: {key: round(value, 5) for key, value in row.items() if not missing(value)}
         for name, row in calibrated.items()
     }
     write_json(out / "metrics.json", figures)

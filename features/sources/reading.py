@@ -27,6 +27,8 @@ WRONG_FIELDS = "wrong number of fields"
 
 # A quoted text may run over a few lines; a quote left open must not swallow the file.
 _MAX_LINES = 20
+# With the blank ones among them.
+_MOST_LINES = 200
 _CHUNK = 1 << 20
 # Small, since a damaged gzip loses up to one chunk before the damage.
 _ZIPPED_CHUNK = 1 << 12
@@ -150,7 +152,8 @@ def _continuation(line: _Line, lines: _Lines) -> list[_Line]:
     if quotes % 2 and not _ends_open(line.content):
         return more
     while quotes % 2:
-        following = next(lines, None) if len(more) < _MAX_LINES else None
+        full = sum(not one.is_blank for one in more) >= _MAX_LINES or len(more) >= _MOST_LINES
+        following = None if full else next(lines, None)
         if following is None:
             lines.put_back(more)
             return []

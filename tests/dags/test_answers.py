@@ -19,7 +19,9 @@ def test_source_and_path_go_together():
         assignments({**EMPTY, "source": "30music"})
 
 
-@pytest.mark.parametrize("path", ["in/Music #1", "2019", "a: b", "null", 'say "ah"', "true"])
+@pytest.mark.parametrize(
+    "path", ["in/Music #1", "2019", "a: b", "null", "🎵 m", 'say "ah"', "true"]
+)
 def test_a_path_stays_text_when_read_as_yaml(path):
     [change] = assignments({**EMPTY, "path": path})
     assert parsed(change.partition("=")[2]) == path

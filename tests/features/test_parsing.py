@@ -65,6 +65,16 @@ def test_lists_hold_no_blank_texts(raw, expected):
     assert parse(pa.array(raw)[1:], TEXTS).to_pylist() == expected[1:]
 
 
+def test_what_lies_behind_a_null_list_is_no_ones():
+    fixed = pa.array([None, ["a", " "]], pa.list_(pa.string(), 2))
+    assert parse(fixed, TEXTS).to_pylist() == [None, ["a"]]
+    whole = pa.array([["x", "y"], ["a"], [""]])
+    masked = pa.ListArray.from_arrays(
+        whole.offsets, whole.values, mask=pa.array([True, False, False])
+    )
+    assert parse(masked, TEXTS).to_pylist() == [None, ["a"], []]
+
+
 @pytest.mark.parametrize(
     ("raw", "expected"),
     [

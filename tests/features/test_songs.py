@@ -77,6 +77,15 @@ def test_an_unplayed_song_counts_zero_and_its_shares_are_unknown():
     assert row["listener_region_keys"] == []
 
 
+def test_shares_are_rounded_so_that_the_order_of_sums_is_none_of_theirs():
+    events, users, songs = worlds.random_world(3)
+    rows = rows_of(events, users, songs, worlds.START + timedelta(days=40))
+    shares = [row[name] for row in rows.values() for name in ("skip_share", "like_share")]
+    known = [share for share in shares if share is not None]
+    assert any(0 < share < 1 for share in known)
+    assert known == [round(share, 6) for share in known]
+
+
 def test_songs_that_come_later_change_nothing():
     past = [event("play", f"s{n}", n + 1) for n in range(4) for _ in range(n + 1)]
     later = [event("play", f"new{n}", -n - 1) for n in range(9)]

@@ -91,7 +91,9 @@ def test_a_quoted_text_may_run_over_lines(tmp_path: Path) -> None:
     assert faults == []
 
 
-@pytest.mark.parametrize("text", ["a\n\nb", "a\r\nb", "\n\r\n", "a\r", "\r"])
+@pytest.mark.parametrize(
+    "text", ["a\n\nb", "\n\n".join("abcdefghijklmno"), "a\r\nb", "\n\r\n", "a\r", "\r"]
+)
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
 def test_line_breaks_within_a_text_stay_as_they_are(tmp_path: Path, text: str, ending: str) -> None:
     content = ending.join(["a,b", "", f'1,"{text}"', "", "2,x", ""]).encode()

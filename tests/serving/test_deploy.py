@@ -50,6 +50,39 @@ def test_other_content_under_an_installed_version_is_refused(bundle, served, cop
     assert content(target) == content(bundle)
 
 
+def test_a_second_deployment_waits_for_the_first(bundle, served, monkeypatch):
+    second, copytree, started = [], shutil.copytree, threading.Event()
+
+    def slow(source, target):
+        if not started.is_set():
+            started.set()
+            second.append(threading.Thread(target=install, args=(bundle, served)))
+            second[0].start()
+        return copytree(source, target)
+
+    monkeypatch.setattr(deploy.shutil, "copytree", slow)
+    install(bundle, served)
+    second[0].join()
+    assert content(served / "test-1") == content(bundle)
+    assert [path.name for path in served.iterdir()] == ["test-1"]
+
+
+def test_where_a_damaged_copy_cannot_be_replaced_it_stays(bundle, served, monkeypatch):
+    target = install(bundle, served)
+    (target / "ranker.txt").write_text("tree")
+    rename = type(target).rename
+
+    def full_disk(path, to):
+        if path.name.endswith(".part"):
+            raise OSError("No space left on device")
+        return rename(path, to)
+
+    monkeypatch.setattr(type(target), "rename", full_disk)
+    with pytest.raises(BundleError, match="No space left"):
+        install(bundle, served)
+    assert [path.name for path in served.iterdir()] == ["test-1"]
+
+
 @pytest.mark.parametrize("name", ["ranker.txt", "manifest.json"])
 def test_a_damaged_copy_is_replaced(bundle, served, name):
     target = install(bundle, served)
@@ -78,6 +111,7 @@ def test_a_bundle_that_cannot_answer_is_not_deployed(served, copy_bundle, monkey
     with pytest.raises(SystemExit, match="Nothing was deployed.*v2 cannot be used"):
         deploy.main()
     assert (served / "current").resolve().name == "v1"
+    assert {path.name for path in served.iterdir()} == {"current", "v1"}
 
 
 def test_a_remainder_of_a_broken_install_is_in_nobodys_way(bundle, served, monkeypatch):
@@ -86,7 +120,7 @@ def test_a_remainder_of_a_broken_install_is_in_nobodys_way(bundle, served, monke
         shutil.copy(source / "settings.json", target)
         raise OSError("No space left on device")
 
-    (served / ".test-1.4711").mkdir()
+    (served / ".test-1.part").mkdir()
     with monkeypatch.context() as patch:
         patch.setattr(deploy.shutil, "copytree", full_disk)
         with pytest.raises(BundleError, match="could not be copied.*No space left"):
