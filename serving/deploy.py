@@ -49,7 +49,7 @@ def install(bundle: Path, served: Path) -> Path:
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Let no other deployment into a folder meanwhile; the system ends it for one that is killed."""
+    """Let no other deployment into a folder meanwhile; a killed one lets go."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
