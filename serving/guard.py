@@ -42,16 +42,20 @@ class BodyGuard:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         kind = headers.get(b"content-type", "").split(";")[0].strip().lower()
         length = headers.get(b"content-length", "0")
-        if kind != JSON:
-            refusal = refused(415, f"content-type: send the body as {JSON}, not {kind!r}.")
+        if kind not in (JSON, ""):
+            refusal = wrong_kind(kind)
         elif length.isdecimal() and int(length) > self.limit:
             refusal = self._too_large()
         else:
             # Read whole here: a body of no stated length shows its size only by arriving.
             messages = await read(receive, self.limit)
+            body = b"".join(m.get("body", b"") for m in messages or ())
             if messages is None:
                 refusal = self._too_large()
-            elif depth(b"".join(m.get("body", b"") for m in messages)) > MAX_DEPTH:
+            elif body and not kind:
+                # Browsers send such a body to any site without asking it first.
+                refusal = wrong_kind(kind)
+            elif depth(body) > MAX_DEPTH:
                 refusal = refused(400, f"The body nests deeper than {MAX_DEPTH} lists and objects.")
             else:
                 await self.app(scope, replayed(messages, receive), self._named(send))
@@ -113,6 +117,11 @@ def replayed(messages: list[Message], receive: Receive) -> Receive:
 def refused(status: int, error: str) -> JSONResponse:
     """Return an error answer in the shape of BentoML's own."""
     return JSONResponse({"error": error}, status_code=status)
+
+
+def wrong_kind(kind: str) -> JSONResponse:
+    """Return the 415 of a body that does not say that it is JSON."""
+    return refused(415, f"content-type: send the body as {JSON}, not {kind!r}.")
 
 
 def not_as_described(error: ValidationError) -> JSONResponse:

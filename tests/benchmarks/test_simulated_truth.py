@@ -162,16 +162,17 @@ def test_leads_are_paired_and_leave_out_what_was_not_answered() -> None:
 
 
 def test_tasks_are_judged_apart_and_the_tables_name_them() -> None:
-    queries = [replace(asked("u"), place=place) for place in (0, 3, 4)]
+    places = (("u", 0), ("v", 0), ("u", 3), ("v", 4))
+    queries = [replace(asked("u"), place=place, user_id=user) for user, place in places]
     values = {
-        SEGUE: dict.fromkeys(NAMES, np.array([0.2, 0.4, 0.6])),
-        "peer: one": dict.fromkeys(NAMES, np.array([0.1, 0.4, 0.7])),
-        "next only": dict.fromkeys(NAMES, np.array([np.nan, 0.1, 0.1])),
+        SEGUE: dict.fromkeys(NAMES, np.array([0.2, 0.2, 0.4, 0.6])),
+        "peer: one": dict.fromkeys(NAMES, np.array([0.1, 0.1, 0.4, 0.7])),
+        "next only": dict.fromkeys(NAMES, np.array([np.nan, np.nan, 0.1, 0.1])),
     }
     found = by_task(values, queries, draws=20, seed=1)
     assert list(found) == ["all", NEXT, START]
     value = {task: one[SEGUE]["like_10"]["value"] for task, one in found.items()}
-    assert value == pytest.approx({"all": 0.4, NEXT: 0.5, START: 0.2})
+    assert value == pytest.approx({"all": 0.35, NEXT: 0.5, START: 0.2})
     assert found[START]["peer: one"]["like_10"]["segue_minus"] == pytest.approx(0.1)
     assert found[NEXT]["peer: one"]["like_10"]["segue_minus"] == pytest.approx(-0.05)
     assert "next only" in found[NEXT]

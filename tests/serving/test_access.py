@@ -113,6 +113,14 @@ def test_a_strangers_body_is_not_even_read(guarded: Callable[..., Any]) -> None:
             assert client.post("/recommend", content=b"[" * 40, headers=kind).status_code == 401
 
 
+def test_a_body_says_that_it_is_json(guarded: Callable[..., Any]) -> None:
+    with guarded() as client:
+        # As a browser sends an untyped blob to any site, without asking it first.
+        assert client.post("/events", content=b"{}").status_code == 415
+        assert client.post("/events").status_code == 200
+        assert client.post("/events", json={}).status_code == 200
+
+
 def test_a_bucket_by_hand() -> None:
     clock = [0.0]
     buckets = Buckets(rate=2, burst=3, now=lambda: clock[0])

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tarfile
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -565,8 +564,7 @@ def test_a_bento_serves_elsewhere(bundle: Path, store_data: Path, tmp_path: Path
             assert done.returncode == 0, done.stdout + done.stderr
         shutil.rmtree(project)
         shutil.rmtree(tmp_path / "bentoml")
-        with tarfile.open(archive) as packed:
-            packed.extractall(elsewhere, filter="data")
+        shutil.unpack_archive(archive, elsewhere, "tar")
         with serving(elsewhere, env) as http:
             answered = http.post("/recommend", json={"user_id": "user-2", "k": 3, "explain": True})
             assert answered.json()["model_version"] == "test-1"
