@@ -38,12 +38,11 @@ def install(bundle: Path, served: Path) -> Path:
     """
     manifest = read_manifest(bundle)
     target = served / str(manifest["version"])
-    with alone_in(served):
-        there = whole(target)
-        if there is None:
-            place(bundle, target)
-        elif there["checksums"] != manifest["checksums"]:
-            raise BundleError(f"{target} holds another bundle of that version; remove it first.")
+    there = whole(target)
+    if there is None:
+        place(bundle, target)
+    elif there["checksums"] != manifest["checksums"]:
+        raise BundleError(f"{target} holds another bundle of that version; remove it first.")
     return target
 
 
@@ -144,21 +143,29 @@ def main() -> None:
     if link.is_dir() and not link.is_symlink():
         sys.exit(f"Nothing was deployed. {link} (SEGUE_BUNDLE) is a folder; name a link.")
     bundle = link.parent / arguments.version if arguments.version else arguments.bundle
+    is_gated = not (arguments.version or arguments.past_gate)
     try:
-        manifest = read_manifest(bundle)
-        if not (arguments.version or arguments.past_gate):
-            refuse_behind(manifest, link)
-        target = link.parent / str(manifest["version"])
-        is_new = not target.exists()
-        install(bundle, link.parent)
-        try:
-            make_ready(target)
-        except Exception:
-            if is_new:
-                shutil.rmtree(target, ignore_errors=True)
-            raise
+        # To the end: what fails takes its copy away, which another one may be about to serve.
+        with alone_in(link.parent):
+            deploy(bundle, link, is_gated)
     except (ValueError, OSError, sqlite3.Error) as error:
         sys.exit(f"Nothing was deployed. {error}")
+
+
+def deploy(bundle: Path, link: Path, is_gated: bool) -> None:
+    """Install a bundle, make it ready and let `link` lead to it; a copy that fails goes again."""
+    manifest = read_manifest(bundle)
+    if is_gated:
+        refuse_behind(manifest, link)
+    target = link.parent / str(manifest["version"])
+    is_new = not target.exists()
+    install(bundle, link.parent)
+    try:
+        make_ready(target)
+    except (ValueError, OSError, sqlite3.Error):
+        if is_new:
+            shutil.rmtree(target, ignore_errors=True)
+        raise
     point(link, target)
     log.info("%s now leads to %s", link, target.name)
 

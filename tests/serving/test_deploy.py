@@ -53,15 +53,19 @@ def test_other_content_under_an_installed_version_is_refused(bundle, served, cop
 def test_a_second_deployment_waits_for_the_first(bundle, served, monkeypatch):
     second, copytree, started = [], shutil.copytree, threading.Event()
 
+    def deployed():
+        with deploy.alone_in(served):
+            install(bundle, served)
+
     def slow(source, target):
         if not started.is_set():
             started.set()
-            second.append(threading.Thread(target=install, args=(bundle, served)))
+            second.append(threading.Thread(target=deployed))
             second[0].start()
         return copytree(source, target)
 
     monkeypatch.setattr(deploy.shutil, "copytree", slow)
-    install(bundle, served)
+    deployed()
     second[0].join()
     assert content(served / "test-1") == content(bundle)
     assert [path.name for path in served.iterdir()] == ["test-1"]
