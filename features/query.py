@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from features.columns import Action
 
 Mode = Literal["balanced", "familiar", "discover", "popular", "deep_cuts"]
 MODES: tuple[Mode, ...] = ("balanced", "familiar", "discover", "popular", "deep_cuts")
+# The latest events of a session that are heeded, in training and evaluation as in an answer.
+MAX_SESSION: Final = 500
 
 
 @dataclass(frozen=True)

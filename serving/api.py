@@ -13,7 +13,7 @@ from pydantic import (
 )
 
 from features.params import MIN_TEMPERATURE, sampled_or_not
-from features.query import Mode
+from features.query import MAX_SESSION, Mode
 
 # As the import takes it: no blanks around it (separators are such, for Arrow), and no character
 # that a database lacks.
@@ -33,7 +33,6 @@ Temperature = Annotated[
     ),
     AfterValidator(sampled_or_not),
 ]
-MAX_SESSION: Final = 500
 MAX_EXCLUDED: Final = 10_000
 MAX_SONGS: Final = 100
 MAX_SEEDS: Final = 100

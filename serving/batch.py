@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from features.columns import User, UserRow
 from features.paths import served_bundle
-from features.query import Query, SessionEvent
+from features.query import MAX_SESSION, Query, SessionEvent
 from features.store import historical_user_rows
 from serving.bundle import BundleError
 from serving.recommender import Recommender, Slate
@@ -75,8 +75,8 @@ def read_queries(path: Path, allow_repeats: bool) -> tuple[list[str], list[Query
 
 
 def songs_of(session: object) -> Sequence[object]:
-    """Return a session cell as a list; null is an empty session."""
-    return list(session) if isinstance(session, list | tuple | np.ndarray) else []
+    """Return a session cell's latest songs as a list; null is an empty session."""
+    return list(session)[-MAX_SESSION:] if isinstance(session, list | tuple | np.ndarray) else []
 
 
 def answer(bundle: Path, queries: Sequence[Query], k: int, workers: int) -> Iterator[Slate]:

@@ -15,15 +15,17 @@ from serving.scores import NO_SCORES, Scores, SparseScores, best
 # Kind of context -> the song's tags, or the song's code.
 TAGS: Final = {"occasion": Song.OCCASIONS, "mood": Song.MOODS}
 CODES: Final = {"era": "era", "language": Song.LANGUAGE, "region": Song.REGION}
+# Songs listed of a word, and of those the least of each language: who speaks no other finds some.
 KEPT: Final = 500
+KEPT_A_LANGUAGE: Final = 100
 
 
 @dataclass(frozen=True)
 class ContextSongs:
     """Proposes popular songs that match the named context; none where nothing is named.
 
-    `lists` holds the most popular matching songs by (kind, word), at most `KEPT`, ascending by
-    index. A song that matches more of what is named goes first, then one in a language that the
+    `lists` holds the most popular matching songs by (kind, word), `KEPT` of all and
+    `KEPT_A_LANGUAGE` of each language, ascending by index. A song that matches more of what is named goes first, then one in a language that the
     listener speaks, then the more popular one.
     """
 
@@ -34,18 +36,21 @@ class ContextSongs:
     def of(cls, songs: Catalogue) -> "ContextSongs":
         """List the songs of every word that the catalogue knows."""
         popularity = np.nan_to_num(songs.numbers[SongRow.POPULARITY_PERCENTILE])
+        # Numpy sorts sixteen bits by radix, millions of songs in a moment.
+        languages = songs.codes[Song.LANGUAGE].codes.astype(np.int16)
         lists = {}
         for kind, name in TAGS.items():
             tags = songs.tags[name]
             for word, column in tags.code_of.items():
-                lists[kind, word] = _most_popular(np.flatnonzero(tags.has[:, column]), popularity)
+                tagged = np.flatnonzero(tags.has[:, column])
+                lists[kind, word] = _listed(tagged, popularity, languages)
         for kind, name in CODES.items():
             codes = songs.codes[name]
             order = np.argsort(codes.codes, kind="stable")
             bounds = np.searchsorted(codes.codes[order], np.arange(len(codes.vocabulary) + 1))
             for word, code in codes.code_of.items():
                 group = order[bounds[code] : bounds[code + 1]]
-                lists[kind, word] = _most_popular(group, popularity)
+                lists[kind, word] = _listed(group, popularity, languages)
         return cls(lists, songs)
 
     def scores(self, state: State) -> Scores:
@@ -96,5 +101,13 @@ def _spoken(songs: Catalogue, state: State, candidates: IntArray) -> FloatArray:
     return np.isin(songs.codes[Song.LANGUAGE].codes[candidates], spoken).astype(np.float32)
 
 
-def _most_popular(songs: NDArray[np.intp], popularity: FloatArray) -> IntArray:
-    return np.sort(songs[best(popularity[songs], KEPT)]).astype(np.int32)
+def _listed(
+    songs: NDArray[np.intp], popularity: FloatArray, languages: NDArray[np.int16]
+) -> IntArray:
+    """Return the most popular songs, overall and of each language, ascending."""
+    order = np.argsort(languages[songs], kind="stable")
+    last = np.flatnonzero(np.diff(languages[songs[order]]))
+    kept = [songs[best(popularity[songs], KEPT)]]
+    for group in np.split(songs[order], last + 1):
+        kept.append(group[best(popularity[group], KEPT_A_LANGUAGE)])
+    return np.unique(np.concatenate(kept)).astype(np.int32)

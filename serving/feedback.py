@@ -13,7 +13,7 @@ import numpy as np
 from features.catalogue import Catalogue
 from features.columns import Action, Song, UserRow
 from features.params import SIGNALS
-from features.query import SessionEvent
+from features.query import MAX_SESSION, SessionEvent
 from features.state import HISTORY_COLUMN, session_values
 from serving.event_log import CLOCK_SLACK, Logged, microseconds
 
@@ -21,7 +21,6 @@ MICROSECOND: Final = timedelta(microseconds=1)
 SECOND_US: Final = 1_000_000
 # A session without a word for so long is over.
 RUNNING_US: Final = 30 * 60 * SECOND_US
-MAX_SESSION: Final = 500
 # As many as the rows of the feature store hold, `features.history_songs` of params.yaml.
 HISTORY_SONGS: Final = 128
 _TOUCHES: Final = (*Action.LISTENINGS, Action.LIKE, Action.PLAYLIST_ADD)

@@ -14,11 +14,9 @@ import pandas as pd
 
 from features.columns import Event, User, UserRow
 from features.pairs import missing
-from features.query import Query, SessionEvent
+from features.query import MAX_SESSION, Query, SessionEvent
 from features.store import historical_user_rows
 from training.sessions import OUTCOME, PLACE
-
-MAX_SESSION = 50
 
 
 @dataclass(frozen=True)

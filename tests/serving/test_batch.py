@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from features.columns import User, UserRow
-from features.query import Query, SessionEvent
+from features.query import MAX_SESSION, Query, SessionEvent
 from features.store import historical_user_rows
 from serving import batch
 from serving.batch import COLUMNS, answer, answers_frame, check_queries, songs_of
@@ -65,6 +65,11 @@ def test_times_of_any_zone_become_utc():
 def test_a_session_cell_may_be_any_list(cell):
     assert songs_of(cell) == ["a", "b"]
     assert [songs_of(empty) for empty in (None, np.nan, [], np.array([]))] == [[]] * 4
+
+
+def test_of_a_long_session_the_latest_songs_are_heeded():
+    songs = [f"s{n}" for n in range(MAX_SESSION + 3)]
+    assert songs_of(songs) == songs[3:]
 
 
 def test_answers_have_a_row_a_song_ranked_from_one():

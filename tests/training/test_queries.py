@@ -7,12 +7,13 @@ import pytest
 from features import store
 from features.columns import UserRow
 from features.params import load_params
+from features.query import MAX_SESSION
 from features.snapshots import write_snapshots
 from tests.training import tiny
 from tests.training.tiny import DAY, MINUTE, START, TICK
 from training import dataset
 from training.phases import LeakError, Phase, Phases
-from training.queries import MAX_SESSION, Sessions, labelled_queries, sample_positions
+from training.queries import Sessions, labelled_queries, sample_positions
 from training.sessions import PLACE, read_sessions
 
 SNAPSHOTS = [START + 10 * DAY, START + 11 * DAY]
@@ -160,10 +161,11 @@ def test_a_sample_holds_its_share_of_starts(size, share, least):
 
 
 def test_a_session_is_cut_to_its_latest_events():
-    events = [tiny.event(n, START + n * MINUTE, "a", f"s{n}") for n in range(70)]
-    events += [tiny.event(70 + n, START + n * MINUTE, "b", "other") for n in range(5)]
+    size, here = MAX_SESSION + 20, MAX_SESSION + 10
+    events = [tiny.event(n, START + n * MINUTE, "a", f"s{n}") for n in range(size)]
+    events += [tiny.event(size + n, START + n * MINUTE, "b", "other") for n in range(5)]
     sessions = Sessions.of(tiny.frame(events))
-    found = sessions.before("a", tiny.frame(events)["ts"][60])
-    assert [event.song_id for event in found] == [f"s{n}" for n in range(60 - MAX_SESSION, 60)]
-    assert len(sessions.before("b", tiny.frame(events)["ts"][73])) == 3
-    assert sessions.before("b", tiny.frame(events)["ts"][70]) == ()
+    found = sessions.before("a", tiny.frame(events)["ts"][here])
+    assert [event.song_id for event in found] == [f"s{n}" for n in range(10, here)]
+    assert len(sessions.before("b", tiny.frame(events)["ts"][size + 3])) == 3
+    assert sessions.before("b", tiny.frame(events)["ts"][size]) == ()
