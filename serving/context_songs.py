@@ -25,8 +25,8 @@ class ContextSongs:
     """Proposes popular songs that match the named context; none where nothing is named.
 
     `lists` holds the most popular matching songs by (kind, word), `KEPT` of all and
-    `KEPT_A_LANGUAGE` of each language, ascending by index. A song that matches more of what is named goes first, then one in a language that the
-    listener speaks, then the more popular one.
+    `KEPT_A_LANGUAGE` of each language, ascending by index. A song that matches more of what is
+    named goes first, then one in a language that the listener speaks, then the more popular one.
     """
 
     lists: Mapping[tuple[str, str], IntArray]

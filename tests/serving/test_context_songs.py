@@ -11,7 +11,7 @@ COMMON = KEPT + 200
 
 @pytest.fixture(scope="module")
 def listed():
-    """A catalogue in which every English party song is more popular than any Tamil one."""
+    """List a catalogue in which every English party song is more popular than any Tamil one."""
     rows = [
         {
             Song.ID: f"s{n:04d}",
