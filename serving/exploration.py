@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from serving.scores import best
 
 Floats = NDArray[np.float64]
-# Which candidates the next place may take, given the places chosen so far.
-Allowed = Callable[[Sequence[int]], NDArray[np.bool_]]
+# Which of the candidates that are left (the second argument) the next place may take, given the
+# places chosen so far.
+Allowed = Callable[[Sequence[int], NDArray[np.bool_]], NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)
@@ -49,22 +50,22 @@ def drawn_within(
 
     New noise for each place: a song that a rule held back and lets go again competes afresh, so
     that each place is a Plackett-Luce draw among the allowed songs left. Ends early where nothing
-    is allowed.
+    is allowed. The temperature is above 0.
     """
     random = np.random.default_rng(explore.seed)
+    logits = _logits(scores, explore.temperature)
+    left = np.ones(len(scores), dtype=np.bool_)
     chosen: list[int] = []
     propensities: list[float] = []
     while len(chosen) < k:
-        left = allowed(chosen).copy()
-        left[chosen] = False
-        if not left.any():
+        may = allowed(chosen, left)
+        if not may.any():
             break
-        logits = np.where(left, _logits(scores, explore.temperature), -np.inf)
-        noise = random.gumbel(size=len(scores)) if explore.temperature else 0.0
-        place = int(np.argmax(logits + noise))
-        propensity = np.exp(logits[place] - np.logaddexp.reduce(logits[left]))
-        propensities.append(float(propensity) if explore.temperature else 1.0)
+        noise = random.gumbel(size=len(scores))
+        place = int(np.argmax(np.where(may, logits + noise, -np.inf)))
+        propensities.append(float(np.exp(logits[place] - np.logaddexp.reduce(logits[may]))))
         chosen.append(place)
+        left[place] = False
     return np.array(chosen, dtype=np.intp), np.array(propensities)
 
 

@@ -5,24 +5,20 @@ to the right clears the leaves to its left; the lowest bit left is the row's lea
 "QuickScorer", SIGIR 2015; in blocks of rows as in "V-QuickScorer", SIGIR 2016). The splits of a
 feature are tried in ascending order, so that a block of rows stops at the first that all pass.
 
-Numba compiles it. Where Numba is not installed, or a forest is not of this kind, LightGBM predicts.
+Numba compiles it. A forest of another kind is left to LightGBM.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import lightgbm
 import numpy as np
+from numba import njit
+from numba.cpython.unsafe.numbers import trailing_zeros
 from numpy.typing import NDArray
 
 from features.catalogue import FloatArray
-
-try:
-    from numba import njit
-    from numba.cpython.unsafe.numbers import trailing_zeros
-except ModuleNotFoundError:
-    njit = None
 
 LANES: Final = 96
 MOST_LEAVES: Final = 64
@@ -47,7 +43,7 @@ class Forest:
     def predict(self, features: FloatArray) -> NDArray[np.float64]:
         """Return one score a row, as LightGBM adds them up: tree after tree."""
         scores = np.zeros(len(features))
-        kernel()(
+        _score(
             np.ascontiguousarray(features.T, dtype=np.float32),
             self.starts,
             self.thresholds,
@@ -60,9 +56,7 @@ class Forest:
 
 
 def forest(booster: lightgbm.Booster) -> Forest | None:
-    """Lay a booster out; None where Numba is missing or the forest is not of this kind."""
-    if njit is None:
-        return None
+    """Lay a booster out; None if it is not of this kind."""
     trees = booster.dump_model()["tree_info"]
     if any(tree["num_leaves"] > MOST_LEAVES or tree["num_cat"] for tree in trees):
         return None
@@ -112,16 +106,8 @@ def floor32(threshold: float) -> float:
         return float(near if float(near) <= threshold else np.nextafter(near, -np.float32(np.inf)))
 
 
-def kernel() -> Callable[..., None]:
-    """Return the compiled `_score`."""
-    if not _compiled:
-        _compiled.append(njit(cache=True, nogil=True, error_model="numpy")(_score))
-    return _compiled[0]
-
-
-_compiled: list[Callable[..., None]] = []
-
-
+# Not as `features.compiled`: leaves are added up in LightGBM's order, to the same bits.
+@njit(cache=True, nogil=True, error_model="numpy")
 def _score(
     columns: Any, starts: Any, thresholds: Any, trees: Any, masks: Any, leaves: Any, scores: Any
 ) -> None:

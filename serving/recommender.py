@@ -1,6 +1,7 @@
 """The recommender: a plain object that answers queries from a bundle.
 
-Evaluation, batch and service all call `Recommender.recommend_many` or `recommend`.
+`prepare` and `answer` are the one path of evaluation, batch and service; `recommend` and
+`recommend_many` put them together for one query and for many.
 """
 
 from collections import Counter
@@ -18,7 +19,7 @@ from features.params import Exploration, Feedback, Modes, Steering
 from features.query import Query
 from features.state import State
 from serving.bundle import load_ranker, load_retrieval, load_sections, read_manifest
-from serving.exploration import Explore, drawn, propensities
+from serving.exploration import Explore
 from serving.ranker import Ranker
 from serving.reasons import Reason, reasons
 from serving.retrieval import Pool, Retrieval
@@ -27,6 +28,8 @@ from serving.stages import current, stage
 from serving.steering import Steerer, too_short
 
 PREDICT_ROWS: Final = 20_000
+# Nothing is drawn: the best songs in order.
+BEST: Final = Explore(temperature=0.0, seed=0)
 
 
 @dataclass(frozen=True)
@@ -181,8 +184,9 @@ class Recommender:
         scores = scores - skip_cost(state, self.retrieval.songs, pool.songs, scores, self.feedback)
         raised = self.steerer.raised(state, scores)
         scores = self.steerer.moved(state, pool.songs, scores)
-        chosen, relaxed, notes = self._chosen(prepared, scores, k, explore)
-        chance = propensities(scores, chosen, explore.temperature if explore else 0.0)
+        answer = self.steerer.chosen(state, pool.songs, scores, k, explore or BEST)
+        chosen, chance = answer.places, answer.propensities
+        notes = (*self.steerer.notes(state), *too_short(len(chosen), k))
         self._note(prepared, chosen)
         found, rows = pool.songs[chosen], prepared.features[chosen]
         p_like = self.ranker.probability("p_like", rows) if explain else None
@@ -202,23 +206,9 @@ class Recommender:
                 zip(chosen.tolist(), ids.tolist(), found.tolist(), strict=True)
             )
         )
-        slate = Slate(songs, state.unknown_songs, (*prepared.relaxed, *relaxed), notes)
+        relaxed = (*prepared.relaxed, *answer.relaxed)
+        slate = Slate(songs, state.unknown_songs, relaxed, notes)
         return slate if explore is None else replace(slate, scores=scores, places=chosen)
-
-    def _chosen(
-        self, prepared: Prepared, scores: np.ndarray, k: int, explore: Explore | None
-    ) -> tuple[NDArray[np.intp], tuple[str, ...], tuple[str, ...]]:
-        """Return the places of the answer's songs, the rules that gave way, and notes."""
-        state, songs = prepared.state, prepared.pool.songs
-        notes, relaxed = self.steerer.notes(state), tuple[str, ...]()
-        if explore is not None and explore.temperature > 0:
-            chosen = drawn(scores, k, explore)
-            if state.query.wishes.spacing:
-                # A rule on what stands side by side would change the chances that are logged.
-                notes.append("spacing: drawn slates are not spaced.")
-        else:
-            chosen, relaxed = self.steerer.chosen(state, songs, scores, k)
-        return chosen, relaxed, (*notes, *too_short(len(chosen), k))
 
     def _note(self, prepared: Prepared, chosen: NDArray[np.intp]) -> None:
         """Leave with the request how many songs each generator proposed and ranked best."""

@@ -8,7 +8,7 @@ nothing for a place, albums give way before artists.
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,6 +108,32 @@ def spaced(order: Sequence[int], limits: Sequence[Limit], k: int) -> tuple[list[
         for one, tail in zip(limits, tails, strict=True):
             tail.append(one.codes[picked])
     return chosen, list(relaxed)
+
+
+@dataclass
+class Following:
+    """Tells which candidates the next place of a drawn slate may take.
+
+    Limits give way as in `spaced`, from the first to the last, where nothing else is left;
+    `relaxed` remembers those that did.
+    """
+
+    limits: Sequence[Limit]
+    relaxed: dict[str, None] = field(default_factory=dict)
+
+    def __call__(self, chosen: Sequence[int], left: Mask) -> Mask:
+        """Return which of the candidates that are left may take the place after those chosen."""
+        tails = [[*one.before, *(one.codes[place] for place in chosen)] for one in self.limits]
+        free = [
+            ~np.isin(one.codes, list(_full(one, tail)))
+            for one, tail in zip(self.limits, tails, strict=True)
+        ]
+        for kept, limit in enumerate(self.limits):
+            may: Mask = np.logical_and.reduce([left, *free[kept:]])
+            if may.any():
+                return may
+            self.relaxed[limit.rule] = None
+        return left
 
 
 def _full(limit: Limit, tail: Sequence[int]) -> set[int]:

@@ -18,11 +18,12 @@ from features.params import Modes, ModeWeights, Steering
 from features.query import Query, Wishes
 from features.state import State, resolve
 from serving.context_songs import ContextSongs, context_match, named, words_of
+from serving.exploration import Explore, drawn, drawn_within, propensities
 from serving.generators import SignalFactors
 from serving.nearness import nearness
 from serving.radio import radio_seeds, tuned
 from serving.retrieval import Pool, Retrieval, allowed
-from serving.rules import ALBUM, ARTIST, REPEATS, Limit, Rights, kept_out, spaced
+from serving.rules import ALBUM, ARTIST, REPEATS, Following, Limit, Rights, kept_out, spaced
 from serving.scores import best
 
 NEUTRAL: Final = Wishes()
@@ -41,6 +42,18 @@ class Steered:
 
     pool: Pool
     added: dict[str, IntArray]
+    relaxed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """An answer's places among the candidates, in order, and the probability of each.
+
+    `relaxed` names the soft rules that gave way.
+    """
+
+    places: NDArray[np.intp]
+    propensities: NDArray[np.float64]
     relaxed: tuple[str, ...] = ()
 
 
@@ -125,14 +138,19 @@ class Steerer:
         return self.params.context_weight * unit(scores) / parts if parts else 0.0
 
     def chosen(
-        self, state: State, songs: IntArray, scores: NDArray[Any], k: int
-    ) -> tuple[NDArray[np.intp], tuple[str, ...]]:
-        """Return the places of the answer's songs in order, and the rules that gave way."""
+        self, state: State, songs: IntArray, scores: NDArray[Any], k: int, explore: Explore
+    ) -> Chosen:
+        """Choose the answer's songs, spaced where that is wished for."""
         if not state.query.wishes.spacing:
-            return best(scores, k), ()
-        order = best(scores, len(scores)).tolist()
-        places, relaxed = spaced(order, self._limits(state, songs), k)
-        return np.array(places, dtype=np.intp), tuple(relaxed)
+            places = drawn(scores, k, explore)
+            return Chosen(places, propensities(scores, places, explore.temperature))
+        limits = self._limits(state, songs)
+        if explore.temperature:
+            following = Following(limits)
+            return Chosen(*drawn_within(scores, k, explore, following), tuple(following.relaxed))
+        best_spaced, relaxed = spaced(best(scores, len(scores)).tolist(), limits, k)
+        places = np.array(best_spaced, dtype=np.intp)
+        return Chosen(places, np.ones(len(places)), tuple(relaxed))
 
     def _for_context(self, state: State) -> dict[str, IntArray]:
         if not state.query.wishes.heed_context:

@@ -1,4 +1,5 @@
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -47,7 +48,7 @@ def test_drawn_slates_come_as_often_as_their_propensity_says(within: bool) -> No
     for seed in range(draws):
         explore = Explore(0.8, seed)
         chosen = (
-            drawn_within(SCORES, 2, explore, lambda _: np.ones(4, np.bool_))[0]
+            drawn_within(SCORES, 2, explore, lambda _, left: left)[0]
             if within
             else drawn(SCORES, 2, explore)
         )
@@ -62,10 +63,9 @@ def test_drawn_slates_come_as_often_as_their_propensity_says(within: bool) -> No
 def test_a_rule_that_holds_songs_back_for_a_while_keeps_propensities_exact() -> None:
     groups = np.array([0, 0, 1, 1])
 
-    def spaced(chosen: object) -> np.ndarray:
+    def spaced(chosen: Sequence[int], left: np.ndarray) -> np.ndarray:
         # Never two of a group on end: at the third place the first group is free again.
-        places = list(chosen)  # type: ignore[call-overload]
-        return groups != groups[places[-1]] if places else np.ones(4, np.bool_)
+        return left & (groups != groups[chosen[-1]]) if chosen else left
 
     draws, counts, told = 20_000, dict[tuple[int, ...], int](), dict[tuple[int, ...], float]()
     for seed in range(draws):
@@ -79,7 +79,9 @@ def test_a_rule_that_holds_songs_back_for_a_while_keeps_propensities_exact() -> 
 
 
 def test_where_rules_leave_nothing_the_slate_ends() -> None:
-    chosen, chance = drawn_within(SCORES, 3, Explore(1.0, 1), lambda c: np.arange(4) == 1)
+    chosen, chance = drawn_within(
+        SCORES, 3, Explore(1.0, 1), lambda _, left: left & (np.arange(4) == 1)
+    )
     assert (chosen.tolist(), chance.tolist()) == ([1], [1.0])
 
 

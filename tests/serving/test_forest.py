@@ -6,8 +6,6 @@ import pytest
 
 from serving.forest import forest
 
-pytest.importorskip("numba", reason="Numba compiles the forest; without it LightGBM predicts.")
-
 
 def table(random, rows):
     """Return inputs with missing values, zeros, ties and one column that is never missing."""

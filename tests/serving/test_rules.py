@@ -9,7 +9,8 @@ import pytest
 from features.catalogue import catalogue
 from features.columns import Song, User
 from features.query import Query, Wishes
-from serving.rules import ALBUM, ARTIST, Limit, Rights, spaced
+from serving.exploration import Explore, drawn_within
+from serving.rules import ALBUM, ARTIST, Following, Limit, Rights, spaced
 from tests.serving.conftest import AS_OF, SONGS, songs_frame
 
 
@@ -43,6 +44,23 @@ def test_albums_give_way_before_artists():
     assert spaced(range(3), limits, 2) == ([0, 2], [ALBUM])
     # Nothing but the same artist is left for the last place.
     assert spaced(range(2), limits, 2) == ([0, 1], [ALBUM, ARTIST])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_drawn_slates_keep_limits_as_the_best_do(seed):
+    random = np.random.default_rng(seed)
+    n = 30
+    limits = [
+        limit(random.integers(-1, 6, n).tolist(), 1, 3, [2, 4], ALBUM),
+        limit(random.integers(-1, 4, n).tolist(), 2, 5, [1, 1], ARTIST),
+    ]
+    scores = random.permutation(n).astype(float)
+    following = Following(limits)
+    # So cold that the best song allowed is drawn.
+    places, chances = drawn_within(scores, 25, Explore(1e-3, seed), following)
+    order = np.argsort(-scores).tolist()
+    assert (places.tolist(), list(following.relaxed)) == spaced(order, limits, 25)
+    assert chances == pytest.approx(np.ones(25))
 
 
 def test_a_rule_never_makes_an_answer_shorter():

@@ -9,6 +9,7 @@ import pytest
 
 from features.columns import Action, Song, SongRow, User, UserRow
 from features.query import MODES, Query, SessionEvent, Wishes
+from serving.exploration import Explore
 from serving.fallback import most_popular
 from serving.radio import spread_order
 from serving.recommender import Recommender
@@ -266,9 +267,13 @@ def test_each_word_and_id_that_is_not_known_is_noted(recommender):
     assert recommender.recommend(query(context=context), 5).notes == ()
 
 
-def test_spacing_keeps_artists_apart(recommender):
+@pytest.mark.parametrize("temperature", [0.0, 0.001, 5.0])
+def test_spacing_keeps_artists_apart(recommender, temperature):
     rules = recommender.steering.artist
-    found = ask(recommender, 3, 13, wishes={"spacing": True})
+    asked = query(3, 13, wishes={"spacing": True})
+    slate = recommender.answer(recommender.prepare(asked, 10), 10, explore=Explore(temperature, 1))
+    assert slate.notes == ()
+    found = places(slate)
     artists = [3, 3, *(i % CLUSTERS for i in found)]
     for end in range(2, len(artists)):
         part = artists[max(0, end - rules.window + 1) : end + 1]

@@ -21,7 +21,7 @@ from tests.serving.conftest import AS_OF, song_id
 
 LOOPS = [
     loop
-    for module in (loops, more, compiled_factors, compiled_sessions)
+    for module in (loops, more, compiled_factors, compiled_sessions, forest)
     for loop in vars(module).values()
     if isinstance(loop, Dispatcher)
 ]
@@ -46,14 +46,13 @@ STEERED = {
 
 
 @pytest.fixture
-def nothing_compiled(monkeypatch: pytest.MonkeyPatch) -> Callable[[], dict[str, Any]]:
+def nothing_compiled() -> Callable[[], dict[str, Any]]:
     """Forget all machine code, and tell which kinds of arguments have been compiled since."""
     for loop in LOOPS:
         loop._reset_overloads()
-    monkeypatch.setattr(forest, "_compiled", [])
 
     def signatures() -> dict[str, Any]:
-        return {loop.__name__: list(loop.signatures) for loop in [*LOOPS, *forest._compiled]}
+        return {loop.__name__: list(loop.signatures) for loop in LOOPS}
 
     return signatures
 
