@@ -13,6 +13,7 @@ from serving.answers import filled, query_of
 from serving.api import Profile, RecommendRequest
 from serving.generators import SignalFactors
 from serving.packed import Factors
+from serving.recommender import HISTORY_SONGS
 from serving.retrieval import Retrieval
 from serving.scores import FactorScores
 
@@ -39,7 +40,8 @@ def _scores(retrieval: Retrieval, part: SignalFactors, body: dict[str, Any]) -> 
     request = RecommendRequest.model_validate(body)
     row = {} if request.user_id is None else dict(online_user_row(request.user_id))
     known = filled(row, request.profile or Profile())
-    found = part.scores(resolve(query_of(request, known, [], retrieval.songs), retrieval.songs))
+    query = query_of(request, known, [], retrieval.songs, HISTORY_SONGS)
+    found = part.scores(resolve(query, retrieval.songs))
     return found if isinstance(found, FactorScores) else None
 
 

@@ -60,6 +60,8 @@ class Action:
     DISLIKE: Final = "dislike"
 
     LISTENINGS: Final = (PLAY, SKIP)
+    # What brings a song into a listener's history.
+    TOUCHES: Final = (*LISTENINGS, LIKE, PLAYLIST_ADD)
     ALL: Final = (PLAY, SKIP, LIKE, UNLIKE, PLAYLIST_ADD, PLAYLIST_REMOVE, DISLIKE)
     # Signal -> the action that sets it, and those that cancel it.
     STATES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
@@ -182,6 +184,13 @@ class UserRow:
     HISTORY_PLAYLIST: Final = "history_playlist"
     HISTORY_SKIP: Final = "history_skip"
     HISTORY_LISTEN: Final = "history_listen"
+    # Signal -> its values by song of the history.
+    HISTORY_VALUES: Final[dict[str, str]] = {
+        "like": HISTORY_LIKE,
+        "playlist": HISTORY_PLAYLIST,
+        "skip": HISTORY_SKIP,
+        "listen": HISTORY_LISTEN,
+    }
 
     ACTIVITY: Final = (
         PLAYS,

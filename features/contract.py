@@ -5,7 +5,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 import pandas as pd
 import pandera.pandas as pandera
@@ -25,6 +25,7 @@ from features.parsing import (
     parse_date,
     without_blanks,
 )
+from features.times import FIRST_MOMENT
 
 # The order of reading, beside a table's own columns until the lake is written.
 SEQUENCE = "sequence"
@@ -36,8 +37,6 @@ NOT_POSITIVE = "not positive"
 IN_THE_FUTURE = "in the future"
 BEFORE_2000 = "before 2000"
 OUT_OF_RANGE = "out of range"
-
-_START = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ def _event_rules(now: datetime) -> dict[str, pandera.Column]:
         Event.TS: _column(
             TIME,
             check.le(pd.Timestamp(now), error=IN_THE_FUTURE),
-            check.ge(pd.Timestamp(_START), error=BEFORE_2000),
+            check.ge(pd.Timestamp(FIRST_MOMENT), error=BEFORE_2000),
             nullable=False,
         ),
         Event.ACTION: _column(TEXT, check.isin(Action.ALL, error=UNKNOWN), nullable=False),

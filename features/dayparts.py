@@ -2,10 +2,11 @@
 
 from typing import Any, Final
 
+from features.times import DAY_SECONDS
+
 DAYPARTS: Final = 28
 WEEKDAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 BLOCKS: Final = ("00-06", "06-12", "12-18", "18-24")
-_DAY_SECONDS: Final = 86_400
 _BLOCK_SECONDS: Final = 21_600
 
 
@@ -22,8 +23,8 @@ def local_daypart(epoch_seconds: Any, utc_offset_minutes: Any) -> Any:
     11
     """
     local = epoch_seconds + utc_offset_minutes * 60
-    weekday = (local // _DAY_SECONDS + 3) % 7
-    return weekday * 4 + local % _DAY_SECONDS // _BLOCK_SECONDS
+    weekday = (local // DAY_SECONDS + 3) % 7
+    return weekday * 4 + local % DAY_SECONDS // _BLOCK_SECONDS
 
 
 def block_of(hour: int) -> str:

@@ -32,6 +32,7 @@ from features.quarantine import Quarantine
 from features.sources import open_source
 from features.sources.batch import Batch, Source
 from features.sources.files import Files
+from features.times import parsed
 
 _TOP_REASONS = 5
 SHARED = "session ids of several listeners"
@@ -242,16 +243,11 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--params", type=Path, default=PROJECT / "params.yaml")
     parser.add_argument(
         "--now",
-        type=_moment,
+        type=parsed,
         default=datetime.now(UTC),
         help="time of the import, ISO 8601; later events are in the future",
     )
     return parser.parse_args(arguments)
-
-
-def _moment(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def main(arguments: list[str] | None = None) -> int:

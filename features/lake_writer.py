@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 from features.columns import Event, Song, User
 from features.contract import SEQUENCE, TABLES, Table
 from features.lake import EVENTS, SONGS, USERS, event_folder
+from features.times import SESSION_PAUSE
 
-_PAUSE_MINUTES = 30
 _WRITE_ROWS = 100_000
 
 
@@ -73,7 +73,7 @@ def _derive_sessions(connection: duckdb.DuckDBPyConnection) -> None:
         WITH marked AS (
             SELECT *, CASE
                 WHEN {Event.TS} - lag({Event.TS}) OVER events_of_user
-                     <= INTERVAL {_PAUSE_MINUTES} MINUTE THEN NULL
+                     <= INTERVAL {SESSION_PAUSE.seconds} SECOND THEN NULL
                 ELSE {Event.TS} END AS start
             FROM events WHERE {Event.SESSION} IS NULL
             WINDOW events_of_user AS (PARTITION BY {Event.USER} ORDER BY {Event.TS}, {Event.ID})

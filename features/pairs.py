@@ -5,7 +5,6 @@ The same functions make training rows and answer requests. NaN means "not known"
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Final
 
@@ -24,10 +23,10 @@ from features.compiled import (
     shares_at,
     taken,
 )
-from features.query import Query
-from features.state import State, resolve
+from features.dayparts import BLOCKS, DAYPARTS, local_daypart
+from features.state import State, nobody
+from features.times import DAY_SECONDS, DAY_US, SECOND_US
 
-DAY_US: Final = 86_400_000_000
 TEEN_AGE: Final = 16
 # Up to so many, comparing each with each is faster than sorting.
 MOST_COMPARED: Final = 512
@@ -93,10 +92,9 @@ class Pairs:
 
 def local_hour(row: Mapping[str, Any], ts_us: int) -> tuple[int, int]:
     """Return the listener's local weekday (Monday is 0) and hour; UTC where no offset is known."""
-    minutes = ts_us // 60_000_000 + utc_offset(row)
-    days, minute_of_day = divmod(minutes, 24 * 60)
-    # The epoch was a Thursday.
-    return int((days + 3) % 7), int(minute_of_day // 60)
+    seconds, offset = ts_us // SECOND_US, utc_offset(row)
+    weekday = local_daypart(seconds, offset) // len(BLOCKS)
+    return int(weekday), int((seconds + offset * 60) % DAY_SECONDS // 3600)
 
 
 def utc_offset(row: Mapping[str, Any]) -> int:
@@ -122,7 +120,8 @@ def session_state(pairs: Pairs) -> Group:
     weekday, hour = local_hour(pairs.row, state.ts_us)
     n = len(state.session)
     shares = pairs.row.get(UserRow.DAYPART_SHARES)
-    usual = shares[weekday * 4 + hour // 6] if shares is not None and len(shares) == 28 else np.nan
+    here = local_daypart(state.ts_us // SECOND_US, utc_offset(pairs.row))
+    usual = shares[here] if shares is not None and len(shares) == DAYPARTS else np.nan
     return {
         "prefix_length": n,
         "session_skip_share": state.skipped.mean() if n else np.nan,
@@ -330,8 +329,7 @@ def pair_features(pairs: Pairs) -> tuple[tuple[str, ...], FloatArray]:
 
 def pair_names(songs: Catalogue) -> tuple[str, ...]:
     """Return the names of the columns of `pair_features`."""
-    nobody = resolve(Query(ts=datetime.fromtimestamp(0, UTC)), songs)
-    return tuple(pair_columns(Pairs(nobody, songs, np.empty(0, dtype=np.int32))))
+    return tuple(pair_columns(Pairs(nobody(songs), songs, np.empty(0, dtype=np.int32))))
 
 
 def find(songs: IntArray, wanted: IntArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Final, Literal
 
 from features.columns import Action
+from features.times import microseconds
 
 Mode = Literal["balanced", "familiar", "discover", "popular", "deep_cuts"]
 MODES: tuple[Mode, ...] = ("balanced", "familiar", "discover", "popular", "deep_cuts")
@@ -60,3 +61,8 @@ class Query:
     exclude: frozenset[str] = frozenset()
     allow_repeats: bool = False
     wishes: Wishes = Wishes()
+
+    @property
+    def ts_us(self) -> int:
+        """The moment in whole microseconds since 1970."""
+        return microseconds(self.ts)

@@ -19,11 +19,9 @@ import ibis.expr.types as ir
 
 from features.columns import Action, Event, Song
 from features.params import SignalName
+from features.times import DAY_SECONDS, USUAL_DURATION_MS
 
 VALUE = "value"
-DAY_SECONDS = 86_400
-# A long pop song: what a full listening counts as where the source has no durations.
-USUAL_DURATION_MS = 240_000
 
 
 def utc(moment: datetime) -> ir.TimestampScalar:

@@ -11,15 +11,7 @@ from features.catalogue import Catalogue, FloatArray, IntArray
 from features.columns import Action, Song, UserRow
 from features.params import SIGNALS, SignalName
 from features.query import Query, SessionEvent
-
-HISTORY_COLUMN: dict[SignalName, str] = {
-    "like": UserRow.HISTORY_LIKE,
-    "playlist": UserRow.HISTORY_PLAYLIST,
-    "skip": UserRow.HISTORY_SKIP,
-    "listen": UserRow.HISTORY_LISTEN,
-}
-USUAL_SONG_MS = 240_000
-SECOND_US = 1_000_000
+from features.times import EPOCH, SECOND_US, USUAL_DURATION_MS
 
 
 @dataclass(frozen=True)
@@ -95,19 +87,24 @@ def resolve(query: Query, songs: Catalogue) -> State:
     kept = history >= 0
     return State(
         query=query,
-        ts_us=int(query.ts.timestamp() * SECOND_US),
+        ts_us=query.ts_us,
         history=history[kept],
         history_last_us=_array(query.user, UserRow.HISTORY_LAST_TS, kept, np.int64) * SECOND_US,
         history_values={
             name: _unless(
                 history[kept],
                 _decided(query.session, session, name),
-                _array(query.user, column, kept, np.float32),
+                _array(query.user, UserRow.HISTORY_VALUES[name], kept, np.float32),
             )
-            for name, column in HISTORY_COLUMN.items()
+            for name in SIGNALS
         },
         **_session(query.session, session, songs),
     )
+
+
+def nobody(songs: Catalogue) -> State:
+    """Return the state of an unknown listener who played nothing, at the earliest moment."""
+    return resolve(Query(ts=EPOCH), songs)
 
 
 def _session(
@@ -172,7 +169,7 @@ def _listened(event: SessionEvent, duration: float) -> tuple[float, float]:
     if event.played_ms is None:
         heard = float(event.action == Action.PLAY)
     else:
-        heard = min(event.played_ms / (duration if known else USUAL_SONG_MS), 1.0)
+        heard = min(event.played_ms / (duration if known else USUAL_DURATION_MS), 1.0)
     if known and event.played_ms is not None:
         return heard, 1.0 - heard
     return heard, float(event.action == Action.SKIP)

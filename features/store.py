@@ -37,6 +37,7 @@ from feast.types import Array
 from features.columns import FEATURE_SERVICE, SONG_VIEWS, USER_VIEWS, Song, User, UserRow
 from features.online import REPO, InFile, Online, online
 from features.paths import data_dir
+from features.times import EPOCH, parsed
 
 # Importing Feast shows all deprecations; of this one, Ibis 12 calling what DuckDB 2 renamed, the
 # reader of a row has no use.
@@ -45,7 +46,6 @@ warnings.filterwarnings("ignore", "fetch_arrow_table", DeprecationWarning)
 Row = dict[str, Any]
 _VIEWS = {User.ID: USER_VIEWS, Song.ID: SONG_VIEWS}
 _MAPPED_BYTES = 2**30
-_BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def historical_user_rows(entities: pd.DataFrame) -> pd.DataFrame:
@@ -128,7 +128,7 @@ def materialize(until: datetime) -> str:
     def fill(config: RepoConfig) -> None:
         _apply(config)
         # The interval is explicit: `apply` forgets how far an incremental run had come.
-        FeatureStore(config=config).materialize(_BEGINNING, until.astimezone(UTC))
+        FeatureStore(config=config).materialize(EPOCH, until.astimezone(UTC))
 
     return online().replace(fill)
 
@@ -313,20 +313,15 @@ def _apply(config: RepoConfig) -> list[str]:
     return [thing.name for thing in objects]
 
 
-def _moment(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Apply, fill and read the feature store.")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("apply", help="register the definitions of features/repo")
     fill = commands.add_parser("materialize", help="fill the online store")
-    fill.add_argument("--until", type=_moment, required=True, help="ISO 8601, UTC if no zone")
+    fill.add_argument("--until", type=parsed, required=True, help="ISO 8601, UTC if no zone")
     lookup = commands.add_parser("lookup", help="read the online store")
     past = commands.add_parser("historical", help="read the features as of a moment")
-    past.add_argument("--at", type=_moment, required=True, help="ISO 8601, UTC if no zone")
+    past.add_argument("--at", type=parsed, required=True, help="ISO 8601, UTC if no zone")
     for command in (lookup, past):
         key = command.add_mutually_exclusive_group(required=True)
         key.add_argument("--user", help="a user_id")

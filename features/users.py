@@ -26,8 +26,9 @@ from features.aggregates import (
 )
 from features.columns import Action, Event, Song, User, UserRow
 from features.dayparts import DAYPARTS, local_daypart
-from features.params import SIGNALS, Features, Params, SignalName
-from features.signals import DAY_SECONDS, VALUE, before, signal_scores, utc
+from features.params import SIGNALS, Features, Params
+from features.signals import VALUE, before, signal_scores, utc
+from features.times import DAY_SECONDS
 
 # Longest list of keys of each taste; the shares of the rest are dropped.
 _TASTES = {
@@ -37,14 +38,6 @@ _TASTES = {
     (UserRow.REGION_KEYS, UserRow.REGION_SHARES): 12,
     (UserRow.GENRE_KEYS, UserRow.GENRE_SHARES): 16,
     (UserRow.MOOD_KEYS, UserRow.MOOD_SHARES): 12,
-}
-# What brings a song into a listener's history.
-_TOUCHES = (*Action.LISTENINGS, Action.LIKE, Action.PLAYLIST_ADD)
-_HISTORY_VALUES: dict[SignalName, str] = {
-    "like": UserRow.HISTORY_LIKE,
-    "playlist": UserRow.HISTORY_PLAYLIST,
-    "skip": UserRow.HISTORY_SKIP,
-    "listen": UserRow.HISTORY_LISTEN,
 }
 
 
@@ -166,13 +159,15 @@ def history(events: ir.Table, songs: ir.Table, as_of: datetime, params: Params) 
         history_plays=kept["plays"].collect(order_by=order),
         **{
             name: kept[name].cast("float32").collect(order_by=order)
-            for name in _HISTORY_VALUES.values()
+            for name in UserRow.HISTORY_VALUES.values()
         },
     )
     return lists.mutate(
         **{
-            name: ibis.ifelse(has_signal(events, songs, signal, as_of), lists[name], None)
-            for signal, name in _HISTORY_VALUES.items()
+            (name := UserRow.HISTORY_VALUES[signal]): ibis.ifelse(
+                has_signal(events, songs, signal, as_of), lists[name], None
+            )
+            for signal in SIGNALS
         }
     )
 
@@ -212,7 +207,7 @@ def _touched(events: ir.Table, as_of: datetime, params: Params) -> ir.Table:
     """Return user_id, song_id, last_ts, plays over the longest of all windows."""
     windows = [params.signals[signal].window_days for signal in SIGNALS]
     recent = before(events, as_of, max(params.features.window_days, *windows))
-    touches = recent.filter(recent[Event.ACTION].isin(_TOUCHES))
+    touches = recent.filter(recent[Event.ACTION].isin(Action.TOUCHES))
     return touches.group_by(User.ID, Song.ID).aggregate(
         last_ts=touches[Event.TS].max(),
         plays=touches.count(where=touches[Event.ACTION].isin(Action.LISTENINGS)),
@@ -222,8 +217,8 @@ def _touched(events: ir.Table, as_of: datetime, params: Params) -> ir.Table:
 def _with_scores(
     pairs: ir.Table, events: ir.Table, songs: ir.Table, as_of: datetime, params: Params
 ) -> ir.Table:
-    for signal, name in _HISTORY_VALUES.items():
-        setting = params.signals[signal]
+    for signal, setting in params.signals.items():
+        name = UserRow.HISTORY_VALUES[signal]
         scores = signal_scores(
             events, songs, signal, as_of, setting.window_days, setting.half_life_days
         )

@@ -13,10 +13,11 @@ import numpy as np
 from features.catalogue import Catalogue
 from features.columns import User
 from features.query import Query, SessionEvent, Wishes
+from features.times import microseconds
 from serving.api import Context, Profile, RecommendRequest, RecommendResponse, Seed
 from serving.context_songs import named
 from serving.deadline import Bounded, Deadline, Guarded, ended, in_turn
-from serving.event_log import Logged, microseconds
+from serving.event_log import Logged
 from serving.exploration import Explore
 from serving.exposures import Exposure
 from serving.fallback import Outcome, Reached, best_effort, when_late
@@ -136,9 +137,10 @@ class Work:
             return self._query({})
 
     def _query(self, row: Row) -> Query:
-        songs = self.loaded.recommender.retrieval.songs
+        recommender = self.loaded.recommender
         row = filled(dict(row), self.request.profile or NO_PROFILE)
-        return query_of(self.request, row, self.events, songs)
+        songs, length = recommender.retrieval.songs, recommender.history_songs
+        return query_of(self.request, row, self.events, songs, length)
 
 
 async def answer(
@@ -260,13 +262,14 @@ def query_of(
     row: dict[str, Any],
     events: Sequence[Logged],
     songs: Catalogue,
+    history_songs: int,
     now: datetime | None = None,
 ) -> Query:
     """Return the request as the recommender takes it, with what the event log adds.
 
     Events of the running session extend the request's session; the listener's others, as far as
-    the row does not know them, its history. Songs refused in the session are excluded. `now` is the
-    server's time where it is not given.
+    the row does not know them, its history of `history_songs`. Songs refused in the session are
+    excluded. `now` is the server's time where it is not given.
     """
     context = request.context or NO_CONTEXT
     said = context.model_dump(exclude={"ts"}, exclude_none=True) if request.context else {}
@@ -280,7 +283,7 @@ def query_of(
     others = [event for event in logged if event.session_id != running]
     return Query(
         ts=ts,
-        user=overlay(row, newer(row, others), songs, asked_us),
+        user=overlay(row, newer(row, others), songs, asked_us, history_songs),
         session=session,
         context=said,
         exclude=frozenset(request.exclude) | refused_songs(session),

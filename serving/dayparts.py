@@ -15,7 +15,8 @@ from features.columns import UserRow
 from features.compiled import taken
 from features.dayparts import DAYPARTS, local_daypart
 from features.pairs import Group, find, utc_offset
-from features.state import SECOND_US, State
+from features.state import State
+from features.times import SECOND_US
 from serving.fold_in import solve
 from serving.scores import NO_SCORES, FactorScores, Scores
 

@@ -31,12 +31,12 @@ from features.columns import Event
 from features.contract import TABLES
 from features.lake import EVENTS as NAME
 from features.paths import events_url
+from features.times import microseconds
 from serving.database import IDENTITY, Database, Unavailable
 
 SEQ: Final = "seq"
 RECEIVED: Final = "received"
 EXPORT_ROWS: Final = 100_000
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # Clocks differ by so much; what lies further ahead was written by a wrong one.
 CLOCK_SLACK: Final = timedelta(minutes=5)
 # What the answers need of an event; the rest is for training.
@@ -164,11 +164,6 @@ class EventLog:
         latest = microseconds(datetime.now(UTC) + CLOCK_SLACK)
         found = self.database.rows(sql, (whose, latest, limit))
         return [Logged(*row) for row in reversed(found)]
-
-
-def microseconds(moment: datetime) -> int:
-    """Return the whole microseconds since 1970."""
-    return (moment - EPOCH) // timedelta(microseconds=1)
 
 
 def _contract_table(rows: Sequence[Row[Any]]) -> pa.Table:

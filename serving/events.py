@@ -14,16 +14,16 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from features.columns import Event
 from features.contract import BEFORE_2000, IN_THE_FUTURE
+from features.times import EPOCH, FIRST_MOMENT, microseconds
 from serving.api import DAY_MS, TRIMMED, Actions, Id, StrictModel
 from serving.batching import Batcher, FullError
 from serving.database import Unavailable
-from serving.event_log import CLOCK_SLACK, EPOCH, RECEIVED, EventLog, microseconds
+from serving.event_log import CLOCK_SLACK, RECEIVED, EventLog
 
 MAX_EVENTS: Final = 1000
 MOST_BATCHES: Final = 256
 LARGEST_GROUP: Final = 64
 ANSWER_SECONDS: Final = 8.0
-START: Final = datetime(2000, 1, 1, tzinfo=UTC)
 Text = Annotated[str, Field(min_length=1, max_length=64, pattern=TRIMMED)]
 
 EXAMPLE: Final[dict[str, Any]] = {
@@ -180,5 +180,5 @@ def checked(
 
 def broken_rule(ts: datetime, now: datetime) -> str | None:
     """Return which rule of the contract a time breaks by more than clocks differ."""
-    what = IN_THE_FUTURE if ts > now + CLOCK_SLACK else BEFORE_2000 if ts < START else None
+    what = IN_THE_FUTURE if ts > now + CLOCK_SLACK else BEFORE_2000 if ts < FIRST_MOMENT else None
     return what and f"{Event.TS}: {what}"

@@ -24,9 +24,9 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import OperationalError
 
 from features.columns import Event, Song
+from features.times import EPOCH, microseconds
 from serving.batching import Batcher, FullError
 from serving.database import Database
-from serving.event_log import EPOCH, microseconds
 
 log = logging.getLogger("serving.exposures")
 

@@ -14,16 +14,13 @@ from features.catalogue import Catalogue
 from features.columns import Action, Song, UserRow
 from features.params import SIGNALS
 from features.query import MAX_SESSION, SessionEvent
-from features.state import HISTORY_COLUMN, session_values
-from serving.event_log import CLOCK_SLACK, Logged, microseconds
+from features.state import session_values
+from features.times import SECOND_US, SESSION_PAUSE, microseconds
+from serving.event_log import CLOCK_SLACK, Logged
 
 MICROSECOND: Final = timedelta(microseconds=1)
-SECOND_US: Final = 1_000_000
 # A session without a word for so long is over.
-RUNNING_US: Final = 30 * 60 * SECOND_US
-# As many as the rows of the feature store hold, `features.history_songs` of params.yaml.
-HISTORY_SONGS: Final = 128
-_TOUCHES: Final = (*Action.LISTENINGS, Action.LIKE, Action.PLAYLIST_ADD)
+RUNNING_US: Final = SESSION_PAUSE // MICROSECOND
 _STANDING: Final = (UserRow.HISTORY_LIKE, UserRow.HISTORY_PLAYLIST)
 _REFUSALS: Final = (Action.SKIP, Action.DISLIKE)
 
@@ -106,7 +103,7 @@ def newer(row: Mapping[str, Any], events: Sequence[Logged]) -> list[Logged]:
 
 
 def overlay(
-    row: Mapping[str, Any], events: Sequence[Logged], songs: Catalogue, now_us: int
+    row: Mapping[str, Any], events: Sequence[Logged], songs: Catalogue, now_us: int, length: int
 ) -> dict[str, Any]:
     """Return the row with its history as if it had been computed after these events.
 
@@ -119,10 +116,12 @@ def overlay(
         A listener's features; empty for an unknown listener.
     events
         Later than the row, in order of time, of other sessions than the running one.
+    length
+        How many songs a history holds, `features.history_songs` of the bundle's parameters.
     """
     if not events:
         return dict(row)
-    history = _History(row)
+    history = _History(row, length)
     actions = tuple(session_event(event) for event in events)
     places = songs.indices([event.song_id for event in events])
     durations = np.where(places >= 0, songs.numbers[Song.DURATION_MS][places], np.nan)
@@ -138,11 +137,11 @@ def overlay(
 class _History:
     """A row's history by song, to be added to."""
 
-    def __init__(self, row: Mapping[str, Any]) -> None:
+    def __init__(self, row: Mapping[str, Any], length: int) -> None:
         songs = _list(row, UserRow.HISTORY_SONGS)
-        names = (UserRow.HISTORY_LAST_TS, UserRow.HISTORY_PLAYS, *HISTORY_COLUMN.values())
+        names = (UserRow.HISTORY_LAST_TS, UserRow.HISTORY_PLAYS, *UserRow.HISTORY_VALUES.values())
         columns = {name: _list(row, name) or [0] * len(songs) for name in names}
-        self.length = max(len(songs), HISTORY_SONGS)
+        self.length = length
         self.rows: dict[str, dict[str, float]] = {
             song: {name: columns[name][i] for name in names} for i, song in enumerate(songs)
         }
@@ -150,14 +149,14 @@ class _History:
 
     def add(self, event: Logged, seconds: int, values: Mapping[str, float]) -> None:
         """Add one event; later ones must come later."""
-        if event.action in _TOUCHES:
+        if event.action in Action.TOUCHES:
             self.rows.setdefault(event.song_id, dict.fromkeys(self.names, 0.0))
             self.rows[event.song_id][UserRow.HISTORY_LAST_TS] = seconds
         cells = self.rows.get(event.song_id)
         if cells is None:
             return
         cells[UserRow.HISTORY_PLAYS] += event.action in Action.LISTENINGS
-        for signal, column in HISTORY_COLUMN.items():
+        for signal, column in UserRow.HISTORY_VALUES.items():
             setter, cancellers = Action.STATES.get(signal, ("", ()))
             if not setter:
                 cells[column] += values[signal]

@@ -15,9 +15,9 @@ from scipy.sparse import csr_matrix
 
 from features.catalogue import Catalogue, FloatArray, IntArray
 from features.columns import Song, User, UserRow
-from features.pairs import DAY_US
 from features.params import Recent, Seeds, Sessions, SignalName
 from features.state import State
+from features.times import DAY_US
 from serving.compiled import best_of_artists, mean_shares, rows_decayed, worth_by_artist
 from serving.compiled_sessions import songs_of_nearest_sessions
 from serving.fold_in import FactorModel, fold_in

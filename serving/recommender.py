@@ -28,6 +28,8 @@ from serving.stages import current, stage
 from serving.steering import Steerer, too_short
 
 PREDICT_ROWS: Final = 20_000
+# Where a bundle does not tell: the length of histories in params.yaml.
+HISTORY_SONGS: Final = 128
 # Nothing is drawn: the best songs in order.
 BEST: Final = Explore(temperature=0.0, seed=0)
 
@@ -127,6 +129,12 @@ class Recommender:
     def version(self) -> str:
         """The bundle's version."""
         return str(self.manifest["version"])
+
+    @property
+    def history_songs(self) -> int:
+        """How many songs the histories held that the ranker learnt from."""
+        features = self.manifest.get("params", {}).get("features", {})
+        return int(features.get("history_songs", HISTORY_SONGS))
 
     def recommend(self, query: Query, k: int, explain: bool = False) -> Slate:
         """Answer one query with at most `k` songs."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cached_property
 from typing import Final
 
@@ -11,8 +10,7 @@ from numpy.typing import NDArray
 
 from features.catalogue import Catalogue, FloatArray, IntArray
 from features.pairs import Group, Pairs, among, fill, pair_columns, pair_names
-from features.query import Query
-from features.state import State, resolve
+from features.state import State, nobody
 from serving.compiled import pooled
 from serving.dayparts import Dayparts
 from serving.generators import Blend, Generator
@@ -119,8 +117,7 @@ class Retrieval:
 
     @cached_property
     def _link_names(self) -> tuple[str, ...]:
-        nobody = resolve(Query(ts=datetime.fromtimestamp(0, UTC)), self.songs)
-        return tuple(self._linked(nobody, np.empty(0, dtype=np.int32)))
+        return tuple(self._linked(nobody(self.songs), np.empty(0, dtype=np.int32)))
 
     def _linked(self, state: State, songs: IntArray) -> Group:
         """Return the features that need what training fitted."""

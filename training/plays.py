@@ -12,10 +12,9 @@ from features.catalogue import FloatArray
 from features.columns import Action, Event, Song, User
 from features.dayparts import local_daypart
 from features.lake import read_events, read_users
+from features.times import DAY_SECONDS, SECOND_US
 
 DAYPART = "daypart"
-DAY_SECONDS = 86_400
-MICROSECONDS = 1_000_000
 
 
 def read_plays(lake: Path, until: datetime, song_ids: NDArray[np.str_]) -> pd.DataFrame:
@@ -42,7 +41,7 @@ def read_plays(lake: Path, until: datetime, song_ids: NDArray[np.str_]) -> pd.Da
     ends = plays.groupby(Event.SESSION)[Event.TS].max().sort_values(kind="stable")
     codes = pd.Series(np.arange(len(ends)), index=ends.index)
     plays = plays.assign(**{Event.SESSION: plays[Event.SESSION].map(codes).to_numpy()})
-    seconds = plays[Event.TS].astype("int64") // MICROSECONDS
+    seconds = plays[Event.TS].astype("int64") // SECOND_US
     offsets = read_users(lake).set_index(User.ID)[User.UTC_OFFSET]
     offset = plays[Event.USER].map(offsets).fillna(0).astype("int64")
     plays = plays.assign(**{DAYPART: local_daypart(seconds, offset).to_numpy(dtype=np.int64)})

@@ -126,7 +126,7 @@ def test_context_and_session_reach_the_query(loaded: Loaded) -> None:
         '{"context": {"occasion": "party", "era": "1990", "ts": "2024-03-01T12:00:00+02:00"},'
         ' "session": [{"song_id": "a", "action": "skip", "played_ms": 5}], "exclude": ["b"]}'
     )
-    query = query_of(request, {}, [], loaded.recommender.retrieval.songs)
+    query = query_of(request, {}, [], loaded.recommender.retrieval.songs, 128)
     assert query.ts.isoformat() == "2024-03-01T12:00:00+02:00"
     assert query.context == {"occasion": "party", "era": "1990"}
     event = query.session[0]
@@ -163,9 +163,9 @@ def test_wishes_reach_the_query(loaded: Loaded) -> None:
     assert wishes_of(by_artist, False).seed_artist == "A"
     # A device says nothing that songs could match.
     on_phone = RecommendRequest.model_validate({"context": {"device": "phone"}})
-    assert not query_of(on_phone, {}, [], songs).wishes.heed_context
+    assert not query_of(on_phone, {}, [], songs, 128).wishes.heed_context
     calm = RecommendRequest.model_validate({"context": {"mood": "calm"}})
-    assert query_of(calm, {}, [], songs).wishes.heed_context
+    assert query_of(calm, {}, [], songs, 128).wishes.heed_context
 
 
 def test_an_occasion_is_told_among_the_reasons(loaded: Loaded) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from features.dayparts import DAYPARTS
-from features.pairs import DAY_US
+from features.times import DAY_US
 from serving.dayparts import Dayparts, TensorFactors, last_heard, now
 from serving.scores import NO_SCORES
 

@@ -17,8 +17,9 @@ from features.columns import Event
 from features.ingest import ingest
 from features.lake import read_events
 from features.sources import open_source
+from features.times import microseconds
 from serving.database import Database, Unavailable
-from serving.event_log import RECEIVED, EventLog, Logged, events, export, main, microseconds
+from serving.event_log import RECEIVED, EventLog, Logged, events, export, main
 
 DAY_US = 86_400_000_000
 NOW_US = 1_709_251_200_000_000  # 2024-03-01

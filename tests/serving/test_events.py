@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from features.times import microseconds
 from serving.database import Unavailable
-from serving.event_log import CLOCK_SLACK, EventLog, microseconds
+from serving.event_log import CLOCK_SLACK, EventLog
 from serving.events import Clock, EventBatch, EventDesk, EventsAnswer, checked
 from tests.serving.conftest import Client
 

@@ -269,7 +269,7 @@ def recomputed(
     row = historical_user_rows(entities).iloc[0].to_dict()
     known = filled(row, request.profile or Profile())
     songs = recommender.retrieval.songs
-    query = query_of(request, known, events, songs, now=one.ts)
+    query = query_of(request, known, events, songs, 128, now=one.ts)
     assert query.ts == one.asked_ts
     prepared = recommender.prepare(query)
     return [str(song) for song in songs.ids[prepared.pool.songs]], prepared.features

@@ -18,6 +18,7 @@ from tests.serving.conftest import songs_frame
 
 SECOND = 1_000_000
 NOW = 1_709_251_200 * SECOND
+LENGTH = 128
 ROW: dict[str, Any] = {
     UserRow.HISTORY_SONGS: ["song-001", "song-002"],
     UserRow.HISTORY_LAST_TS: [1000, 900],
@@ -49,7 +50,7 @@ def test_a_history_with_events_by_hand(songs: Catalogue) -> None:
         logged("song-009", "dislike", 2004),
         logged("unheard of", "play", 2005),
     ]
-    found = overlay(ROW, events, songs, NOW)
+    found = overlay(ROW, events, songs, NOW, LENGTH)
     assert found[UserRow.HISTORY_SONGS] == ["unheard of", "song-001", "song-003", "song-002"]
     assert found[UserRow.HISTORY_LAST_TS] == [2005, 2003, 2002, 2000]
     assert found[UserRow.HISTORY_PLAYS] == [1, 3, 0, 2]
@@ -61,11 +62,11 @@ def test_a_history_with_events_by_hand(songs: Catalogue) -> None:
 
 
 def test_without_events_the_row_stays_as_it_is(songs: Catalogue) -> None:
-    assert overlay(ROW, [], songs, NOW) == ROW
+    assert overlay(ROW, [], songs, NOW, LENGTH) == ROW
 
 
 def test_a_stranger_gets_a_history(songs: Catalogue) -> None:
-    found = overlay({}, [logged("song-004", "like")], songs, NOW)
+    found = overlay({}, [logged("song-004", "like")], songs, NOW, LENGTH)
     assert found[UserRow.HISTORY_SONGS] == ["song-004"]
     assert found[UserRow.HISTORY_LIKE] == [1]
     assert UserRow.LAST_PLAY_TS not in found
@@ -73,10 +74,15 @@ def test_a_stranger_gets_a_history(songs: Catalogue) -> None:
 
 def test_the_history_keeps_its_length(songs: Catalogue) -> None:
     events = [logged(f"song-{i:03d}", seconds=2000 + i) for i in range(190)]
-    found = overlay(ROW, events, songs, NOW)
+    found = overlay(ROW, events, songs, NOW, LENGTH)
     # Song 2 stands liked; the last quarter of the places is for such songs first.
     latest = [f"song-{i:03d}" for i in range(189, 62, -1)]
     assert found[UserRow.HISTORY_SONGS] == [*latest, "song-002"]
+
+
+def test_a_history_is_as_long_as_the_bundle_says(songs: Catalogue) -> None:
+    events = [logged(f"song-{i:03d}", seconds=2000 + i) for i in range(50)]
+    assert len(overlay({}, events, songs, NOW, 20)[UserRow.HISTORY_SONGS]) == 20
 
 
 def test_a_day_of_plays_does_not_drop_old_likes(songs: Catalogue) -> None:
@@ -85,19 +91,16 @@ def test_a_day_of_plays_does_not_drop_old_likes(songs: Catalogue) -> None:
     row[UserRow.HISTORY_SONGS] = old
     row[UserRow.HISTORY_LIKE] = [0.0] * 96 + [1.0] * 32
     plays = [logged(f"song-{i:03d}", seconds=2000 + i) for i in range(96)]
-    found = overlay(row, plays, songs, NOW)[UserRow.HISTORY_SONGS]
+    found = overlay(row, plays, songs, NOW, LENGTH)[UserRow.HISTORY_SONGS]
     assert found == [*(f"song-{i:03d}" for i in range(95, -1, -1)), *old[96:]]
 
 
 @pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning")
 @pytest.mark.parametrize("seed", range(3))
-def test_the_same_songs_have_a_place_as_in_the_feature_row(
-    songs: Catalogue, monkeypatch: pytest.MonkeyPatch, seed: int
-) -> None:
+def test_the_same_songs_have_a_place_as_in_the_feature_row(songs: Catalogue, seed: int) -> None:
     random = np.random.default_rng(seed)
     params = small_params()
     length = params.features.history_songs
-    monkeypatch.setattr("serving.feedback.HISTORY_SONGS", length)
     actions = random.choice(["play", "skip", "like", "unlike", "playlist_add"], 150)
     names = [f"song-{i:03d}" for i in random.integers(0, 40, 150)]
     # No more songs in the row than it has places: what it had dropped is nowhere to be found.
@@ -115,7 +118,7 @@ def test_the_same_songs_have_a_place_as_in_the_feature_row(
         now = datetime.fromtimestamp(NOW / SECOND, UTC)
         return dict(history(lake_events, lake_songs, now, params).to_pyarrow().to_pylist()[0])
 
-    laid_over = overlay(row_after(60), events[60:], songs, NOW)
+    laid_over = overlay(row_after(60), events[60:], songs, NOW, length)
     expected = row_after(150)
     assert len(expected[UserRow.HISTORY_SONGS]) == length
     for name in (UserRow.HISTORY_SONGS, UserRow.HISTORY_LAST_TS, UserRow.HISTORY_PLAYS):
@@ -124,7 +127,7 @@ def test_the_same_songs_have_a_place_as_in_the_feature_row(
 
 def test_a_time_ahead_counts_as_now(songs: Catalogue) -> None:
     ahead = logged("song-004", seconds=NOW // SECOND + 900)
-    found = overlay(ROW, [ahead], songs, NOW)
+    found = overlay(ROW, [ahead], songs, NOW, LENGTH)
     assert found[UserRow.HISTORY_LAST_TS][0] == NOW // SECOND
 
 

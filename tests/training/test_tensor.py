@@ -6,8 +6,8 @@ from implicit.cpu.als import AlternatingLeastSquares
 from threadpoolctl import threadpool_limits
 
 from features.dayparts import DAYPARTS
-from features.pairs import DAY_US
 from features.params import load_params
+from features.times import DAY_US
 from serving.dayparts import TensorFactors
 from tests.training import tiny
 from tests.training.tiny import START
