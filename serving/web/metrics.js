@@ -26,7 +26,7 @@ export function grown(now, before) {
   });
 }
 
-/** Group a histogram's buckets by their other labels: [{labels, bounds, counts}], cumulative. */
+/** Group a histogram's buckets by their other labels: [{labels, buckets: [[bound, count]]}], cumulative. */
 export function histograms(samples, name) {
   const groups = new Map();
   for (const { labels, value } of samples.filter((one) => one.name === `${name}_bucket`)) {

@@ -13,7 +13,7 @@ import { setUpWhy } from "./why.js";
 
 const QUEUE = 12;
 const TICK_MS = 250;
-// The service takes no longer listening.
+// The API refuses a longer played_ms.
 const LONGEST_MS = 86_400_000;
 
 const state = {
@@ -53,9 +53,9 @@ async function refresh(said = "") {
 
 function question() {
   const { who, steering, session } = state;
-  const asked = { ...who, ...steering.toJSON(), session: session.toJSON(), k: QUEUE, explain: true };
+  const request = { ...who, ...steering.toJSON(), session: session.toJSON(), k: QUEUE, explain: true };
   // A service that takes events knows the session by its name, too.
-  return events.taken ? { ...asked, session_id: session.id } : asked;
+  return events.taken ? { ...request, session_id: session.id } : request;
 }
 
 /** Remember which answer proposed a song, and where: its events say so. */
@@ -194,7 +194,6 @@ function steered(said) {
 }
 
 function changed(said) {
-  drawQueue(state.queue, state.session);
   draw();
   refresh(said);
 }

@@ -1,40 +1,23 @@
 /** The search box: songs to start from, below it. */
 
-import * as api from "./api.js";
 import { cover } from "./cover.js";
+import { onTyping } from "./typing.js";
 import { artistsOf, byId, element, titleOf } from "./view.js";
-
-const WAIT_MS = 180;
 
 export function setUpSearch(play) {
   const box = byId("search");
   const list = byId("found");
-  let waiting = 0;
-  let asked = null;
+  const stop = onTyping(box, show);
 
   const close = () => {
-    clearTimeout(waiting);
-    asked?.abort();
+    stop();
     list.hidden = true;
   };
 
-  async function ask() {
-    const words = box.value.trim();
-    if (!words) return close();
-    asked?.abort();
-    asked = new AbortController();
-    try {
-      const { songs } = await api.search(words, asked.signal);
-      show(songs);
-    } catch (error) {
-      if (error.name !== "AbortError") show([], error.message);
-    }
-  }
-
-  function show(songs, instead = "Nothing found") {
+  function show(songs, words, instead = "Nothing found") {
     list.replaceChildren(...songs.map(row));
     if (!songs.length) list.append(element("li", "none", instead));
-    list.hidden = false;
+    list.hidden = !words;
   }
 
   function row(song) {
@@ -63,10 +46,6 @@ export function setUpSearch(play) {
     (picks[Math.min(place, picks.length - 1)] ?? box).focus();
   }
 
-  box.addEventListener("input", () => {
-    clearTimeout(waiting);
-    waiting = setTimeout(ask, WAIT_MS);
-  });
   box.parentElement.addEventListener("keydown", (event) => {
     if (event.key === "Escape") {
       close();

@@ -1,10 +1,9 @@
-/** Someone new: when and where they were born to music, and what they love already. */
+/** Someone new: when they were born, their region and languages, and what they love already. */
 
-import * as api from "./api.js";
 import { languageName } from "./steer.js";
+import { onTyping } from "./typing.js";
 import { artistsOf, byId, dress, element, option, titleOf } from "./view.js";
 
-const WAIT_MS = 180;
 const MOST = 6;
 
 /** Fill the dialog; `done` gets a profile and loved songs, or null where it was cancelled. */
@@ -55,22 +54,12 @@ class Loved {
 function setUpFavourites(loved) {
   const box = byId("favourite");
   const list = byId("favourite-found");
-  let waiting = 0;
-  let asked = null;
+  const stop = onTyping(box, show);
 
-  async function ask() {
-    const words = box.value.trim();
+  function show(songs, words, instead = "Nothing found") {
+    list.replaceChildren(...choices(songs, words).slice(0, MOST).map(row));
+    if (!songs.length) list.append(element("li", "none", instead));
     list.hidden = !words;
-    asked?.abort();
-    if (!words) return;
-    asked = new AbortController();
-    try {
-      const { songs } = await api.search(words, asked.signal);
-      list.replaceChildren(...choices(songs, words).slice(0, MOST).map(row));
-      if (!list.children.length) list.append(element("li", "none", "Nothing found"));
-    } catch (error) {
-      if (error.name !== "AbortError") list.replaceChildren(element("li", "none", error.message));
-    }
   }
 
   function row([name, one]) {
@@ -78,6 +67,7 @@ function setUpFavourites(loved) {
     const pick = element("button", "pick", one.artist ? `${name} (artist)` : name);
     pick.type = "button";
     pick.addEventListener("click", () => {
+      stop();
       if (!loved.all.has(name)) loved.toggle(name, one);
       box.value = "";
       list.hidden = true;
@@ -87,10 +77,6 @@ function setUpFavourites(loved) {
     return item;
   }
 
-  box.addEventListener("input", () => {
-    clearTimeout(waiting);
-    waiting = setTimeout(ask, WAIT_MS);
-  });
   box.addEventListener("keydown", (event) => {
     if (event.key !== "Enter") return;
     // Else the form would be sent.
