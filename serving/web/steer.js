@@ -43,7 +43,7 @@ export class Steering {
     this.lessLike = [...this.lessLike.filter((id) => id !== song.song_id), song.song_id].slice(-MOST_SEEDS);
   }
 
-  /** The request's fields. Spacing is always asked for; on an artist's radio the service lifts it for them. */
+  /** The request's fields. Spacing is always asked for; the service lets an artist's radio stay with that artist. */
   toJSON() {
     const context = Object.fromEntries(Object.entries(this.context).filter(([, word]) => word));
     const asked = { mode: this.mode, context, spacing: true };
