@@ -35,11 +35,13 @@ async function refresh(said = "") {
   asked = new AbortController();
   const mine = asked;
   byId("songs").setAttribute("aria-busy", "true");
+  byId("empty").hidden = true;
   try {
     const answer = await api.recommend(question(), mine.signal);
     if (mine !== asked) return;
     state.queue = answer.songs;
     drawQueue(state.queue, state.session);
+    byId("empty").hidden = state.queue.length > 0;
     place(answer);
     drawVersion(answer);
     byId("fault").hidden = true;

@@ -67,7 +67,6 @@ export function drawControls(song, session, running) {
 export function drawQueue(songs, session) {
   const held = heldFocus();
   byId("songs").replaceChildren(...songs.map((song, place) => row(song, session, place)));
-  byId("empty").hidden = songs.length > 0;
   if (held) restoreFocus(held);
 }
 

@@ -557,10 +557,30 @@ def test_a_failing_service_is_said_and_can_be_tried_again(browser: Browser, addr
     )
     page.goto(address)
     expect(page.get_by_role("alert")).to_contain_text("Come back later.")
+    expect(page.locator("#empty")).to_be_hidden()
     broken.clear()
     page.get_by_role("button", name="Try again").click()
     expect(page.locator("#songs .song").first).to_be_visible()
     expect(page.get_by_role("alert")).to_be_hidden()
+    page.close()
+
+
+def test_only_an_answer_without_songs_is_said_to_be_empty(browser: Browser, address: str) -> None:
+    page = browser.new_page()
+    held: list[Route] = []
+    page.route("**/recommend", lambda route: held.append(route))
+    with page.expect_request("**/recommend"):
+        page.goto(address)
+    expect(page.locator("#empty")).to_be_hidden()
+    answer = held.pop().fetch()
+    page.unroute("**/recommend")
+    page.route(
+        "**/recommend", lambda route: route.fulfill(json=answer.json() | {"songs": []}), times=1
+    )
+    page.locator("#modes .chip").nth(2).click()
+    expect(page.locator("#empty")).to_be_visible()
+    answer_to(page, page.locator("#modes .chip").first.click)
+    expect(page.locator("#empty")).to_be_hidden()
     page.close()
 
 
