@@ -4,10 +4,12 @@ import { cover, hue } from "./cover.js";
 import { icon } from "./icons.js";
 
 export const SOURCES = {
-  like: "shared likes", playlist: "shared playlists", listen: "shared listening", skip: "skips",
-  transitions: "what follows", together: "heard together", sessions: "similar sessions",
-  repeats: "your repeats", artists: "same artist", trending: "trending", blend: "overall taste",
-  context: "the moment", popular: "popular", session_repeats: "this session",
+  like: "shared likes", playlist: "shared playlists", listen: "shared listening", blend: "overall taste",
+  transitions: "what follows", rules: "what follows later", together: "heard together", ease: "fits your songs",
+  listeners: "shared listeners", vectors: "similar songs", sessions: "similar sessions",
+  continuations: "how sessions went on", loops: "your loops", repeats: "your repeats", artists: "same artist",
+  trending: "trending", tensor: "time of day", context: "the moment", popular: "popular",
+  session_repeats: "this session",
 };
 const MOST_SOURCES = 2;
 
