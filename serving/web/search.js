@@ -1,7 +1,7 @@
 /** The search box: songs to start from, below it. */
 
 import { cover } from "./cover.js";
-import { onTyping } from "./typing.js";
+import { onTyping, pickFirst } from "./typing.js";
 import { artistsOf, byId, element, titleOf } from "./view.js";
 
 export function setUpSearch(play) {
@@ -54,7 +54,7 @@ export function setUpSearch(play) {
     else if (event.key === "Enter" && event.target === box) {
       // Else the same key press would go on to the play button, which then has the focus.
       event.preventDefault();
-      list.querySelector(".pick")?.click();
+      pickFirst(list);
     }
   });
   document.addEventListener("click", (event) => {

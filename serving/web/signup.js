@@ -1,7 +1,7 @@
 /** Someone new: when they were born, their region and languages, and what they love already. */
 
 import { languageName } from "./steer.js";
-import { onTyping } from "./typing.js";
+import { onTyping, pickFirst } from "./typing.js";
 import { artistsOf, byId, dress, element, option, titleOf } from "./view.js";
 
 const MOST = 6;
@@ -81,7 +81,7 @@ function setUpFavourites(loved) {
     if (event.key !== "Enter") return;
     // Else the form would be sent.
     event.preventDefault();
-    list.querySelector(".pick")?.click();
+    pickFirst(list);
   });
 }
 

@@ -36,3 +36,8 @@ export function onTyping(box, show) {
   });
   return stop;
 }
+
+/** Choose what a list shows first; one that is hidden shows nothing. */
+export function pickFirst(list) {
+  if (!list.hidden) list.querySelector(".pick")?.click();
+}

@@ -265,6 +265,9 @@ def test_a_search_starts_a_session_elsewhere(page: Page) -> None:
     assert "Artist 5" in {artist for song in answered["songs"] for artist in song["artists"]}
     expect(page.locator("#found")).to_be_hidden()
     expect(page.locator("#now-artists")).to_have_text("Artist 5")
+    # What was found before is hidden: Enter plays none of it.
+    page.locator("#search").press("Enter")
+    expect(page.locator("#session")).to_have_text("1 played · 0 skipped · 0 liked · 0 added")
     page.locator("#search").fill("nothing at all")
     expect(page.locator("#found")).to_have_text("Nothing found")
 
