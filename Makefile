@@ -114,7 +114,8 @@ peers-requirements: setup ## compile the peers' requirements.txt
 	@uv pip compile benchmarks/peers/requirements.in --generate-hashes --no-emit-index-url --no-annotate \
 		--no-header --python-version 3.11 --no-emit-package torch \
 		$(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS)) --output-file benchmarks/peers/requirements.txt
-bench-serving: setup ## measure the service over 10 thousand, 1 and 10 million songs (about 20 GB in WORK=)
+
+bench-serving: setup ## measure the service over 10 thousand, 1 and 10 million songs (about 20 GB in WORK=; SECONDS_BUSY=600 of load)
 	@python -m benchmarks.serving --throughput $(or $(SECONDS_BUSY),600) $(if $(WORK),--work $(WORK))
 
 requirements: setup ## compile requirements.txt from pyproject.toml

@@ -163,8 +163,8 @@ def shares_among(codes: Any, few: Any) -> Any:
 def sort_by_key(keys: Any, values: Any) -> Any:
     """Return keys, ascending, and the values beside them, those of equal keys in their order.
 
-    By one byte of the keys after the other, the lowest first. Keys are not negative; both arrays
-    are written over.
+    A radix sort, the least significant byte first. Keys are not negative; both arrays are written
+    over.
     """
     count = len(keys)
     found, other = keys, np.empty_like(keys)
@@ -239,7 +239,7 @@ def sum_by_key(keys: Any, values: Any) -> Any:
 def largest(values: Any, count: int) -> Any:
     """Return the places of the largest values, largest first, ties by place.
 
-    A heap of the best so far, the worst of them on top.
+    A min-heap of the best so far, the worst of them on top.
     """
     count = max(min(count, len(values)), 0)
     heap = np.empty(count, np.int64)

@@ -25,7 +25,7 @@ from features.parsing import (
     parse_date,
     without_blanks,
 )
-from features.times import FIRST_MOMENT
+from features.times import FIRST_MOMENT, UTC_OFFSETS
 
 # The order of reading, beside a table's own columns until the lake is written.
 SEQUENCE = "sequence"
@@ -101,7 +101,7 @@ def _user_rules(now: datetime) -> dict[str, pandera.Column]:
     return {
         User.ID: _column(TEXT, nullable=False),
         User.BIRTH_YEAR: _column(WHOLE, check.in_range(1900, now.year, error=OUT_OF_RANGE)),
-        User.UTC_OFFSET: _column(WHOLE, check.in_range(-840, 840, error=OUT_OF_RANGE)),
+        User.UTC_OFFSET: _column(WHOLE, check.in_range(*UTC_OFFSETS, error=OUT_OF_RANGE)),
     }
 
 

@@ -319,16 +319,8 @@ def fill(rows: FloatArray, columns: Iterable[Any]) -> None:
         row[:] = np.nan if values is None else values
 
 
-def pair_features(pairs: Pairs) -> tuple[tuple[str, ...], FloatArray]:
-    """Return feature names and values, shape (n candidates, n features)."""
-    columns = pair_columns(pairs)
-    matrix = np.empty((len(columns), len(pairs.candidates)), dtype=np.float32)
-    fill(matrix, columns.values())
-    return tuple(columns), matrix.T
-
-
 def pair_names(songs: Catalogue) -> tuple[str, ...]:
-    """Return the names of the columns of `pair_features`."""
+    """Return the names of what `pair_columns` returns."""
     return tuple(pair_columns(Pairs(nobody(songs), songs, np.empty(0, dtype=np.int32))))
 
 

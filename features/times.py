@@ -11,6 +11,8 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 FIRST_MOMENT: Final = datetime(2000, 1, 1, tzinfo=UTC)
 # After a longer pause another session begins.
 SESSION_PAUSE: Final = timedelta(minutes=30)
+# How far clocks are from UTC anywhere on Earth, in minutes.
+UTC_OFFSETS: Final = (-720, 840)
 # A long pop song: what a full listening counts as where the source has no durations.
 USUAL_DURATION_MS: Final = 240_000
 

@@ -14,6 +14,7 @@ from pydantic import (
 
 from features.params import MIN_TEMPERATURE, sampled_or_not
 from features.query import MAX_SESSION, Mode
+from features.times import UTC_OFFSETS
 
 # As the import takes it: no blanks around it (separators are such, for Arrow), and no character
 # that a database lacks.
@@ -100,7 +101,7 @@ class Profile(StrictModel):
     birth_year: Annotated[int, Field(ge=1900, le=2100)] | None = None
     country: Word | None = None
     region: Word | None = None
-    utc_offset_minutes: Annotated[int, Field(ge=-720, le=840)] | None = None
+    utc_offset_minutes: Annotated[int, Field(ge=UTC_OFFSETS[0], le=UTC_OFFSETS[1])] | None = None
     languages: Annotated[list[Word], Field(max_length=20)] = []
     favourite_artists: Annotated[list[Id], Field(max_length=100)] = []
     refused_languages: Annotated[list[Word], Field(max_length=50)] = []

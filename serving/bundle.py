@@ -1,7 +1,9 @@
 """The bundle: one immutable directory with everything that is needed to answer.
 
 songs.npz, songs.arrow songs as columns (`features.catalogue`); titles and artists
-search.npz             the songs' names as one text, to search
+search.txt, search.npz names of the most popular songs as one text, and where each begins
+listeners.json, .npz   some listeners to try; the neighbours of `listeners`, if that is enabled
+fit.json, ranker_fit.json   until when generators and ranker saw events
 factors_<signal>.npz   item factors over the catalogue
 factors_<signal>.faiss an index over them (large catalogues, signals that propose)
 artists.npz            each artist's most popular songs

@@ -130,7 +130,7 @@ async def ended(call: "Future[Any]", seconds: float) -> bool:
     """
     if not call.done():
         waiting = asyncio.wrap_future(call)
-        # Who waits no more need not be told how it ended.
+        # By then nobody may wait: how it ended is looked at, so that nothing is logged of it.
         waiting.add_done_callback(asyncio.Future.exception)
         await asyncio.wait([waiting], timeout=seconds)
     return call.done()

@@ -77,7 +77,7 @@ def best_effort(
         return Outcome(slate, "ranker", reached.degraded, reached.prepared)
     except Exception:
         log.exception("The ranker failed; the answer is in retrieval's order")
-        return proposed(recommender, reached, k, RANKER)
+        return proposed(recommender, reached.prepared, reached.degraded, k, RANKER)
 
 
 def when_late(
@@ -85,7 +85,7 @@ def when_late(
 ) -> Outcome:
     """Answer a query whose ranking did not end in time."""
     if reached.prepared is not None:
-        return proposed(recommender, reached, k, DEADLINE)
+        return proposed(recommender, reached.prepared, reached.degraded, k, DEADLINE)
     slate = most_popular(recommender.retrieval.songs, popular, query, k)
     return Outcome(slate, "popularity", (DEADLINE,))
 
@@ -116,19 +116,19 @@ def without(retrieval: Retrieval, broken: tuple[str, ...]) -> Retrieval:
     return replace(retrieval, generators=generators, blend=blend)
 
 
-def proposed(recommender: Recommender, reached: Reached, k: int, why: str) -> Outcome:
+def proposed(
+    recommender: Recommender, prepared: Prepared, degraded: tuple[str, ...], k: int, why: str
+) -> Outcome:
     """Return the pool by reciprocal rank, summed over the generators that proposed a song."""
-    if reached.prepared is None:
-        raise ValueError("Nothing was prepared; answer with `most_popular`.")
-    pool = reached.prepared.pool
+    pool = prepared.pool
     ranks = np.where(np.isfinite(pool.ranks), pool.ranks, np.inf)
     scores = (1.0 / (1.0 + ranks)).sum(axis=1)
     places = best(scores, k)
     found = _listed(recommender.retrieval.songs, pool.songs[places], scores[places])
-    state, relaxed = reached.prepared.state, reached.prepared.relaxed
+    state, relaxed = prepared.state, prepared.relaxed
     notes = (*recommender.steerer.notes(state), *too_short(len(found), k))
     slate = Slate(found, state.unknown_songs, relaxed, notes, scores, places)
-    return Outcome(slate, "retrieval", (*reached.degraded, why), reached.prepared)
+    return Outcome(slate, "retrieval", (*degraded, why), prepared)
 
 
 def most_popular(songs: Catalogue, popular: IntArray, query: Query, k: int) -> Slate:

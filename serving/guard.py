@@ -91,9 +91,10 @@ async def read(receive: Receive, limit: int) -> list[Message] | None:
 
 
 def depth(body: bytes) -> int:
-    """Return how deep the lists and objects of a JSON text nest at most; an upper bound if short.
+    """Return how deep the lists and objects of a JSON text nest.
 
-    What stands in strings does not count.
+    What stands in strings does not count. Of a text with few brackets only their number, which is
+    an upper bound.
     """
     count = body.count(b"[") + body.count(b"{")
     if count <= MAX_DEPTH:

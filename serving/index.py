@@ -5,7 +5,7 @@ in registers (André, Kermarrec and Le Scouarnec, "Quicker ADC", TPAMI 2021). A 
 is about the inverse of the Gram matrix times songs: it is long where songs are short. The index
 therefore holds songs times the inverse root of that matrix, and is asked with listeners times its
 root: the products are the same, but both sides now look alike, so that the cells near a listener
-hold what suits. It finds several times as many songs as are asked for, which who asks scores
+hold what suits. It finds several times as many songs as are asked for; the caller scores these
 exactly.
 """
 

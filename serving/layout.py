@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from features.arrays import ArrayFile, save_arrays, save_rows
+from features.arrays import ArrayFile, save_arrays
 from features.catalogue import Catalogue, FloatArray, IntArray
 from features.columns import Song, SongRow
 from serving.fold_in import FactorModel, gram
@@ -139,8 +139,3 @@ def best_listed(column: FloatArray) -> IntArray:
     found = best(column, LISTED)
     found = found[column[found] > 0]
     return np.pad(found, (0, LISTED - len(found)), constant_values=-1).astype(np.int32)
-
-
-def save_links(path: Path, links: csr_matrix) -> None:
-    """Write a matrix from song to song."""
-    save_rows(path, links)

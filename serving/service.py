@@ -223,7 +223,7 @@ def service() -> Any:
     return Segue
 
 
-# Who may not ask costs no reading of a body.
+# Strangers are refused before their body is read.
 service().add_asgi_middleware(AccessGuard)
 service().add_asgi_middleware(BodyGuard, worker=str(os.getpid()))
 # The last one: everything that may refuse a request comes before it is answered.

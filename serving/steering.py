@@ -96,22 +96,17 @@ class Steerer:
             How many songs will be asked for.
         """
         added = self._for_context(state)
-        pool = self._pool(state, added)
-        mask = self.rights.permitted(state.query, self.retrieval.songs, pool.songs)
-        left = _left(pool, mask)
-        if left < max(ENOUGH, k):
+        pool = self._kept(state, added)
+        if len(pool.songs) < max(ENOUGH, k):
             added[FURTHER] = allowed(self._further(state, max(ENOUGH, k)), pool.songs)
-            pool = self._pool(state, added)
-            mask = self.rights.permitted(state.query, self.retrieval.songs, pool.songs)
-            left = _left(pool, mask)
+            pool = self._kept(state, added)
         relaxed: tuple[str, ...] = ()
-        if left < k and state.query.wishes.fill and not state.query.allow_repeats:
+        if len(pool.songs) < k and state.query.wishes.fill and not state.query.allow_repeats:
             again = self._again(state)
             if len(again):
                 relaxed, added[REPEATS] = (REPEATS,), again
-                pool = self._pool(state, added)
-                mask = self.rights.permitted(state.query, self.retrieval.songs, pool.songs)
-        return Steered(pool if mask is None else rows_of(pool, mask), added, relaxed)
+                pool = self._kept(state, added)
+        return Steered(pool, added, relaxed)
 
     def moved(self, state: State, songs: IntArray, scores: NDArray[Any]) -> NDArray[Any]:
         """Return the ranker's scores as the wishes move them; untouched where there are none."""
@@ -159,9 +154,12 @@ class Steerer:
         songs = self.context.scores(state).top(len(self.retrieval.songs))
         return {CONTEXT: self._permitted(state, songs)[: self.params.context_candidates]}
 
-    def _pool(self, state: State, added: dict[str, IntArray]) -> Pool:
+    def _kept(self, state: State, added: dict[str, IntArray]) -> Pool:
+        """Return the candidates of the generators, and those added, that the hard rules permit."""
         also = np.concatenate(list(added.values())) if added else None
-        return self.retrieval.pool(state, also)
+        pool = self.retrieval.pool(state, also)
+        mask = self.rights.permitted(state.query, self.retrieval.songs, pool.songs)
+        return pool if mask is None else rows_of(pool, mask)
 
     def _further(self, state: State, count: int) -> IntArray:
         """Return songs that the rules permit: the most trending ones, then the most popular."""
@@ -239,10 +237,6 @@ def most_popular_first(songs: Catalogue, count: int, among: IntArray | None = No
 
 def _joined(first: IntArray, more: IntArray) -> IntArray:
     return np.concatenate([first, allowed(more, first)])
-
-
-def _left(pool: Pool, mask: NDArray[np.bool_] | None) -> int:
-    return len(pool.songs) if mask is None else int(mask.sum())
 
 
 def unknown(songs: Catalogue, query: Query) -> list[str]:

@@ -43,7 +43,6 @@ class Store:
         decade = (songs.year - FIRST_DECADE) // 10
         genre = genre_shelf(songs.language, songs.genre)
         groups = {
-            "all": (np.zeros(len(songs), dtype=np.int64), 1),
             "language": (language, languages),
             "genre": (genre, languages * len(GENRES)),
             "artist": (songs.artist, int(songs.artist.max()) + 1),

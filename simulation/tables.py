@@ -21,16 +21,8 @@ from simulation.vocabulary import (
     VARIANTS,
 )
 
-# The order of the action codes in simulation/play.py.
-ACTIONS = (
-    Action.PLAY,
-    Action.SKIP,
-    Action.LIKE,
-    Action.UNLIKE,
-    Action.PLAYLIST_ADD,
-    Action.PLAYLIST_REMOVE,
-    Action.DISLIKE,
-)
+# In the order of the action codes in simulation/play.py.
+ACTIONS = Action.ALL
 _SESSIONS_EACH, _REQUESTS_EACH, _STEPS_EACH = 100_000, 100, 128
 
 
@@ -39,7 +31,7 @@ def event_table(
 ) -> pa.Table:
     """Turn event columns of numbers into the contract's table, in the order given.
 
-    `variant` is each listener's arm of the logging policy, -1 rows having no request.
+    `variant` is each listener's arm of the logging policy; it counts where a row has a request.
     """
     session = columns["user"] * _SESSIONS_EACH + columns["session"]
     given = columns["request"] >= 0

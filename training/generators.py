@@ -18,11 +18,12 @@ from features.columns import Event, Song, SongRow
 from features.lake import read_songs
 from features.params import SIGNALS, Params, Sessions, load_params
 from features.store import historical_song_rows
-from serving.bundle import factors_file, index_factors
+from serving.bundle import SETTINGS, factors_file, index_factors
 from serving.fold_in import FactorModel
 from serving.layout import (
     DAYPARTS_FILE,
     FACTOR_SCALARS,
+    SESSIONS_FILE,
     TENSOR_FILE,
     save_artists,
     save_factors,
@@ -33,7 +34,7 @@ from serving.lookup import save_search
 from training.dayparts import fit_dayparts
 from training.files import write_json
 from training.item_links import ease, listeners, together, transitions
-from training.phases import CUTS, Cut, LeakError, Phases, read_phases
+from training.phases import CUTS, Cut, Phases, read_phases, refuse_later
 from training.plays import read_plays, recency, session_recency, session_songs
 from training.song_vectors import song_vectors
 from training.tensor import fit_tensor
@@ -55,9 +56,7 @@ def write_factors(source: Path, target: Path, song_ids: NDArray[np.str_], until:
         If the factors saw later events than this cut may.
     """
     with np.load(source) as fitted:
-        seen = datetime.fromisoformat(str(fitted["seen_until"]))
-        if seen > until:
-            raise LeakError(f"{source} saw events until {seen}, this cut ends at {until}; refit.")
+        refuse_later(f"{source}", datetime.fromisoformat(str(fitted["seen_until"])), until)
         place = pd.Index(song_ids).get_indexer(fitted["song_ids"])
         if not len(place):
             return
@@ -121,7 +120,7 @@ def write_sessions(
         (np.ones(len(played), np.float32), played, bounds), shape=(matrix.shape[0], n)
     )
     save_sessions(
-        out / "sessions.npz",
+        out / SESSIONS_FILE,
         in_order,
         params.per_song,
         session_recency(plays, until, params.half_life_days),
@@ -147,7 +146,7 @@ def write_retrieval(
         "generators": params.generators.model_dump(),
         "signals": {name: signal.model_dump() for name, signal in params.signals.items()},
     }
-    write_json(out / "settings.json", settings)
+    write_json(out / SETTINGS, settings)
     index_factors(out)
     write_json(out / "fit.json", {"cut": cut, "seen_until": until.isoformat()})
 

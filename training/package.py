@@ -24,7 +24,7 @@ from serving.bundle import (
     load_retrieval,
 )
 from training.files import write_json
-from training.phases import Cut, LeakError, Phases, read_phases
+from training.phases import Cut, Phases, read_phases, refuse_later
 
 LIBRARIES = ("lightgbm", "implicit", "numpy", "scipy", "feast", "bentoml")
 LISTED = 12
@@ -77,9 +77,7 @@ def manifest(
     until = phases.fit_until(cut)
     for name in ("fit.json", "ranker_fit.json"):
         fit = json.loads((folder / name).read_text(encoding="utf-8"))
-        seen = datetime.fromisoformat(fit["seen_until"])
-        if seen > until:
-            raise LeakError(f"{folder / name} saw events until {seen}, the cut ends at {until}.")
+        refuse_later(f"{folder / name}", datetime.fromisoformat(fit["seen_until"]), until)
     files = checksums(folder)
     content = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
     moment = phases.features_at(cut)

@@ -164,6 +164,15 @@ def refuse_leak(what: str, seen_until: datetime, phase: Phase, gap: timedelta) -
         )
 
 
+def refuse_later(what: str, seen_until: datetime, until: datetime) -> None:
+    """Raise LeakError if `what` saw later events than a cut may."""
+    if seen_until > until:
+        raise LeakError(
+            f"{what} has seen events until {seen_until.isoformat()}, this cut ends at "
+            f"{until.isoformat()}. Refit it on earlier data."
+        )
+
+
 def refuse_stale(folder: Path, phases: Phases, cut: Cut) -> None:
     """Raise LeakError if the generators in a folder saw the phase they are to be used on."""
     fit = json.loads((folder / "fit.json").read_text(encoding="utf-8"))

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from features.columns import SongRow
-from features.pairs import Pairs, find, local_hour, pair_features, pair_names, share_of
+from features.pairs import Pairs, fill, find, local_hour, pair_columns, pair_names, share_of
 from features.query import Query, SessionEvent
 from features.state import resolve
 from tests.features import small
@@ -92,14 +92,15 @@ def table(*, session=(), user=None, context=None, candidates=ALL):
     """Return {feature: {song: value}} with `None` where it is not known."""
     query = Query(ts=NOW, user=user or {}, session=session, context=context or {})
     state = resolve(query, SONGS)
-    names, values = pair_features(Pairs(state, SONGS, SONGS.indices(candidates)))
-    assert values.dtype == np.float32
+    columns = pair_columns(Pairs(state, SONGS, SONGS.indices(candidates)))
+    values = np.empty((len(columns), len(candidates)), np.float32)
+    fill(values, columns.values())
     return {
         name: {
             song: None if np.isnan(v) else float(v)
             for song, v in zip(candidates, column, strict=True)
         }
-        for name, column in zip(names, values.T, strict=True)
+        for name, column in zip(columns, values, strict=True)
     }
 
 

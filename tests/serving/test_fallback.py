@@ -10,7 +10,7 @@ import pytest
 from features.query import Query, Wishes
 from serving import steering
 from serving.context_songs import ContextSongs
-from serving.fallback import Reached, most_popular, prepared_with, proposed
+from serving.fallback import most_popular, prepared_with, proposed
 from serving.recommender import Recommender
 from tests.serving.conftest import AS_OF, SONGS, song_id
 
@@ -42,9 +42,9 @@ def test_short_answers_say_so_whatever_they_were_made_from(recommender: Recommen
     short = ("short: only 2 of 10 songs may be proposed.",)
     assert most_popular(recommender.retrieval.songs, ORDER, query, 10).notes == short
     assert most_popular(recommender.retrieval.songs, ORDER, query, 2).notes == ()
-    reached = Reached(recommender.prepare(query, 10))
-    assert proposed(recommender, reached, 10, "deadline").slate.notes == short
-    assert proposed(recommender, reached, 2, "deadline").slate.notes == ()
+    prepared = recommender.prepare(query, 10)
+    assert proposed(recommender, prepared, (), 10, "deadline").slate.notes == short
+    assert proposed(recommender, prepared, (), 2, "deadline").slate.notes == ()
 
 
 def test_popular_answers_go_on_where_the_most_popular_do_not_suffice(

@@ -278,7 +278,7 @@ def factors(path, seen_until, songs=("s2", "gone", "s0")):
 
 def test_factors_that_saw_too_much_are_refused(tmp_path):
     factors(tmp_path / "in.npz", START + TICK)
-    with pytest.raises(LeakError, match="refit"):
+    with pytest.raises(LeakError, match="Refit"):
         write_factors(tmp_path / "in.npz", tmp_path / "out.npz", np.array(["s0"]), START)
     assert not (tmp_path / "out.npz").exists()
 

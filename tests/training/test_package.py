@@ -51,7 +51,7 @@ def folder(whole, tmp_path):
 @pytest.mark.parametrize("name", ["fit", "ranker_fit"])
 def test_a_part_that_saw_too_much_is_refused(folder, name):
     say_seen(folder, **{name: UNTIL + TICK})
-    with pytest.raises(LeakError, match=f"{name}.json saw events until"):
+    with pytest.raises(LeakError, match=f"{name}.json has seen events until"):
         manifest(folder, "test", PHASES, PARAMS, {})
     # To serve, it may have seen everything there is.
     assert manifest(folder, "serving", PHASES, PARAMS, {})["cut"] == "serving"
