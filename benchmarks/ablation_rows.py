@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from features.catalogue import IntArray
 from features.columns import Song
-from features.pairs import GROUPS, Group, Pairs
+from features.pair_groups import GROUPS
+from features.pairs import Group, Pairs
 from features.params import Params, SignalName
 from features.query import Query
 from features.state import State, resolve

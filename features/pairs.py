@@ -1,9 +1,9 @@
-"""Features of (query, candidate song) pairs: one small function a group, all candidates at once.
+"""One query with its candidates, and columns of values that its features are made of.
 
-The same functions make training rows and answer requests. NaN means "not known", never zero.
+All candidates at once; NaN means "not known", never zero.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.catalogue import Catalogue, FloatArray, IntArray
-from features.columns import Song, SongRow, User, UserRow
+from features.columns import User
 from features.compiled import (
     columns_of,
     distances,
@@ -21,17 +21,16 @@ from features.compiled import (
     is_among,
     shares_among,
     shares_at,
-    taken,
 )
-from features.dayparts import BLOCKS, DAYPARTS, local_daypart
-from features.state import State, nobody
-from features.times import DAY_SECONDS, DAY_US, SECOND_US
+from features.dayparts import BLOCKS, local_daypart
+from features.state import State
+from features.times import DAY_SECONDS, SECOND_US
 
-TEEN_AGE: Final = 16
 # Up to so many, comparing each with each is faster than sorting.
 MOST_COMPARED: Final = 512
 # One value a candidate; None where nothing is known of any.
 Column = FloatArray | None
+# By name a value a candidate, one for all of them, or None: not known.
 Group = dict[str, Any]
 
 
@@ -114,216 +113,6 @@ def scalar(pairs: Pairs, name: str) -> float:
     return np.nan if missing(value) else float(value)
 
 
-def session_state(pairs: Pairs) -> Group:
-    """Say where the session stands; the same for every candidate."""
-    state = pairs.state
-    weekday, hour = local_hour(pairs.row, state.ts_us)
-    n = len(state.session)
-    shares = pairs.row.get(UserRow.DAYPART_SHARES)
-    here = local_daypart(state.ts_us // SECOND_US, utc_offset(pairs.row))
-    usual = shares[here] if shares is not None and len(shares) == DAYPARTS else np.nan
-    return {
-        "prefix_length": n,
-        "session_skip_share": state.skipped.mean() if n else np.nan,
-        "session_distinct_share": len(set(state.session.tolist())) / n if n else np.nan,
-        "session_artist_run": _run_length(pairs.session_codes[Song.ARTISTS]),
-        "weekday": weekday,
-        "hour": hour,
-        "daypart_share": usual,
-    }
-
-
-def listener_state(pairs: Pairs) -> Group:
-    """Describe the listener who asks; the same for every candidate."""
-    last = pairs.row.get(UserRow.LAST_PLAY_TS)
-    away = np.nan if missing(last) else (pairs.state.ts_us - last.timestamp() * 1e6) / DAY_US
-    return {
-        "history_length": len(pairs.state.history),
-        "days_away": away,
-        **{
-            f"listener_{name}": scalar(pairs, name)
-            for name in (
-                UserRow.REPEAT_SHARE,
-                UserRow.SKIP_SHARE,
-                UserRow.LIKE_SHARE,
-                UserRow.MEAN_SESSION_PLAYS,
-            )
-        },
-    }
-
-
-def own_history(pairs: Pairs) -> Group:
-    """Say what this listener did with this very song before the session."""
-    state = pairs.state
-    place, times = find(state.history, pairs.candidates)
-    last = taken(state.history_last_us, place, times)
-    return {
-        "own_place": taken(np.arange(len(state.history)), place, times),
-        "own_days_since": (state.ts_us - last) / DAY_US,
-        **{
-            f"own_{signal}": taken(array, place, times)
-            for signal, array in state.history_values.items()
-        },
-    }
-
-
-def own_session(pairs: Pairs) -> Group:
-    """Say what this listener did with this very song in the running session."""
-    state = pairs.state
-    from_end, counts = find(state.played[::-1], pairs.candidates)
-    skipped = among(pairs.candidates, state.session[state.skipped])
-    return {
-        "session_plays": counts,
-        "session_places_ago": np.where(counts > 0, from_end + 1, np.nan),
-        "session_skipped": skipped,
-    }
-
-
-def artists(pairs: Pairs) -> Group:
-    """How the candidate's artist and album stand to the listener and the session."""
-    codes = pairs.songs.codes
-    artist, album = pairs.code(Song.ARTISTS), pairs.code(Song.ALBUM)
-    session_artists = pairs.session_codes[Song.ARTISTS]
-    session_albums = pairs.session_codes[Song.ALBUM]
-    favourites = pairs.row.get(User.FAVOURITE_ARTISTS)
-    named = codes[Song.ARTISTS].code_of
-    return {
-        "artist_share": pairs.share(Song.ARTISTS, UserRow.ARTIST_KEYS, UserRow.ARTIST_SHARES),
-        "artist_favourite": None
-        if favourites is None
-        else where_known(artist, among(artist, known_codes(named, favourites))),
-        "artist_session_share": share_of(artist, session_artists),
-        "artist_same_as_last": same_as_last(artist, session_artists),
-        "album_session_share": share_of(album, session_albums),
-        "album_same_as_last": same_as_last(album, session_albums),
-    }
-
-
-def tastes(pairs: Pairs) -> Group:
-    """How the candidate fits the listener's language, region, era, genre and mood shares."""
-    languages = pairs.row.get(User.LANGUAGES)
-    known = pairs.songs.codes[Song.LANGUAGE].code_of
-    language = pairs.code(Song.LANGUAGE)
-    speaks = (
-        None
-        if languages is None or len(languages) == 0
-        else where_known(language, among(language, known_codes(known, languages)))
-    )
-    region = pairs.songs.codes[Song.REGION].code_of.get(str(pairs.row.get(User.REGION)), -2)
-    return {
-        "language_spoken": speaks,
-        "language_share": pairs.share(
-            Song.LANGUAGE, UserRow.LANGUAGE_KEYS, UserRow.LANGUAGE_SHARES
-        ),
-        "region_home": None if region == -2 else equals(pairs.code(Song.REGION), region),
-        "region_share": pairs.share(Song.REGION, UserRow.REGION_KEYS, UserRow.REGION_SHARES),
-        "era_share": pairs.share("era", UserRow.ERA_KEYS, UserRow.ERA_SHARES),
-        "genre_share": pairs.share(Song.GENRES, UserRow.GENRE_KEYS, UserRow.GENRE_SHARES),
-        "audio_from_usual": audio_distance(pairs, pairs.row.get(UserRow.AUDIO_MEANS)),
-    }
-
-
-def nostalgia(pairs: Pairs) -> Group:
-    """How far the song's year lies from the listener's teens, and from the session's years."""
-    year = pairs.number(Song.RELEASE_YEAR)
-    from_teens = year - (scalar(pairs, User.BIRTH_YEAR) + TEEN_AGE)
-    heard = pairs.songs.numbers[Song.RELEASE_YEAR][pairs.state.session]
-    usual = float(heard[np.isfinite(heard)].mean()) if np.isfinite(heard).any() else np.nan
-    return {
-        "years_from_teens": from_teens,
-        "years_from_teens_abs": np.abs(from_teens),
-        "years_from_session": np.abs(year - usual),
-    }
-
-
-def flow(pairs: Pairs) -> Group:
-    """How the song follows the last one: sound, genre, language."""
-    audio = pairs.songs.audio
-    session = pairs.state.session
-    last = audio[session[-1]] if len(session) else np.full(audio.shape[1], np.nan, np.float32)
-    tempo, energy, valence = np.abs(pairs.audio[:3] - last[:3, None])
-    return {
-        "tempo_step": tempo,
-        "energy_step": energy,
-        "valence_step": valence,
-        "audio_from_session": audio_distance(
-            pairs, mean_of_known(audio[session]) if len(session) else None, standardised=True
-        ),
-        "genre_session_share": share_of(pairs.code(Song.GENRES), pairs.session_codes[Song.GENRES]),
-        "language_session_share": share_of(
-            pairs.code(Song.LANGUAGE), pairs.session_codes[Song.LANGUAGE]
-        ),
-    }
-
-
-def context_match(pairs: Pairs) -> Group:
-    """Whether the song carries the tag, language, era or region that the request names."""
-    context = pairs.state.query.context
-    asked = {"language": Song.LANGUAGE, "era": "era", "region": Song.REGION}
-    return {
-        "occasion_match": tag_match(pairs, Song.OCCASIONS, context.get("occasion")),
-        "mood_match": tag_match(pairs, Song.MOODS, context.get("mood")),
-        **{
-            f"asked_{key}_match": None
-            if missing(context.get(key))
-            else equals(
-                pairs.code(name), pairs.songs.codes[name].code_of.get(str(context[key]), -2)
-            )
-            for key, name in asked.items()
-        },
-    }
-
-
-def song_standing(pairs: Pairs) -> Group:
-    """How the song stands by itself and among listeners like this one."""
-    return {
-        "popularity_percentile": pairs.number(SongRow.POPULARITY_PERCENTILE),
-        "trend": pairs.number(SongRow.TREND),
-        "song_skip_share": pairs.number(SongRow.SKIP_SHARE),
-        "song_like_share": pairs.number(SongRow.LIKE_SHARE),
-        "age_days": pairs.number(SongRow.AGE_DAYS),
-        "duration_ms": pairs.number(Song.DURATION_MS),
-        "plays_per_listener": pairs.number(SongRow.PLAYS)
-        / np.maximum(pairs.number(SongRow.LISTENERS), 1),
-        "popularity_in_region": _local(
-            pairs, pairs.songs.region_popularity, pairs.songs.listener_regions, User.REGION
-        ),
-    }
-
-
-GROUPS: Final[tuple[Callable[[Pairs], Group], ...]] = (
-    session_state,
-    listener_state,
-    own_history,
-    own_session,
-    artists,
-    tastes,
-    nostalgia,
-    flow,
-    context_match,
-    song_standing,
-)
-
-
-def pair_columns(pairs: Pairs) -> Group:
-    """Return all groups: by name a value a candidate, one for all of them, or None: not known."""
-    columns: Group = {}
-    for group in GROUPS:
-        columns.update(group(pairs))
-    return columns
-
-
-def fill(rows: FloatArray, columns: Iterable[Any]) -> None:
-    """Write columns into the rows of a matrix, NaN for those that are not known."""
-    for row, values in zip(rows, columns, strict=True):
-        row[:] = np.nan if values is None else values
-
-
-def pair_names(songs: Catalogue) -> tuple[str, ...]:
-    """Return the names of what `pair_columns` returns."""
-    return tuple(pair_columns(Pairs(nobody(songs), songs, np.empty(0, dtype=np.int32))))
-
-
 def find(songs: IntArray, wanted: IntArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return for each wanted song its first position in `songs` and how often it comes there.
 
@@ -390,18 +179,3 @@ def audio_distance(pairs: Pairs, centre: Any, standardised: bool = False) -> Col
         point = (point - pairs.songs.audio_mean) / pairs.songs.audio_spread
     distance: FloatArray = distances(pairs.audio, point)
     return distance
-
-
-def _local(pairs: Pairs, popularity: FloatArray, columns: dict[str, int], name: str) -> Column:
-    column = columns.get(str(pairs.row.get(name)))
-    if column is None:
-        return None
-    return np.log1p(popularity[pairs.candidates, column]).astype(np.float32)
-
-
-def _run_length(codes: IntArray) -> float:
-    """Return how many of the last songs in a row share the last one's code."""
-    if len(codes) == 0 or codes[-1] < 0:
-        return np.nan
-    different = np.flatnonzero(codes != codes[-1])
-    return float(len(codes) - 1 - different[-1]) if len(different) else float(len(codes))

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.catalogue import Catalogue, FloatArray, IntArray
-from features.pairs import Group, Pairs, among, fill, pair_columns, pair_names
+from features.pair_groups import fill, pair_columns, pair_names
+from features.pairs import Group, Pairs, among
 from features.state import State, nobody
 from serving.compiled import pooled
 from serving.dayparts import Dayparts

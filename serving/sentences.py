@@ -11,7 +11,8 @@ import numpy as np
 
 from features.catalogue import IntArray
 from features.columns import Song, SongRow, User, UserRow
-from features.pairs import TEEN_AGE, missing
+from features.pair_groups import TEEN_AGE
+from features.pairs import missing
 from features.state import State
 from serving.context_songs import TAGS
 from serving.retrieval import Retrieval

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from features.catalogue import IntArray
 from features.dayparts import WEEKDAYS, block_of
-from features.pairs import GROUPS, Pairs, local_hour
+from features.pair_groups import GROUPS
+from features.pairs import Pairs, local_hour
 from features.params import Ranker
 from features.query import Query
 from features.state import resolve
@@ -120,7 +121,7 @@ def importance(recommender: Recommender) -> pd.DataFrame:
 
 
 def feature_groups(retrieval: Retrieval) -> Mapping[str, str]:
-    """Return each feature's group: the generator, the function of `features.pairs`, or links."""
+    """Return each feature's group: a generator, a function of `features.pair_groups`, or links."""
     nobody = Pairs(resolve(Query(ts=EPOCH), retrieval.songs), retrieval.songs, NO_SONGS)
     groups = dict.fromkeys(retrieval.feature_names, "links")
     for group in GROUPS:

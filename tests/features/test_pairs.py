@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from features.columns import SongRow
-from features.pairs import Pairs, fill, find, local_hour, pair_columns, pair_names, share_of
+from features.pair_groups import fill, pair_columns, pair_names
+from features.pairs import Pairs, find, local_hour, share_of
 from features.query import Query, SessionEvent
 from features.state import resolve
 from tests.features import small
