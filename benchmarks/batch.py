@@ -28,7 +28,7 @@ from features.query import Query, SessionEvent
 from serving.recommender import Recommender
 from training.dataset import phase_queries
 from training.evaluate import SEGUE
-from training.metrics import METRICS
+from training.metrics import METRICS, NEXT, START
 from training.phases import read_phases
 from training.queries import Labelled
 
@@ -73,7 +73,7 @@ def answer_table(queries: Sequence[Labelled], answers: pd.DataFrame) -> pd.DataF
         {
             "query_id": [labelled.query_id for labelled in queries],
             "song_id": [labelled.answer for labelled in queries],
-            "task": ["next song" if labelled.place else "session start" for labelled in queries],
+            "task": [NEXT if labelled.place else START for labelled in queries],
         }
     )
     found = asked.merge(answers[["query_id", "song_id", "rank"]], "left", ["query_id", "song_id"])

@@ -29,6 +29,7 @@ from features.paths import PROJECT, data_dir
 from training.curves import select
 from training.evaluate import SEGUE
 from training.files import write_json
+from training.metrics import NEXT
 from training.phases import Phases, read_phases
 from training.rows import read_rows, write_rows
 
@@ -111,7 +112,7 @@ def last_labels(path: Path, share: float, out: Path) -> Path:
 def figures(folder: Path) -> dict[str, float]:
     """Return Segue's next-song figures of a point."""
     rows = pd.read_csv(folder / "report" / "methods.csv")
-    mine = rows[(rows["method"] == SEGUE) & (rows["task"] == "next song")].set_index("metric")
+    mine = rows[(rows["method"] == SEGUE) & (rows["task"] == NEXT)].set_index("metric")
     return {name: float(mine.loc[name, "value"]) for name in METRICS}
 
 

@@ -30,7 +30,7 @@ from serving.recommender import Recommender
 from serving.scores import best
 from simulation.truth import Truth
 from training.dataset import phase_queries, utc
-from training.metrics import cluster_bootstrap, interval, ndcg
+from training.metrics import answer_ranks, cluster_bootstrap, interval, ndcg
 from training.phases import Cut, read_phases
 from training.queries import Labelled
 
@@ -118,14 +118,13 @@ def modes(recommender: Recommender, judge: Judge, queries: Sequence[Labelled]) -
 def spacing(recommender: Recommender, judge: Judge, queries: Sequence[Labelled]) -> Measured:
     """Return measures without and with spacing, and the NDCG of the song that was played."""
     songs = recommender.retrieval.songs
-    truth = songs.indices([labelled.answer for labelled in queries])[:, None]
+    truth = songs.indices([labelled.answer for labelled in queries])
     found = {}
     for name, wishes in (("off", Wishes()), ("on", Wishes(spacing=True))):
         # As in the evaluation: everything may come again.
         asked = [replace(one.query, wishes=wishes) for one in queries]
         answers = ask(recommender, asked, f"spacing {name}")
-        hits = (answers == truth) & (truth >= 0)
-        ranks = np.where(hits.any(axis=1), hits.argmax(axis=1) + 1.0, np.nan)
+        ranks = answer_ranks(answers, truth)
         found[name] = judge(queries, answers) | {"ndcg_10": ndcg(ranks, TOP)}
     return found
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from benchmarks.measure import machine, save
-from benchmarks.peers.files import NEXT, START, Folder
+from benchmarks.peers.files import Folder
 from benchmarks.peers.score import dense, peers_of
 from benchmarks.simulated_past import Held, Latest, fatigue, not_held
 from features.catalogue import IntArray
@@ -33,7 +33,7 @@ from serving.scores import best
 from simulation.truth import Truth
 from training.dataset import phase_queries, utc
 from training.evaluate import POPULARITY, SEGUE
-from training.metrics import cluster_bootstrap, interval
+from training.metrics import NEXT, START, cluster_bootstrap, interval
 from training.phases import Phases, read_phases
 from training.queries import Labelled
 

@@ -11,12 +11,12 @@ from features.columns import SongRow
 from features.pairs import missing
 from features.params import Evaluation
 from serving.recommender import Recommender
-from training.evaluate import SEGUE, TOP_OUTCOMES, Answers, answer_ranks
-from training.metrics import METRICS, cluster_bootstrap, interval
+from training.evaluate import SEGUE, TOP_OUTCOMES, Answers
+from training.metrics import METRICS, answer_ranks, cluster_bootstrap, interval
+from training.metrics import TASKS as TASKS
 from training.queries import Labelled
 from training.sessions import LIKED, SKIP
 
-TASKS = ("next song", "session start")
 COLUMNS = (
     "hr_10",
     "hr_20",

@@ -102,18 +102,6 @@ def pad(songs: IntArray) -> IntArray:
     return np.concatenate([songs, np.full(TOP - len(songs), -1)]).astype(np.int32)
 
 
-def answer_ranks(answers: IntArray, truth: IntArray) -> NDArray[np.float64]:
-    """Return the truth's rank from 1 in each row of answers, NaN where it is not there.
-
-    Examples
-    --------
-    >>> answer_ranks(np.array([[5, 7], [5, 7]]), np.array([7, 9]))
-    array([ 2., nan])
-    """
-    hits = (answers == truth[:, None]) & (truth[:, None] >= 0)
-    return np.where(hits.any(axis=1), hits.argmax(axis=1) + 1.0, np.nan)
-
-
 def slices(recommender: Recommender, queries: Sequence[Labelled]) -> pd.DataFrame:
     """Return one row a query with the value of each slice."""
     songs = recommender.retrieval.songs

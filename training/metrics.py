@@ -1,4 +1,7 @@
-"""Ranking metrics of one relevant song per query, and their bootstrap over listeners."""
+"""Ranking metrics of one relevant song per query, and their bootstrap over listeners.
+
+Needs numpy alone: the peers' bench imports it in an environment of its own.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -8,6 +11,27 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
 TOP: Final = 20
+TASKS: Final = ("next song", "session start")
+NEXT, START = TASKS
+
+
+def answer_ranks(answers: NDArray[np.integer], truth: NDArray[np.integer]) -> FloatArray:
+    """Return the truth's rank from 1 in each row of answers, NaN where it is not there.
+
+    Parameters
+    ----------
+    answers
+        Song indices, best first, -1 = none; shape (queries, k).
+    truth
+        The songs that were played, -1 = not in the catalogue; shape (queries,).
+
+    Examples
+    --------
+    >>> answer_ranks(np.array([[5, 7], [5, 7], [5, -1]]), np.array([7, 9, -1]))
+    array([ 2., nan, nan])
+    """
+    hits = (answers == truth[:, None]) & (truth[:, None] >= 0)
+    return np.where(hits.any(axis=1), hits.argmax(axis=1) + 1.0, np.nan)
 
 
 def hit_rate(ranks: FloatArray, k: int) -> FloatArray:
@@ -53,6 +77,12 @@ METRICS: Final[Mapping[str, Callable[[FloatArray], FloatArray]]] = {
     "hr_20": lambda ranks: hit_rate(ranks, 20),
     "mrr_20": lambda ranks: reciprocal_rank(ranks, 20),
     "ndcg_10": lambda ranks: ndcg(ranks, 10),
+}
+LABELS: Final[Mapping[str, str]] = {
+    "hr_10": "HR@10",
+    "hr_20": "HR@20",
+    "mrr_20": "MRR@20",
+    "ndcg_10": "NDCG@10",
 }
 
 

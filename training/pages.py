@@ -16,16 +16,11 @@ import pandas as pd
 
 from features.pairs import missing
 from training import calibration
-from training.comparison import TASKS, methods_table
+from training.comparison import methods_table
 from training.error_analysis import FATES
 from training.gate import behind, sentences
+from training.metrics import LABELS, TASKS
 
-METRIC_NAMES: Final = {
-    "hr_10": "HR@10",
-    "hr_20": "HR@20",
-    "mrr_20": "MRR@20",
-    "ndcg_10": "NDCG@10",
-}
 Cells = Mapping[str, Callable[[Any], str]]
 
 
@@ -118,7 +113,7 @@ def verdicts(rows: pd.DataFrame, other: str = "best other") -> list[str]:
     )
     lost = rows[rows["verdict"] == "behind"]
     shown = pd.concat([rows[rows["metric"] == "ndcg_10"], lost[lost["metric"] != "ndcg_10"]])
-    named = shown.assign(metric=shown["metric"].map(METRIC_NAMES).fillna(shown["metric"]))
+    named = shown.assign(metric=shown["metric"].map(LABELS).fillna(shown["metric"]))
     named = named.rename(columns={"method": other, "value": "its value"})
     named["Segue ahead by"] = [
         f"{lead:+.4f}" + ("" if missing(low) else f" [{low:+.4f}, {high:+.4f}]")
@@ -156,9 +151,9 @@ def candidates(folder: Path) -> list[Section]:
         "Recall of the pool and what the ranker makes of it, if only the best N candidates by "
         "reciprocal rank fusion of the generators were ranked; `size` is the mean."
     )
-    found = pd.read_csv(folder / "candidates.csv").rename(columns=METRIC_NAMES)
+    found = pd.read_csv(folder / "candidates.csv").rename(columns=LABELS)
     cells = {"candidates": count, "size": count, "recall": score}
-    part = table(found, cells | dict.fromkeys(METRIC_NAMES.values(), score))
+    part = table(found, cells | dict.fromkeys(LABELS.values(), score))
     return [Section("Number of candidates", [told, part], "candidates")]
 
 
@@ -183,8 +178,8 @@ def label_queries(folder: Path) -> list[Section]:
         "Rankers fitted on seeded parts of the label queries, measured within the rows of the test "
         "phase (the answer against sampled candidates, so higher than the figures above)."
     )
-    found = pd.read_csv(folder / "label_queries.csv").rename(columns=METRIC_NAMES)
-    cells = {"label_queries": count} | dict.fromkeys(METRIC_NAMES.values(), score)
+    found = pd.read_csv(folder / "label_queries.csv").rename(columns=LABELS)
+    cells = {"label_queries": count} | dict.fromkeys(LABELS.values(), score)
     return [Section("Number of label queries", [told, table(found, cells)], "label_queries")]
 
 

@@ -24,7 +24,6 @@ from features.params import Dayparts, Evaluation, load_params
 from serving.recommender import Recommender
 from training import calibration, curves, error_analysis, gate, pages
 from training.comparison import (
-    TASKS,
     Table,
     best_others,
     coverage,
@@ -38,6 +37,7 @@ from training.dataset import phase_queries
 from training.dayparts import fit_dayparts, heat_maps
 from training.evaluate import CANDIDATES, SEGUE, Answers, ask, slices
 from training.files import write_json
+from training.metrics import TASKS
 from training.phases import Phases, read_phases, refuse_leak
 from training.plays import read_plays
 from training.queries import Labelled

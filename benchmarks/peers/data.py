@@ -9,7 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from benchmarks.peers.files import NEXT, START, Folder
+from benchmarks.peers.files import Folder
+from training.metrics import NEXT, START
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]

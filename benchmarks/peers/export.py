@@ -14,12 +14,13 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.peers.files import NEXT, START, Folder
+from benchmarks.peers.files import Folder
 from features.columns import Action, Event, UserRow
 from features.lake import read_events, read_songs
 from features.params import Params, load_params
 from features.paths import PROJECT, data_dir
 from training.dataset import phase_queries
+from training.metrics import NEXT, START
 from training.phases import Cut, Phases, read_phases, spans
 from training.queries import Labelled
 

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-TASKS: Final = ("next song", "session start")
-NEXT, START = TASKS
 TUNED: Final = Path(__file__).with_name("tuned.json")
 
 

@@ -21,10 +21,11 @@ from tqdm import tqdm
 from benchmarks.peers.combined import COMBINED, run_combined
 from benchmarks.peers.counting import Peer
 from benchmarks.peers.data import Cut, read_cut
-from benchmarks.peers.files import TASKS, TUNED, Folder
+from benchmarks.peers.files import TUNED, Folder
 from benchmarks.peers.lists import Run, blank, read_tops, write_tops
 from benchmarks.peers.methods import METHODS
 from benchmarks.peers.ranking import Policy, Tops, answer, popularity
+from training.metrics import TASKS
 
 PHASES = ("labels", "test")
 

@@ -16,24 +16,19 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.measure import RESULTS, rounded
-from benchmarks.peers.files import START, TASKS, Folder
+from benchmarks.peers.files import Folder
 from benchmarks.peers.scoring import per_query
 from features.lake import read_songs
 from features.params import Evaluation
 from features.paths import data_dir
-from training.comparison import Table, coverage, slice_table, summarise
+from training.comparison import Table, best_others, coverage, slice_table, summarise
 from training.evaluate import SEGUE
 from training.files import write_json
+from training.metrics import LABELS, METRICS, START, TASKS
 
-SHOWN: Final = ("hr_10", "hr_20", "mrr_20", "ndcg_10")
+SHOWN: Final = tuple(METRICS)
 RECALL: Final = "session_recall_20"
-LABEL: Final = {
-    "hr_10": "HR@10",
-    "hr_20": "HR@20",
-    "mrr_20": "MRR@20",
-    "ndcg_10": "NDCG@10",
-    RECALL: "session recall@20",
-}
+NAMED: Final = {**LABELS, RECALL: "session recall@20"}
 SLICES: Final = ("listener", "song", "repeat", "prefix", "region", "daypart", "met")
 
 
@@ -138,25 +133,7 @@ def best_of_slices(scored: Scored, how: Evaluation) -> pd.DataFrame:
         kinds = scored.kinds[keep].reset_index(drop=True)
         kinds = kinds.drop(columns=["prefix", "met"] if task == START else [], errors="ignore")
         parts.append(slice_table(tables, listeners[keep], kinds, how).assign(task=task))
-    rows = pd.concat(parts, ignore_index=True)
-    return best_peers(rows)
-
-
-def best_peers(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return, of rows per method, the best peer's of each task, slice and metric.
-
-    `verdict` says whether Segue is ahead or behind with an interval beside zero, or level.
-    """
-    keys = ["task", "slice", "metric"]
-    mine = rows[rows["method"] == SEGUE].set_index(keys)["value"].rename("segue")
-    peers = rows[rows["method"] != SEGUE].sort_values(["value", "method"], ascending=[False, True])
-    best = peers.groupby(keys, sort=False).head(1).join(mine, on=keys)
-    best["lead"] = best["segue"] - best["value"]
-    best["verdict"] = np.select(
-        [best["lead_low"] > 0, best["lead_high"] < 0], ["ahead", "behind"], default="level"
-    )
-    columns = [*keys, "queries", "method", "value", "segue", "lead", "lead_low", "lead_high"]
-    return best.sort_values(keys)[[*columns, "verdict"]].reset_index(drop=True)
+    return best_others(pd.concat(parts, ignore_index=True))
 
 
 def markdown(scored: Scored, summary: pd.DataFrame, slices: pd.DataFrame, title: str) -> str:
@@ -173,7 +150,7 @@ def markdown(scored: Scored, summary: pd.DataFrame, slices: pd.DataFrame, title:
 def methods_table(scored: Scored, part: pd.DataFrame, task: str) -> str:
     """Return one row a method, best NDCG@10 first, with Segue's paired lead over each."""
     metrics = [*SHOWN, *([RECALL] if task == START else [])]
-    header = ["method", *(LABEL[m] for m in metrics), "coverage@10", "fit s", "ms a query"]
+    header = ["method", *(NAMED[m] for m in metrics), "coverage@10", "fit s", "ms a query"]
     lines = [header + ["Segue ahead (NDCG@10)"], ["---"] * (len(header) + 1)]
     cells = part.set_index(["method", "metric"])
     order = part[part["metric"] == "ndcg_10"].sort_values("value", ascending=False)["method"]
@@ -202,7 +179,7 @@ def slices_markdown(slices: pd.DataFrame) -> str:
     lines.append("|---" * 9 + "|")
     for row in slices.to_dict("records"):
         lines.append(
-            f"| {row['task']} | {row['slice']} | {row['queries']} | {LABEL[row['metric']]} | "
+            f"| {row['task']} | {row['slice']} | {row['queries']} | {NAMED[row['metric']]} | "
             f"{row['method']} | {row['value']:.4f} | {row['segue']:.4f} | "
             f"{lead_text(row['lead'], row)} | {row['verdict']} |"
         )

@@ -6,19 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from training.metrics import METRICS, TOP
-
-
-def ranks(found: NDArray[np.int64], truth: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the truth's rank from 1 in each row of answers, NaN where it is not there.
-
-    Examples
-    --------
-    >>> ranks(np.array([[5, 7], [5, -1]]), np.array([7, -1]))
-    array([ 2., nan])
-    """
-    hits = (found == truth[:, None]) & (truth[:, None] >= 0)
-    return np.where(hits.any(axis=1), hits.argmax(axis=1) + 1.0, np.nan)
+from training.metrics import METRICS, TOP, answer_ranks
 
 
 def per_query(
@@ -40,7 +28,7 @@ def per_query(
     start
         Whether the query is a session start.
     """
-    rank = ranks(found[:, :TOP], truth)
+    rank = answer_ranks(found[:, :TOP], truth)
     values = pd.DataFrame({name: metric(rank) for name, metric in METRICS.items()})
     recall = [
         len(set(songs.tolist()) & set(row[row >= 0].tolist())) / len(songs) if first else np.nan

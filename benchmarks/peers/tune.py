@@ -22,10 +22,11 @@ from tqdm import tqdm
 
 from benchmarks.peers.combined import COMBINED, SPACES, answer_tasks, completed
 from benchmarks.peers.data import Cut, IntArray, Query, indices, read_cut
-from benchmarks.peers.files import NEXT, START, TASKS, TUNED, Folder
+from benchmarks.peers.files import TUNED, Folder
 from benchmarks.peers.methods import METHODS, draws
 from benchmarks.peers.ranking import POLICIES, Tops, answer, popularity
 from benchmarks.peers.scoring import per_query
+from training.metrics import NEXT, START, TASKS
 
 TRIALS: Final = 12
 SEED: Final = 7

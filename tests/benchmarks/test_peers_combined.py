@@ -15,10 +15,10 @@ from benchmarks.peers.combined import (
     training_rows,
 )
 from benchmarks.peers.data import Cut
-from benchmarks.peers.files import NEXT
 from benchmarks.peers.methods import METHODS, draws
 from benchmarks.peers.ranking import padded
 from tests.benchmarks.peers_world import listed, plays, query
+from training.metrics import NEXT
 
 
 def lists(*rows):

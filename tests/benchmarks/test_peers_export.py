@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.peers.data import encode, encode_queries, read_cut, seconds
 from benchmarks.peers.export import plays, questions, truth
-from benchmarks.peers.files import NEXT, START, Folder
+from benchmarks.peers.files import Folder
 from benchmarks.peers.lists import write_tops
 from benchmarks.peers.ranking import padded
 from benchmarks.peers.run import (
@@ -22,6 +22,7 @@ from benchmarks.peers.run import (
 from benchmarks.peers.tune import refuse_other_cuts
 from tests.benchmarks.peers_world import T0, heard, labelled, write_cut
 from tests.training import tiny
+from training.metrics import NEXT, START
 
 
 def test_fits_see_listenings_before_their_moment_only(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.peers.combined import COMBINED, answer_tasks
 from benchmarks.peers.data import read_cut
-from benchmarks.peers.files import NEXT, START, TASKS, TUNED, Folder
+from benchmarks.peers.files import TUNED, Folder
 from benchmarks.peers.lists import write_tops
 from benchmarks.peers.methods import METHODS
 from benchmarks.peers.ranking import POLICIES, Policy
@@ -21,6 +21,7 @@ from benchmarks.peers.tune import (
     tuned_elsewhere,
 )
 from tests.benchmarks.peers_world import write_cut
+from training.metrics import NEXT, START, TASKS
 
 
 def test_each_task_keeps_its_best_trial_and_all_values():

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.peers.files import NEXT, START, Folder
+from benchmarks.peers.files import Folder
 from benchmarks.simulated_past import Held, Latest, fatigue
 from benchmarks.simulated_truth import (
     CHANCES,
@@ -27,6 +27,7 @@ from simulation.memory import RECENT
 from simulation.sizes import Size
 from simulation.truth import Truth
 from training.evaluate import SEGUE
+from training.metrics import NEXT, START
 from training.queries import Labelled
 
 MOMENT = datetime(2023, 12, 20, 18, tzinfo=UTC)

@@ -10,7 +10,6 @@ from serving.retrieval import Pool
 from training.evaluate import (
     CANDIDATES,
     TOP,
-    answer_ranks,
     cut_ranks,
     fused_order,
     pad,
@@ -28,17 +27,6 @@ EVENING = datetime(2024, 1, 6, 20, 30, tzinfo=UTC)
 def labelled(answer="a", *, place=0, session=(), **user):
     query = Query(ts=EVENING, user=user, session=tuple(SessionEvent(song) for song in session))
     return Labelled("q", "u", query, place, answer, "full", (answer,), ("full",))
-
-
-def test_ranks_count_from_one_and_misses_are_unknown():
-    answers = np.array([[5, 7, 9, -1], [5, 7, 9, -1], [5, 7, 9, -1], [7, 7, 5, -1]])
-    ranks = answer_ranks(answers, np.array([5, 9, 4, 7]))
-    np.testing.assert_array_equal(ranks, [1, 3, np.nan, 1])
-
-
-def test_an_uncatalogued_truth_matches_no_filling():
-    ranks = answer_ranks(np.array([[3, -1, -1]]), np.array([-1]))
-    np.testing.assert_array_equal(ranks, [np.nan])
 
 
 @pytest.mark.parametrize("count", [0, 3, TOP])

@@ -1,9 +1,29 @@
 import numpy as np
 import pytest
 
-from training.metrics import METRICS, cluster_bootstrap, hit_rate, interval, ndcg, reciprocal_rank
+from training.metrics import (
+    LABELS,
+    METRICS,
+    answer_ranks,
+    cluster_bootstrap,
+    hit_rate,
+    interval,
+    ndcg,
+    reciprocal_rank,
+)
 
 RANKS = np.array([1.0, 3.0, 10.0, 11.0, 20.0, 21.0, np.nan])
+
+
+def test_ranks_count_from_one_and_misses_are_unknown():
+    answers = np.array([[5, 7, 9, -1], [5, 7, 9, -1], [5, 7, 9, -1], [7, 7, 5, -1]])
+    ranks = answer_ranks(answers, np.array([5, 9, 4, 7]))
+    np.testing.assert_array_equal(ranks, [1, 3, np.nan, 1])
+
+
+def test_an_uncatalogued_truth_matches_no_filling():
+    ranks = answer_ranks(np.array([[3, -1, -1]]), np.array([-1]))
+    np.testing.assert_array_equal(ranks, [np.nan])
 
 
 def test_hits_count_up_to_the_bound():
@@ -23,6 +43,10 @@ def test_each_name_says_its_bound():
     assert values["hr_20"] == 5
     assert values["mrr_20"] == pytest.approx(1 + 1 / 3 + 1 / 10 + 1 / 11 + 1 / 20)
     assert values["ndcg_10"] == pytest.approx(1.5 + 1 / np.log2(11))
+
+
+def test_each_metric_has_a_label():
+    assert list(LABELS) == list(METRICS)
 
 
 def drawn(values, clusters, draws=400, seed=3):

@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 
 from tests.training.test_dataset_and_ranker import NAMES, PARAMS, hand_made, made_rows
-from training import pages, publish
-from training.comparison import TASKS
+from training import publish
 from training.curves import (
     answered,
     by_candidates,
@@ -22,6 +21,7 @@ from training.curves import (
 )
 from training.error_analysis import FATES
 from training.evaluate import CANDIDATES
+from training.metrics import LABELS, TASKS
 from training.pictures import PICTURES
 from training.ranker import fit_ranker
 
@@ -55,7 +55,7 @@ def report(tmp_path):
     """Return a folder with every table, and with rows that must not get out."""
     bins = {"probability": ["p_skip"] * 2, "bin": [1, 2], "songs": [5, 5], "said": [0.2, 0.6]}
     ranks = np.array([[1.0] * 6, [np.nan] * 3 + [4.0] * 3])
-    metric = {name: [0.1, 0.2] for name in pages.METRIC_NAMES}
+    metric = {name: [0.1, 0.2] for name in LABELS}
     quotas = {"pool": ["now", "100, greedy"], "size": [90.0, 95.0], "recall": [0.5, 0.6]}
     shares = dict.fromkeys(FATES, [0.2])
     tables = {
