@@ -26,13 +26,12 @@ from serving.bundle import blend, load_factors, load_retrieval
 from serving.generators import Blend, SignalFactors
 from serving.retrieval import BLEND, Retrieval
 from serving.scores import Scores
-from training.dataset import Part, query_rows, utc
+from training.dataset import query_rows
 from training.factors import fit_factors, read_matrix, skip_weight
 from training.generators import song_rows, write_factors, write_retrieval
 from training.phases import Cut, Phases
 from training.queries import Labelled
-from training.rows import Rows, listener_code
-from training.sessions import OUTCOMES
+from training.rows import MARKS, Part, Rows, join
 
 SIGNAL: Final[SignalName] = "listen"
 # How the listen signal could be factorised instead; the skip matrix leaves the blend for `zero`.
@@ -126,20 +125,7 @@ def build(
         if ((part.answer | part.later) & part.in_pool).any():
             parts.append(part)
             kept.append(number)
-    sizes = [len(part.answer) for part in parts]
-    outcome = [OUTCOMES.index(queries[i].outcome) for i in kept]
-    return Rows(
-        features=np.concatenate([part.features for part in parts]),
-        query=np.repeat(np.array(kept, dtype=np.int32), sizes),
-        answer=np.concatenate([part.answer for part in parts]),
-        later=np.concatenate([part.later for part in parts]),
-        in_pool=np.concatenate([part.in_pool for part in parts]),
-        outcome=np.repeat(np.array(outcome, dtype=np.int8), sizes),
-        ts=np.repeat(np.array([utc(queries[i].query.ts) for i in kept]), sizes),
-        listener=np.repeat(
-            np.array([listener_code(queries[i].user_id) for i in kept], dtype=np.uint32), sizes
-        ),
-    )
+    return join(parts, kept)
 
 
 def view(
@@ -158,11 +144,8 @@ def view(
     kept = tuple(names[i] for i in columns)
     if "proposed_by" in kept:
         features[:, kept.index("proposed_by")] = proposed[keep]
-    marks = {
-        name: getattr(rows, name)[keep]
-        for name in ("query", "answer", "later", "outcome", "ts", "listener")
-    }
-    return Rows(features=features, in_pool=proposed[keep] > 0, **marks), kept
+    marks = {name: getattr(rows, name)[keep] for name in MARKS}
+    return Rows(features, **marks | {"in_pool": proposed[keep] > 0}), kept
 
 
 def own_columns(name: str, names: Sequence[str]) -> list[str]:

@@ -26,12 +26,11 @@ from benchmarks.measure import RESULTS
 from features.columns import Event
 from features.params import SIGNALS
 from features.paths import PROJECT, data_dir
-from training.curves import select
 from training.evaluate import SEGUE
 from training.files import write_json
 from training.metrics import NEXT
 from training.phases import Phases, read_phases
-from training.rows import read_rows, write_rows
+from training.rows import read_rows, select, write_rows
 
 METRICS = ("hr_20", "mrr_20", "ndcg_10")
 WINDOWS = ("earlier", "labels")

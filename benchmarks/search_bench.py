@@ -15,10 +15,9 @@ from benchmarks.ablation_rows import answer_ranks
 from features.params import Params, Ranker, load_params
 from serving.forest import forest
 from training.boosting import query_weights, settings_of, train
-from training.curves import select
 from training.metrics import METRICS, cluster_bootstrap, interval
-from training.ranker import concatenate, grades, usable
-from training.rows import Rows, read_rows
+from training.ranker import grades, usable
+from training.rows import Rows, concatenate, read_rows, select
 from training.starts import at_start
 
 SHOWN: Final = ("ndcg_10", "mrr_20", "hr_20")
@@ -68,7 +67,7 @@ def drawn(rows: Rows, queries: int, negatives: int, seed: int) -> Rows:
     place = np.empty(len(here), dtype=np.int64)
     place[order] = np.arange(len(here)) - np.searchsorted(query, query[order])
     kept = here[heard | (place < negatives)]
-    return Rows(**{name: values[kept] for name, values in vars(rows).items()})
+    return select(rows, kept)
 
 
 def fit(

@@ -21,7 +21,7 @@ from serving.retrieval import Retrieval
 from training.metrics import METRICS
 from training.queries import Labelled
 from training.ranker import fit_ranker, usable
-from training.rows import Rows
+from training.rows import Rows, select
 
 SHARES: Final = (0.125, 0.25, 0.5, 1.0)
 EPOCH: Final = datetime.fromtimestamp(0, UTC)
@@ -41,11 +41,6 @@ def answered(rows: Rows, queries: int | None = None) -> Rows:
     found = np.bincount(rows.query, weights=rows.answer & rows.in_pool) > 0
     keep = found[rows.query] & (rows.query < (queries or len(found)))
     return select(rows, keep)
-
-
-def select(rows: Rows, keep: NDArray[np.bool_]) -> Rows:
-    """Return some of the rows."""
-    return Rows(**{name: values[keep] for name, values in vars(rows).items()})
 
 
 def by_trees(booster: lightgbm.Booster, rows: Rows, points: int = 15) -> pd.DataFrame:

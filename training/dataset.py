@@ -2,7 +2,6 @@
 
 import argparse
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from itertools import repeat
@@ -13,27 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from features.catalogue import FloatArray
 from features.params import Ranker, load_params
 from features.state import resolve
 from serving.bundle import load_retrieval
 from serving.retrieval import Retrieval
 from training.phases import CUTS, Cut, Phases, read_phases, refuse_leak, refuse_stale
 from training.queries import Labelled, labelled_queries, sample_positions
-from training.rows import Rows, listener_code, write_rows
+from training.rows import Part, Rows, join, listener_code, write_rows
 from training.sessions import OUTCOMES, SKIP, read_sessions
 
 BLOCK = 100
-
-
-@dataclass(frozen=True)
-class Part:
-    """The rows of one query: features (rows, features), and three marks of shape (rows,)."""
-
-    features: FloatArray
-    answer: NDArray[np.bool_]
-    later: NDArray[np.bool_]
-    in_pool: NDArray[np.bool_]
 
 
 def query_rows(
@@ -52,7 +40,15 @@ def query_rows(
     rows = np.sort(np.concatenate([np.flatnonzero(is_answer | is_later), others]))
     in_pool = np.asarray(np.isfinite(pool.ranks).any(axis=1), dtype=np.bool_)
     features = retrieval.features(state, pool)[rows]
-    return Part(features, is_answer[rows], is_later[rows], in_pool[rows])
+    return Part(
+        features=features,
+        answer=is_answer[rows],
+        later=is_later[rows],
+        in_pool=in_pool[rows],
+        outcome=OUTCOMES.index(labelled.outcome),
+        ts=utc(labelled.query.ts),
+        listener=listener_code(labelled.user_id),
+    )
 
 
 def heard_later(labelled: Labelled) -> list[str]:
@@ -75,19 +71,7 @@ def build_rows(folder: Path, queries: list[Labelled], params: Ranker, workers: i
             found, total=len(blocks), desc="ranker rows", unit="block", mininterval=1
         ):
             parts += block
-    sizes = [len(part.answer) for part in parts]
-    outcomes = [OUTCOMES.index(labelled.outcome) for labelled in queries]
-    listeners = [listener_code(labelled.user_id) for labelled in queries]
-    return Rows(
-        features=np.concatenate([part.features for part in parts]),
-        query=np.repeat(np.arange(len(parts), dtype=np.int32), sizes),
-        answer=np.concatenate([part.answer for part in parts]),
-        later=np.concatenate([part.later for part in parts]),
-        in_pool=np.concatenate([part.in_pool for part in parts]),
-        outcome=np.repeat(np.array(outcomes, dtype=np.int8), sizes),
-        ts=np.repeat(np.array([utc(labelled.query.ts) for labelled in queries]), sizes),
-        listener=np.repeat(np.array(listeners, dtype=np.uint32), sizes),
-    )
+    return join(parts, range(len(parts)))
 
 
 def _block_rows(folder: Path, block: list[tuple[int, Labelled]], params: Ranker) -> list[Part]:

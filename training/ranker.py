@@ -16,6 +16,7 @@ from features.params import Ranker, load_params
 from training.boosting import query_weights, settings_of, train
 from training.files import write_json
 from training.rows import Rows, read_rows
+from training.rows import concatenate as concatenate
 from training.sessions import OUTCOME_OF, OUTCOMES
 from training.starts import fit_starts
 
@@ -181,30 +182,6 @@ def main() -> None:
     write_json(arguments.out / "calibration.json", curves)
     last = pd.Timestamp(rows.ts.max(), tz="UTC") + pd.Timedelta(1, "us")
     write_json(arguments.out / "ranker_fit.json", {"seen_until": last.isoformat()})
-
-
-def concatenate(parts: list[tuple[Rows, tuple[str, ...]]]) -> tuple[Rows, tuple[str, ...]]:
-    """Join sets of rows, numbering their queries on.
-
-    Raises
-    ------
-    ValueError
-        If their features differ.
-    """
-    names = parts[0][1]
-    if any(other != names for _, other in parts):
-        raise ValueError("The sets of rows have different features; rebuild them all.")
-    offsets = np.cumsum([0, *(int(rows.query.max()) + 1 for rows, _ in parts[:-1])])
-    return Rows(
-        features=np.concatenate([rows.features for rows, _ in parts]),
-        query=np.concatenate([rows.query + o for (rows, _), o in zip(parts, offsets, strict=True)]),
-        answer=np.concatenate([rows.answer for rows, _ in parts]),
-        later=np.concatenate([rows.later for rows, _ in parts]),
-        in_pool=np.concatenate([rows.in_pool for rows, _ in parts]),
-        outcome=np.concatenate([rows.outcome for rows, _ in parts]),
-        ts=np.concatenate([rows.ts for rows, _ in parts]),
-        listener=np.concatenate([rows.listener for rows, _ in parts]),
-    ), names
 
 
 if __name__ == "__main__":

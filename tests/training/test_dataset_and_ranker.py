@@ -11,7 +11,6 @@ from training import ranker
 from training.boosting import query_weights
 from training.dataset import utc
 from training.ranker import (
-    concatenate,
     fit_probability,
     fit_ranker,
     grades,
@@ -19,7 +18,7 @@ from training.ranker import (
     tree_counts,
     usable,
 )
-from training.rows import Rows, read_rows, write_rows
+from training.rows import Part, Rows, concatenate, join, read_rows, select, write_rows
 from training.sessions import OUTCOMES
 
 PARAMS = load_params().ranker.model_copy(update={"rounds": 40, "min_data_in_leaf": 10})
@@ -132,6 +131,21 @@ def test_written_rows_are_read(tmp_path):
         got, expected = getattr(found, name), getattr(rows, name)
         assert got.dtype == expected.dtype
         np.testing.assert_array_equal(got, expected)
+
+
+def test_rows_of_queries_are_joined_under_their_numbers():
+    def part(size, outcome, listener):
+        marks = [np.arange(size) == 0, np.zeros(size, np.bool_), np.ones(size, np.bool_)]
+        ts = np.datetime64("2024-06-01T10:00:00", "us")
+        return Part(np.full((size, 1), size, np.float32), *marks, outcome, ts, listener)
+
+    rows = join([part(2, 1, 7), part(3, 0, 9)], [4, 6])
+    assert rows.query.tolist() == [4, 4, 6, 6, 6]
+    assert rows.outcome.tolist() == [1, 1, 0, 0, 0]
+    assert rows.listener.tolist() == [7, 7, 9, 9, 9]
+    some = select(rows, rows.answer)
+    assert some.query.tolist() == [4, 6]
+    assert some.features.tolist() == [[2], [3]]
 
 
 def test_joined_rows_number_their_queries_on():
