@@ -3,8 +3,8 @@
 Protocol: full catalogue, no sampled negatives; the answer is the song that was played at the
 position; songs of the running session may be proposed again by everyone; a seeded sample of
 positions where there are more than `evaluation.max_queries`, of which `evaluation.starts_share` are
-session starts (judged by themselves); intervals by bootstrap over
-listeners. An answer that nobody proposes counts as a miss.
+session starts (judged by themselves); intervals by bootstrap over listeners. An answer that nobody
+proposes counts as a miss.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from features.catalogue import IntArray
-from features.columns import SongRow, User
+from features.columns import SongRow, User, UserRow
 from features.dayparts import block_of
 from features.pairs import local_hour, missing
 from serving.recommender import Prepared, Recommender
@@ -126,7 +126,7 @@ def slices(recommender: Recommender, queries: Sequence[Labelled]) -> pd.DataFram
 
 def is_new(labelled: Labelled) -> bool:
     """Tell whether the store knew no play of the listener."""
-    return missing(labelled.query.user.get("plays"))
+    return missing(labelled.query.user.get(UserRow.PLAYS))
 
 
 def song_age(answer: int, age_days: float) -> str:
@@ -140,7 +140,7 @@ def repeat_kind(labelled: Labelled) -> str:
     """Tell whether the listener had played the answer in this session, before it, or never."""
     if any(event.song_id == labelled.answer for event in labelled.query.session):
         return "in the session"
-    history = labelled.query.user.get("history_songs")
+    history = labelled.query.user.get(UserRow.HISTORY_SONGS)
     return (
         "known song" if history is not None and labelled.answer in list(history) else "first time"
     )
