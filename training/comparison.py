@@ -12,7 +12,7 @@ from features.pairs import missing
 from features.params import Evaluation
 from serving.recommender import Recommender
 from training.evaluate import SEGUE, TOP_OUTCOMES, Answers
-from training.metrics import METRICS, answer_ranks, cluster_bootstrap, interval
+from training.metrics import FEWEST, METRICS, answer_ranks, cluster_bootstrap, interval
 from training.metrics import TASKS as TASKS
 from training.queries import Labelled
 from training.sessions import LIKED, SKIP
@@ -137,7 +137,7 @@ def slice_table(
     listeners: NDArray[np.str_],
     kinds: pd.DataFrame,
     how: Evaluation,
-    fewest: int = 30,
+    fewest: int = FEWEST,
 ) -> pd.DataFrame:
     """Return `summarise` for each value of each slice that has enough queries; maybe no row."""
     parts = []

@@ -25,6 +25,8 @@ from training.rows import Rows, select
 
 SHARES: Final = (0.125, 0.25, 0.5, 1.0)
 EPOCH: Final = datetime.fromtimestamp(0, UTC)
+# All rows are scored anew at each number of trees; a curve's shape needs no more queries.
+TREE_QUERIES: Final = 2000
 NO_SONGS: Final = np.empty(0, dtype=np.int32)
 
 
@@ -46,7 +48,7 @@ def answered(rows: Rows, queries: int | None = None) -> Rows:
 def by_trees(booster: lightgbm.Booster, rows: Rows, points: int = 15) -> pd.DataFrame:
     """Return NDCG@10 within the test rows at some numbers of trees."""
     step = max(1, booster.num_trees() // points)
-    mine = answered(rows, 2000)
+    mine = answered(rows, TREE_QUERIES)
     curve = []
     for trees in range(step, booster.num_trees() + 1, step):
         ranks = ranks_in_rows(mine, booster.predict(mine.features, num_iteration=trees))

@@ -13,6 +13,8 @@ FloatArray = NDArray[np.float64]
 TOP: Final = 20
 TASKS: Final = ("next song", "session start")
 NEXT, START = TASKS
+# A slice of fewer queries is not shown: one query more would move its hit rate by over 3 %.
+FEWEST: Final = 30
 
 
 def answer_ranks(answers: NDArray[np.integer], truth: NDArray[np.integer]) -> FloatArray:

@@ -7,7 +7,7 @@ published, answers.parquet (one row a query and method) and examples.csv (querie
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -116,7 +116,12 @@ def detail_of(found: Evaluated, queries: Sequence[Labelled]) -> pd.DataFrame:
 
 
 def csv_tables(
-    found: Evaluated, recommender: Recommender, queries: Sequence[Labelled], how: Evaluation
+    found: Evaluated,
+    recommender: Recommender,
+    queries: Sequence[Labelled],
+    rows: Rows,
+    maps: pd.DataFrame,
+    how: Evaluation,
 ) -> dict[str, pd.DataFrame]:
     """Return the aggregates by file name; none of them holds a row of the data."""
     sliced = slice_table(found.tables, listeners_of(queries), found.kinds, how)
@@ -134,6 +139,8 @@ def csv_tables(
         "importance": features.head(30),
         "importance_groups": curves.group_importance(features),
         "dayparts": curves.dayparts(queries, found.ranks),
+        "daypart_maps": maps,
+        "learning_curve": curves.by_trees(recommender.ranker.booster, rows),
     }
 
 
@@ -166,35 +173,25 @@ def main() -> None:
     heard = error_analysis.read_listenings(arguments.lake, phases.fit_until("test"))
     found = evaluate(recommender, queries, heard, how)
     rows, _ = read_rows(arguments.rows)
-    context = context_of(recommender, phases, len(queries), how)
-    arguments.out.mkdir(parents=True, exist_ok=True)
     maps = daypart_maps(arguments.lake, phases, params.generators.dayparts)
-    maps.to_csv(arguments.out / "daypart_maps.csv", index=False)
-    write(arguments.out, found, recommender, queries, rows, how, context)
+    tables = csv_tables(found, recommender, queries, rows, maps, how)
+    tables["calibration"], calibrated = calibration.calibration(recommender.ranker, rows, how)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    context = context_of(recommender, phases, len(queries), how)
+    write_rows_of_data(arguments.out, found, queries, how.seed)
+    write(arguments.out, tables, metrics(found, tables["fates"], calibrated), context)
     sys.stdout.write((arguments.out / "report.md").read_text(encoding="utf-8"))
 
 
-def write(
-    out: Path,
-    found: Evaluated,
-    recommender: Recommender,
-    queries: Sequence[Labelled],
-    rows: Rows,
-    how: Evaluation,
-    context: str,
-) -> None:
-    """Write everything but the pictures."""
-    out.mkdir(parents=True, exist_ok=True)
-    tables = csv_tables(found, recommender, queries, how)
-    tables["learning_curve"] = curves.by_trees(recommender.ranker.booster, rows)
-    tables["calibration"], calibrated = calibration.calibration(recommender.ranker, rows, how)
-    for name, table in tables.items():
-        table.to_csv(out / f"{name}.csv", index=False)
+def metrics(
+    found: Evaluated, fates: pd.DataFrame, calibrated: Mapping[str, Mapping[str, float]]
+) -> dict[str, Any]:
+    """Return the figures for `dvc metrics`."""
     figures: dict[str, Any] = {
         task.replace(" ", "_"): headline(found.summary, task) | {"pool": pool}
         for task, pool in found.pools.items()
     }
-    every = tables["fates"].iloc[0]
+    every = fates.iloc[0]
     figures["fates"] = {name: round(float(every[name]), 5) for name in error_analysis.FATES}
     # A count, since `dvc metrics` takes numbers; the report names them.
     figures["gate"] = {"behind": len(gate.behind(found.summary))}
@@ -202,13 +199,26 @@ def write(
         name: {key: round(value, 5) for key, value in row.items() if not missing(value)}
         for name, row in calibrated.items()
     }
+    return figures
+
+
+def write(
+    out: Path, tables: Mapping[str, pd.DataFrame], figures: Mapping[str, Any], context: str
+) -> None:
+    """Write the tables, metrics.json and about.txt, and report.md, which is made of them."""
+    for name, table in tables.items():
+        table.to_csv(out / f"{name}.csv", index=False)
     write_json(out / "metrics.json", figures)
     (out / "about.txt").write_text(context + "\n", encoding="utf-8")
-    detail_of(found, queries).to_parquet(out / "answers.parquet", index=False)
-    chosen = error_analysis.examples(queries, found.fate, EXAMPLES, how.seed)
-    chosen.to_csv(out / "examples.csv", index=False)
     text = pages.markdown(pages.sections(out, pages.OF_THE_EVALUATION))
     (out / "report.md").write_text(text, encoding="utf-8")
+
+
+def write_rows_of_data(out: Path, found: Evaluated, queries: Sequence[Labelled], seed: int) -> None:
+    """Write every answer, and some queries of each fate by their ids: never to be published."""
+    detail_of(found, queries).to_parquet(out / "answers.parquet", index=False)
+    chosen = error_analysis.examples(queries, found.fate, EXAMPLES, seed)
+    chosen.to_csv(out / "examples.csv", index=False)
 
 
 def context_of(recommender: Recommender, phases: Phases, queries: int, how: Evaluation) -> str:
