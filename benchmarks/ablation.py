@@ -42,6 +42,7 @@ from training.phases import read_phases
 from training.queries import Labelled
 from training.ranker import fit_ranker
 from training.rows import Rows, read_rows, write_rows
+from training.tables import bounds
 
 SHOWN: Final = ("ndcg_10", "hr_20", "mrr_20")
 WHOLE_POOL: Final = 1_000_000
@@ -182,7 +183,7 @@ def markdown(table: pd.DataFrame, cost: dict[str, float], context: str) -> str:
         lines.append("|---" * (len(SHOWN) + 2) + "|")
         for row in part.sort_values("ndcg_10", ascending=False).to_dict("records"):
             cells = [
-                f"{row[m]:+.4f} [{row[f'{m}_low']:+.4f}, {row[f'{m}_high']:+.4f}]" for m in SHOWN
+                f"{row[m]:+.4f}{bounds(row[f'{m}_low'], row[f'{m}_high'], '+.4f')}" for m in SHOWN
             ]
             spent = cost.get(str(row["name"]))
             price = "" if spent is None else f"{spent:.0f}"

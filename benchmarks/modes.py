@@ -33,6 +33,7 @@ from training.dataset import phase_queries, utc
 from training.metrics import answer_ranks, cluster_bootstrap, interval, ndcg
 from training.phases import Cut, read_phases
 from training.queries import Labelled
+from training.tables import bounds
 
 TOP: Final = 10
 # A word that fewer songs match could not fill an answer.
@@ -234,10 +235,8 @@ def show(found: Mapping[str, Any], keys: Sequence[str], base: str, title: str) -
     """Return some measures as a table: value and interval, difference and interval."""
 
     def cell(one: Mapping[str, Any]) -> Iterator[str]:
-        low, high = one["interval"]
-        yield f"{one['value']:.3f} [{low:.3f}, {high:.3f}]"
-        low, high = one[f"minus_{base}_interval"]
-        yield f"{one[f'minus_{base}']:+.3f} [{low:+.3f}, {high:+.3f}]"
+        yield f"{one['value']:.3f}{bounds(*one['interval'], '.3f')}"
+        yield f"{one[f'minus_{base}']:+.3f}{bounds(*one[f'minus_{base}_interval'], '+.3f')}"
 
     header = [title, *(h for key in keys for h in (key, f"minus {base}"))]
     rows = [[name, *(c for key in keys for c in cell(one[key]))] for name, one in found.items()]

@@ -30,6 +30,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from benchmarks.measure import RESULTS, machine, save
 from benchmarks.search_bench import SHOWN, Bench, Setting, judged, read_bench, relative
+from training.tables import bounds
 
 FITS: Final = 2
 # Seeds of the fits that judge: none of those that chose.
@@ -134,8 +135,8 @@ def table(judgement: dict[str, dict[str, Any]]) -> str:
     lines = ["| | " + " | ".join(SHOWN) + " |", "|---" * (len(SHOWN) + 1) + "|"]
     for name, row in judgement.items():
         cells = [
-            f"{row[m]['value']:.4f}: {row[m]['brings']:+.4f} "
-            f"[{row[m]['low']:+.4f}, {row[m]['high']:+.4f}]"
+            f"{row[m]['value']:.4f}: {row[m]['brings']:+.4f}"
+            f"{bounds(row[m]['low'], row[m]['high'], '+.4f')}"
             for m in SHOWN
         ]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")

@@ -36,6 +36,7 @@ from training.evaluate import POPULARITY, SEGUE
 from training.metrics import NEXT, START, cluster_bootstrap, interval
 from training.phases import Phases, read_phases
 from training.queries import Labelled
+from training.tables import bounds, markdown_table
 
 CHANCES: Final = ("skip", "like", "add", "complete")
 # Likes and adds that the log would gain: none of a song that is liked or added already.
@@ -211,12 +212,11 @@ def by_task(
 
 
 def cells(one: Mapping[str, Any], name: str) -> list[str]:
-    """Return a measure's value, and Segue's minus it, each with its interval."""
-    low, high = one[name]["interval"]
-    worst, most = one[name]["segue_minus_interval"]
+    """Return a measure's value, and Segue's minus it, each with its interval, if it has one."""
+    found = one[name]
     return [
-        f"{one[name]['value']:.4f} [{low:.4f}, {high:.4f}]",
-        f"{one[name]['segue_minus']:+.4f} [{worst:+.4f}, {most:+.4f}]",
+        f"{found['value']:.4f}{bounds(*found['interval'])}",
+        f"{found['segue_minus']:+.4f}{bounds(*found['segue_minus_interval'], '+.4f')}",
     ]
 
 
@@ -225,15 +225,15 @@ def show(found: Mapping[str, Any], depth: int) -> str:
     names = [f"{name}_{depth}" for name in MEASURES]
     header = [f"top {depth}", "answered"]
     header += [h for name in MEASURES for h in (f"p({name.replace('_', ' ')})", "segue minus it")]
-    lines = [header, ["---"] * len(header)]
+    rows = []
     like = f"like_{depth}"
     for method, one in sorted(found.items(), key=lambda item: -item[1][like]["value"]):
         row = [f"**{method}**" if method == SEGUE else method, f"{one['answered']:.0%}"]
         for name in names:
             value, lead = cells(one, name)
             row += [value, "" if method == SEGUE else lead]
-        lines.append(row)
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        rows.append(row)
+    return markdown_table(header, rows, spaced=True)
 
 
 def markdown(figures: Mapping[str, Any]) -> str:

@@ -8,7 +8,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from features.columns import SongRow
-from features.pairs import missing
 from features.params import Evaluation
 from serving.recommender import Recommender
 from training.evaluate import SEGUE, TOP_OUTCOMES, Answers
@@ -16,6 +15,7 @@ from training.metrics import FEWEST, METRICS, answer_ranks, cluster_bootstrap, i
 from training.metrics import TASKS as TASKS
 from training.queries import Labelled
 from training.sessions import LIKED, SKIP
+from training.tables import bounds, markdown_table
 
 COLUMNS = (
     "hr_10",
@@ -178,16 +178,12 @@ def headline(summary: pd.DataFrame, task: str) -> dict[str, float]:
 def methods_table(part: pd.DataFrame) -> str:
     """Return one row per method, one column per metric: value [low, high]."""
     numbers = zip(part["value"], part["low"], part["high"], strict=True)
-    cells = [f"{v:.4f}" + ("" if missing(a) else f" [{a:.4f}, {b:.4f}]") for v, a, b in numbers]
-    shown = part.assign(cell=cells)
-    table = shown.pivot_table(index="method", columns="metric", values="cell", aggfunc="first")
+    shown = part.assign(cell=[f"{v:.4f}{bounds(low, high)}" for v, low, high in numbers])
+    cells = shown.pivot_table(index="method", columns="metric", values="cell", aggfunc="first")
     order = part[part["metric"] == "ndcg_10"].sort_values("value", ascending=False)["method"]
-    columns = [c for c in COLUMNS if c in table.columns]
-    lines = ["| method | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
-    for method in order:
-        row = [str(table.at[method, column]) for column in columns]
-        lines.append(f"| {method} | " + " | ".join(row) + " |")
-    return "\n".join(lines)
+    columns = [c for c in COLUMNS if c in cells.columns]
+    rows = [[method, *(str(cells.at[method, column]) for column in columns)] for method in order]
+    return markdown_table(["method", *columns], rows)
 
 
 def best_others(rows: pd.DataFrame) -> pd.DataFrame:

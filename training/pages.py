@@ -15,7 +15,7 @@ from typing import Any, Final
 import pandas as pd
 
 from features.pairs import missing
-from training import calibration
+from training import calibration, tables
 from training.comparison import methods_table
 from training.error_analysis import FATES
 from training.gate import behind, sentences
@@ -35,10 +35,10 @@ class Section:
 
 def table(frame: pd.DataFrame, cells: Cells) -> str:
     """Return a Markdown table of the columns named in `cells`, each written by its function."""
-    lines = ["| " + " | ".join(cells) + " |", "|---" * len(cells) + "|"]
-    for row in frame.to_dict("records"):
-        lines.append("| " + " | ".join(write(row[name]) for name, write in cells.items()) + " |")
-    return "\n".join(lines)
+    rows = frame.to_dict("records")
+    return tables.markdown_table(
+        list(cells), [[write(row[name]) for name, write in cells.items()] for row in rows]
+    )
 
 
 def share(value: Any) -> str:
@@ -116,7 +116,7 @@ def verdicts(rows: pd.DataFrame, other: str = "best other") -> list[str]:
     named = shown.assign(metric=shown["metric"].map(LABELS).fillna(shown["metric"]))
     named = named.rename(columns={"method": other, "value": "its value"})
     named["Segue ahead by"] = [
-        f"{lead:+.4f}" + ("" if missing(low) else f" [{low:+.4f}, {high:+.4f}]")
+        f"{lead:+.4f}{tables.bounds(low, high, '+.4f')}"
         for lead, low, high in zip(
             shown["lead"], shown["lead_low"], shown["lead_high"], strict=True
         )

@@ -25,6 +25,7 @@ from training.comparison import Table, best_others, coverage, slice_table, summa
 from training.evaluate import SEGUE
 from training.files import write_json
 from training.metrics import LABELS, METRICS, START, TASKS
+from training.tables import bounds, markdown_table
 
 SHOWN: Final = tuple(METRICS)
 RECALL: Final = "session_recall_20"
@@ -151,26 +152,26 @@ def methods_table(scored: Scored, part: pd.DataFrame, task: str) -> str:
     """Return one row a method, best NDCG@10 first, with Segue's paired lead over each."""
     metrics = [*SHOWN, *([RECALL] if task == START else [])]
     header = ["method", *(NAMED[m] for m in metrics), "coverage@10", "fit s", "ms a query"]
-    lines = [header + ["Segue ahead (NDCG@10)"], ["---"] * (len(header) + 1)]
+    rows = []
     cells = part.set_index(["method", "metric"])
     order = part[part["metric"] == "ndcg_10"].sort_values("value", ascending=False)["method"]
     for method in order:
         row = [f"**{method}**" if method == SEGUE else method]
         for metric in metrics:
             one = cells.loc[(method, metric)]
-            row.append(f"{one['value']:.4f} [{one['low']:.4f}, {one['high']:.4f}]")
+            row.append(f"{one['value']:.4f}{bounds(one['low'], one['high'])}")
         row.append(f"{scored.coverage[method].get(task, np.nan):.3f}")
         facts = scored.facts.get(method, {})
         row += [str(facts.get("fit_seconds", "")), str(facts.get("predict_ms", ""))]
         one = cells.loc[(method, "ndcg_10")]
         row.append("" if method == SEGUE else lead_text(one["lead"], one))
-        lines.append(row)
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        rows.append(row)
+    return markdown_table([*header, "Segue ahead (NDCG@10)"], rows, spaced=True)
 
 
 def lead_text(lead: float, row: Any) -> str:
-    """Return a lead with its interval."""
-    return f"{lead:+.4f} [{row['lead_low']:+.4f}, {row['lead_high']:+.4f}]"
+    """Return a lead with its interval, if it has one."""
+    return f"{lead:+.4f}{bounds(row['lead_low'], row['lead_high'], '+.4f')}"
 
 
 def slices_markdown(slices: pd.DataFrame) -> str:

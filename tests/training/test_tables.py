@@ -1,0 +1,16 @@
+import numpy as np
+import pytest
+
+from training.tables import bounds, markdown_table
+
+
+@pytest.mark.parametrize(("spaced", "rule"), [(False, "|---|---|"), (True, "| --- | --- |")])
+def test_a_table_has_a_rule_below_its_head(spaced, rule):
+    lines = markdown_table(["a", "b"], [["1", ""]], spaced).splitlines()
+    assert lines == ["| a | b |", rule, "| 1 |  |"]
+
+
+def test_an_interval_stands_behind_its_value_if_there_is_one():
+    assert bounds(0.1, 0.25, ".2f") == " [0.10, 0.25]"
+    assert bounds(np.nan, np.nan) == ""
+    assert bounds(None, None) == ""

@@ -1,0 +1,34 @@
+"""How reports and benchmarks write tables in Markdown, and intervals in them."""
+
+from collections.abc import Iterable, Sequence
+
+from features.pairs import missing
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]], spaced: bool = False) -> str:
+    """Return a Markdown table; `spaced` writes the rule below the head as the other rows are.
+
+    Examples
+    --------
+    >>> print(markdown_table(["method", "hr_10"], [["segue", "0.3"]]))
+    | method | hr_10 |
+    |---|---|
+    | segue | 0.3 |
+    """
+    rule = _row(["---"] * len(head)) if spaced else "|---" * len(head) + "|"
+    return "\n".join([_row(head), rule, *(_row(cells) for cells in rows)])
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def bounds(low: float | None, high: float | None, form: str = ".4f") -> str:
+    """Return an interval to write behind a value, nothing where a single listener allows none.
+
+    Examples
+    --------
+    >>> bounds(-0.01, 0.2, "+.2f"), bounds(float("nan"), float("nan"))
+    (' [-0.01, +0.20]', '')
+    """
+    return "" if missing(low) or missing(high) else f" [{low:{form}}, {high:{form}}]"
