@@ -150,7 +150,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--cut", type=Path, required=True, help="the cut's folder")
     parser.add_argument(
-        "--tuned", type=Path, nargs="+", default=[TUNED], help="files of settings, the later first"
+        "--tuned", type=Path, nargs="+", default=[TUNED], help="files of settings, later files win"
     )
     parser.add_argument("--methods", nargs="+", help="default: all that are tuned")
     parser.add_argument("--leave-out", nargs="+", default=[], help="not even as parts of others")
