@@ -30,6 +30,18 @@ FACTORS: Final = 64
 BLOCK: Final = 65_536
 MOST_LINKS: Final = 200
 SCENES: Final = 32
+REGIONS: Final = (
+    "Africa",
+    "Americas",
+    "East Asia",
+    "Europe",
+    "Middle East",
+    "Oceania",
+    "South Asia",
+    "Southeast Asia",
+)
+LANGUAGES: Final = ("ar", "bn", "de", "en", "es", "fr", "hi", "ja", "ko", "pt")
+MOODS: Final = ("calm", "dark", "energetic", "happy", "sad", "tender")
 
 
 @dataclass(frozen=True)
