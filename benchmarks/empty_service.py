@@ -3,11 +3,14 @@
 import os
 
 import bentoml
+from bentoml._internal.utils.analytics import usage_stats
 from pydantic import BaseModel
 
 from features.paths import worker_count
 
+# As in `serving.service`: by now BentoML has looked once.
 os.environ["BENTOML_DO_NOT_TRACK"] = "True"
+usage_stats.do_not_track.cache_clear()
 
 
 class Anything(BaseModel):

@@ -23,9 +23,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.measure import machine, save, table
-from benchmarks.serving import free_port
+from benchmarks.serving import free_port, launch
 from features.columns import Event
-from features.paths import PROJECT
 from serving.event_log import EventLog
 from serving.welcome import wait_until_ready
 
@@ -49,20 +48,11 @@ class Service:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        program = str(Path(sys.executable).with_name("bentoml"))
-        words = [program, "serve", "serving.service:Segue", "--host", HOST]
-        env = os.environ | {"SEGUE_WORKERS": str(WORKERS), "BENTOML_DO_NOT_TRACK": "True"}
+        env = os.environ | {"BENTOML_DO_NOT_TRACK": "True"}
         env |= {"BENTOML_HOME": str(self.folder / "bentoml")} | self.more
         env.pop("PROMETHEUS_MULTIPROC_DIR", None)
         with (self.folder / "service.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [*words, "--port", str(self.port)],
-                cwd=PROJECT,
-                env=env,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+            self.process = launch("serving.service:Segue", self.port, env, WORKERS, log)
         wait_until_ready(f"http://{HOST}:{self.port}", self.process)
 
     def workers(self) -> list[int]:

@@ -20,7 +20,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import numpy as np
 import pandas as pd
@@ -108,6 +108,22 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
+def launch(
+    target: str, port: int, environment: Mapping[str, str], workers: int, log: IO[bytes]
+) -> subprocess.Popen[bytes]:
+    """Start `bentoml serve` as a process group of its own, in this environment and no other."""
+    program = str(Path(sys.executable).with_name("bentoml"))
+    return subprocess.Popen(
+        [program, "serve", target, "--host", "127.0.0.1", "--port", str(port)],
+        cwd=PROJECT,
+        # BentoML's `--api-workers` does not reach a service that says how many it has.
+        env={**environment, "SEGUE_WORKERS": str(workers)},
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+    )
+
+
 @contextmanager
 def served(
     target: str, port: int, environment: Mapping[str, str], workers: int = 1
@@ -119,19 +135,9 @@ def served(
     RuntimeError
         If it does not come up; the message ends with its last words.
     """
-    program = str(Path(sys.executable).with_name("bentoml"))
-    words = [program, "serve", target, "--host", "127.0.0.1", "--port", str(port)]
     begun = time.perf_counter()
     with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
-            words,
-            cwd=PROJECT,
-            # BentoML's `--api-workers` does not reach a service that says how many it has.
-            env={**os.environ, **environment, "SEGUE_WORKERS": str(workers)},
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
+        process = launch(target, port, {**os.environ, **environment}, workers, log)
         try:
             wait_until_ready(f"http://127.0.0.1:{port}", process)
             if len(answering(process.pid)) != workers:
