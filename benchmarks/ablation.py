@@ -38,7 +38,7 @@ from features.state import State, resolve
 from serving.retrieval import BLEND, Retrieval
 from training.dataset import phase_queries
 from training.metrics import METRICS, cluster_bootstrap, interval
-from training.phases import read_phases
+from training.phases import Cut, read_phases
 from training.queries import Labelled
 from training.ranker import fit_ranker
 from training.rows import Rows, read_rows, write_rows
@@ -183,7 +183,8 @@ def markdown(table: pd.DataFrame, cost: dict[str, float], context: str) -> str:
         lines.append("|---" * (len(SHOWN) + 2) + "|")
         for row in part.sort_values("ndcg_10", ascending=False).to_dict("records"):
             cells = [
-                f"{row[m]:+.4f}{bounds(row[f'{m}_low'], row[f'{m}_high'], '+.4f')}" for m in SHOWN
+                f"{row[m]:+.4f}{bounds(row[f'{m}_low'], row[f'{m}_high'], form='+.4f')}"
+                for m in SHOWN
             ]
             spent = cost.get(str(row["name"]))
             price = "" if spent is None else f"{spent:.0f}"
@@ -204,10 +205,11 @@ def prepared(
         )
     how = params.ranker
     made = []
-    for cut, count, negatives, starts in (
+    asked: Sequence[tuple[Cut, int, int, float]] = (
         ("labels", arguments.labels, arguments.negatives, how.starts_share),
         ("test", arguments.queries, WHOLE_POOL, 0.0),
-    ):
+    )
+    for cut, count, negatives, starts in asked:
         folder: Path = arguments.work / cut
         if not folder.exists():
             with made_whole(folder) as fresh:

@@ -18,6 +18,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from benchmarks.big_listeners import AS_OF, LISTENERS, listener_rows, request_bodies, write_store
@@ -124,7 +125,7 @@ def write_songs(drawn: World, folder: Path) -> None:
     save_names(folder / "songs.arrow", name_batches(drawn, words[Song.ARTISTS]))
 
 
-def numbers(drawn: World, songs: IntArray) -> FloatArray:
+def numbers(drawn: World, songs: NDArray[np.int64]) -> FloatArray:
     """Return the number columns and audio features of a block."""
     random = drawn.random(50, int(songs[0]))
     plays, n = drawn.plays[songs], len(songs)
@@ -145,13 +146,13 @@ def numbers(drawn: World, songs: IntArray) -> FloatArray:
     return np.column_stack([*(columns[name] for name in NUMBERS), audio]).astype(np.float32)
 
 
-def release_year(drawn: World, songs: IntArray) -> IntArray:
+def release_year(drawn: World, songs: NDArray[np.int64]) -> IntArray:
     """Return the years of a block: most songs are young."""
     young = drawn.random(51, int(songs[0])).exponential(12, len(songs))
     return (2025 - np.minimum(young, 75)).astype(np.int32)
 
 
-def codes(drawn: World, songs: IntArray) -> IntArray:
+def codes(drawn: World, songs: NDArray[np.int64]) -> IntArray:
     """Return the code columns of a block: language, region and genre follow the style."""
     random = drawn.random(52, int(songs[0]))
     artist, style = drawn.artist[songs], drawn.style[songs]
@@ -168,7 +169,7 @@ def codes(drawn: World, songs: IntArray) -> IntArray:
     ).astype(np.int32)
 
 
-def audience(drawn: World, songs: IntArray, kind: int, groups: int) -> FloatArray:
+def audience(drawn: World, songs: NDArray[np.int64], kind: int, groups: int) -> FloatArray:
     """Return popularity by group: most in the style's own, some elsewhere."""
     random = drawn.random(60 + kind, int(songs[0]))
     share = random.random((len(songs), groups), np.float32) ** 8
@@ -208,16 +209,16 @@ def write_factors(drawn: World, folder: Path, params: Params) -> None:
     for number, (signal, path) in enumerate(zip(SIGNALS, parts, strict=True)):
         chosen = params.signals[signal]
         stored = np.memmap(path, np.int8, "r").reshape(-1, FACTORS)
-        with ArrayFile(folder / factors_file(signal)) as file:
+        with ArrayFile(folder / factors_file(signal)) as arrays:
             codes = (stored[songs[0] : songs[-1] + 1] for songs in blocks(len(drawn)))
-            file.add_parts("codes", stored.shape, np.int8, codes)
-            file.add("scales", scales[number])
-            file.add("known", np.ones(len(drawn), np.bool_))
-            file.add("regularization", np.array(chosen.regularization))
-            file.add("alpha", np.array(chosen.alpha))
-            file.add("spread", np.array(1.0))
+            arrays.add_parts("codes", stored.shape, np.int8, codes)
+            arrays.add("scales", scales[number])
+            arrays.add("known", np.ones(len(drawn), np.bool_))
+            arrays.add("regularization", np.array(chosen.regularization))
+            arrays.add("alpha", np.array(chosen.alpha))
+            arrays.add("spread", np.array(1.0))
             eye = chosen.regularization * np.eye(FACTORS)
-            file.add("gram", (gram[number] + eye).astype(np.float32))
+            arrays.add("gram", (gram[number] + eye).astype(np.float32))
         path.unlink()
 
 

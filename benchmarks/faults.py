@@ -152,12 +152,13 @@ class Clients:
 
     def _acknowledged(self, events: list[dict[str, Any]], ids: list[str]) -> bool:
         try:
-            status, answer = post(self.port, "/events", {"events": events})
+            code, answer = post(self.port, "/events", {"events": events})
+            status = str(code)
         except (OSError, HTTPException) as error:
             status, answer = type(error).__name__, {}
         with self.tally.lock:
-            self.tally.statuses[str(status)] += 1
-            good = status == 200 and answer["new"] + answer["known"] == len(ids)
+            self.tally.statuses[status] += 1
+            good = status == "200" and answer["new"] + answer["known"] == len(ids)
             if good:
                 self.tally.acknowledged += ids
         return good
@@ -280,7 +281,7 @@ def full_disk(folder: Path, more: Mapping[str, str], seconds: float) -> dict[str
 
 def feedback(folder: Path, more: Mapping[str, str], seconds: float) -> dict[str, Any]:
     """Skip the first song by one worker until both answer without it; return the slowest."""
-    waits = []
+    waits: list[float] = []
     with running(folder, more) as service:
         until = time.monotonic() + seconds
         while not waits or time.monotonic() < until:

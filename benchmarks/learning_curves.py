@@ -111,8 +111,8 @@ def last_labels(path: Path, share: float, out: Path) -> Path:
 def figures(folder: Path) -> dict[str, float]:
     """Return Segue's next-song figures of a point."""
     rows = pd.read_csv(folder / "report" / "methods.csv")
-    mine = rows[(rows["method"] == SEGUE) & (rows["task"] == NEXT)].set_index("metric")
-    return {name: float(mine.loc[name, "value"]) for name in METRICS}
+    mine = rows[(rows["method"] == SEGUE) & (rows["task"] == NEXT)].set_index("metric")["value"]
+    return {name: float(mine[name]) for name in METRICS}
 
 
 def main() -> None:

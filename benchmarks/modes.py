@@ -235,8 +235,8 @@ def show(found: Mapping[str, Any], keys: Sequence[str], base: str, title: str) -
     """Return some measures as a table: value and interval, difference and interval."""
 
     def cell(one: Mapping[str, Any]) -> Iterator[str]:
-        yield f"{one['value']:.3f}{bounds(*one['interval'], '.3f')}"
-        yield f"{one[f'minus_{base}']:+.3f}{bounds(*one[f'minus_{base}_interval'], '+.3f')}"
+        yield f"{one['value']:.3f}{bounds(*one['interval'], form='.3f')}"
+        yield f"{one[f'minus_{base}']:+.3f}{bounds(*one[f'minus_{base}_interval'], form='+.3f')}"
 
     header = [title, *(h for key in keys for h in (key, f"minus {base}"))]
     rows = [[name, *(c for key in keys for c in cell(one[key]))] for name, one in found.items()]

@@ -136,7 +136,7 @@ def table(judgement: dict[str, dict[str, Any]]) -> str:
     for name, row in judgement.items():
         cells = [
             f"{row[m]['value']:.4f}: {row[m]['brings']:+.4f}"
-            f"{bounds(row[m]['low'], row[m]['high'], '+.4f')}"
+            f"{bounds(row[m]['low'], row[m]['high'], form='+.4f')}"
             for m in SHOWN
         ]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from features.catalogue import IntArray
 from features.columns import Action, Event
+from features.words import Words
 from simulation.memory import RECENT
 from training.dataset import utc
 from training.queries import Labelled
@@ -69,7 +70,7 @@ class Held:
 
 
 def not_held(
-    held: Held, queries: Sequence[Labelled], ids: NDArray[Any], songs: IntArray
+    held: Held, queries: Sequence[Labelled], ids: Words, songs: IntArray
 ) -> NDArray[np.bool_]:
     """Mark the songs, (queries, k), that the query's listener does not hold yet."""
     return np.array(

@@ -8,7 +8,7 @@ answers (docs/peers.md) are judged just as ours.
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -27,6 +27,7 @@ from features.columns import Action, Event, SongRow
 from features.lake import read_events
 from features.params import load_params
 from features.query import Query
+from features.words import Words
 from serving.recommender import Recommender
 from serving.retrieval import allowed
 from serving.scores import best
@@ -75,7 +76,7 @@ def tops(recommender: Recommender, query: Query) -> Iterator[tuple[str, IntArray
 
 
 def read_peers(
-    folder: Folder, query_ids: Sequence[str], ids: NDArray[Any], repeats: bool
+    folder: Folder, query_ids: Sequence[str], ids: Iterable[str], repeats: bool
 ) -> dict[str, IntArray]:
     """Return the peers' songs, best first, shape (queries, TOP), -1 where there are fewer.
 
@@ -112,7 +113,7 @@ def ask(recommender: Recommender, queries: Sequence[Query]) -> dict[str, IntArra
 def chances(
     truth: Truth,
     queries: Sequence[Labelled],
-    ids: NDArray[Any],
+    ids: Words,
     songs: IntArray,
     latest: Sequence[NDArray[Any]],
 ) -> dict[str, FloatArray]:
@@ -159,7 +160,7 @@ def expected(found: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
 
 def summarise(
     by_method: Mapping[str, Mapping[str, FloatArray]],
-    listeners: Sequence[str],
+    listeners: Sequence[str] | NDArray[Any],
     draws: int,
     seed: int,
 ) -> dict[str, Any]:
@@ -216,7 +217,7 @@ def cells(one: Mapping[str, Any], name: str) -> list[str]:
     found = one[name]
     return [
         f"{found['value']:.4f}{bounds(*found['interval'])}",
-        f"{found['segue_minus']:+.4f}{bounds(*found['segue_minus_interval'], '+.4f')}",
+        f"{found['segue_minus']:+.4f}{bounds(*found['segue_minus_interval'], form='+.4f')}",
     ]
 
 
@@ -251,13 +252,13 @@ class Judge:
 
     truth: Truth
     queries: Sequence[Labelled]
-    ids: NDArray[Any]
+    ids: Words
     heard: Sequence[NDArray[Any]]
     held: Mapping[str, Held]
 
     @classmethod
     def of(
-        cls, truth: Truth, queries: Sequence[Labelled], ids: NDArray[Any], events: pd.DataFrame
+        cls, truth: Truth, queries: Sequence[Labelled], ids: Words, events: pd.DataFrame
     ) -> "Judge":
         """Read events (user_id, ts, event_id, song_id, action) until the last query or later."""
         latest = Latest.of(events)

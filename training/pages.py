@@ -116,7 +116,7 @@ def verdicts(rows: pd.DataFrame, other: str = "best other") -> list[str]:
     named = shown.assign(metric=shown["metric"].map(LABELS).fillna(shown["metric"]))
     named = named.rename(columns={"method": other, "value": "its value"})
     named["Segue ahead by"] = [
-        f"{lead:+.4f}{tables.bounds(low, high, '+.4f')}"
+        f"{lead:+.4f}{tables.bounds(low, high, form='+.4f')}"
         for lead, low, high in zip(
             shown["lead"], shown["lead_low"], shown["lead_high"], strict=True
         )

@@ -23,12 +23,12 @@ def _row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def bounds(low: float | None, high: float | None, form: str = ".4f") -> str:
+def bounds(low: float | None, high: float | None, *, form: str = ".4f") -> str:
     """Return an interval to write behind a value, nothing where a single listener allows none.
 
     Examples
     --------
-    >>> bounds(-0.01, 0.2, "+.2f"), bounds(float("nan"), float("nan"))
+    >>> bounds(-0.01, 0.2, form="+.2f"), bounds(float("nan"), float("nan"))
     (' [-0.01, +0.20]', '')
     """
     return "" if missing(low) or missing(high) else f" [{low:{form}}, {high:{form}}]"

@@ -1,6 +1,6 @@
 """Plays and questions as the methods read them: dense indices and plain arrays."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -143,7 +143,7 @@ def encode_queries(frame: pd.DataFrame, songs: pd.Index, users: pd.Index) -> lis
     return found
 
 
-def indices(ids: Sequence[str], songs: pd.Index) -> IntArray:
+def indices(ids: Iterable[str], songs: pd.Index) -> IntArray:
     """Return the songs' indices, -1 where unknown."""
     found: IntArray = songs.get_indexer(pd.Index(ids, dtype=object)).astype(np.int64)
     return found

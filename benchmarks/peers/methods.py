@@ -17,6 +17,7 @@ HALF_LIFE: Final = (15.0, 30.0, 60.0, 120.0, 240.0, FOREVER)
 UNIT: Final = ("sessions", "listeners")
 NORM: Final = (0.0, 0.3, 0.5, 0.7, 1.0)
 SHAPES: Final = ("same", "div", "linear", "quadratic", "log")
+Space = dict[str, Sequence[Any]]
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,13 @@ def draws(space: Mapping[str, Sequence[Any]], trials: int, seed: int) -> list[di
     return found
 
 
-CONTEXT: Final = {"fill": FILL, "last": (1, 2, 3, 5, 10, 20), "decay": DECAY}
-NEAR: Final = {"fill": FILL, "sample": (200, 500, 1000, 5000), "k": (50, 100, 200, 500, 1000)}
-LAMBDA: Final = {
+CONTEXT: Final[Space] = {"fill": FILL, "last": (1, 2, 3, 5, 10, 20), "decay": DECAY}
+NEAR: Final[Space] = {
+    "fill": FILL,
+    "sample": (200, 500, 1000, 5000),
+    "k": (50, 100, 200, 500, 1000),
+}
+LAMBDA: Final[Space] = {
     "lambda_place": (0.5, 1.0, 2.0, 4.0, 8.0),
     "lambda_days": (20.0, 50.0, 100.0, 200.0, 500.0, FOREVER),
     "lambda_distance": (0.5, 1.0, 2.0, 4.0, 8.0),

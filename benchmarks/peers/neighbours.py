@@ -120,7 +120,7 @@ class SessionNeighbours:
         values = values * self.distance_weights(np.abs(at - shared_at[owner]))
         values = values * self.song_weights(held)
         found, index = np.unique(held, return_inverse=True)
-        return found, np.bincount(index, values, len(found))
+        return found, np.bincount(index, values, len(found)).astype(np.float64)
 
     def neighbours(
         self, query: Query, songs: IntArray, weights: FloatArray
@@ -131,7 +131,7 @@ class SessionNeighbours:
             return np.empty(0, dtype=np.int64), np.empty(0)
         counts = [len(sessions) for sessions in lists]
         found, index = np.unique(np.concatenate(lists), return_inverse=True)
-        dots = np.bincount(index, np.repeat(weights, counts), len(found))
+        dots = np.bincount(index, np.repeat(weights, counts), len(found)).astype(np.float64)
         # Sessions are numbered by their end, so the last ones are the latest.
         found, dots = found[-self.sample :], dots[-self.sample :]
         similarity = self.similarity(dots, weights, self.sessions_.sizes(found))

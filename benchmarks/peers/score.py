@@ -171,7 +171,7 @@ def methods_table(scored: Scored, part: pd.DataFrame, task: str) -> str:
 
 def lead_text(lead: float, row: Any) -> str:
     """Return a lead with its interval, if it has one."""
-    return f"{lead:+.4f}{bounds(row['lead_low'], row['lead_high'], '+.4f')}"
+    return f"{lead:+.4f}{bounds(row['lead_low'], row['lead_high'], form='+.4f')}"
 
 
 def slices_markdown(slices: pd.DataFrame) -> str:
@@ -205,10 +205,9 @@ def figures(scored: Scored, summary: pd.DataFrame, slices: pd.DataFrame) -> dict
 
 def records(frame: pd.DataFrame) -> Sequence[Mapping[str, Any]]:
     """Return a frame's rows, an absent number as None."""
-    rows: list[dict[str, Any]] = frame.to_dict("records")
     return [
-        {k: None if isinstance(v, float) and np.isnan(v) else v for k, v in row.items()}
-        for row in rows
+        {str(k): None if isinstance(v, float) and np.isnan(v) else v for k, v in row.items()}
+        for row in frame.to_dict("records")
     ]
 
 

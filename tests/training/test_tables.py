@@ -11,6 +11,6 @@ def test_a_table_has_a_rule_below_its_head(spaced, rule):
 
 
 def test_an_interval_stands_behind_its_value_if_there_is_one():
-    assert bounds(0.1, 0.25, ".2f") == " [0.10, 0.25]"
+    assert bounds(0.1, 0.25, form=".2f") == " [0.10, 0.25]"
     assert bounds(np.nan, np.nan) == ""
     assert bounds(None, None) == ""
