@@ -240,25 +240,27 @@ def with_ease(params: Params, songs: int | None) -> Params:
     return params.model_copy(update={"generators": generators})
 
 
-def main() -> None:
-    """Run every trial that `--work` does not hold yet, and write results and table."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--data", type=Path, default=data_dir(), help="lake, phases, factors")
-    parser.add_argument("--work", type=Path, required=True, help="folder for what is fitted")
-    parser.add_argument("--source", required=True, help="name in the results")
-    parser.add_argument(
-        "--until",
-        type=datetime.fromisoformat,
-        help="refuse phases that end after this moment (ISO 8601)",
-    )
-    parser.add_argument("--labels", type=int, default=6000)
-    parser.add_argument("--queries", type=int, default=2000)
-    parser.add_argument("--rounds", type=int, default=150)
-    parser.add_argument("--learning-rate", type=float, default=0.05)
-    parser.add_argument("--kinds", nargs="+", help="only these kinds of trials, besides the base")
-    parser.add_argument("--negatives", type=int, default=60)
-    parser.add_argument("--ease-songs", type=int, help="instead of generators.ease.max_songs")
-    arguments = parser.parse_args()
+def ranks_of_all(
+    tried: Sequence[Trial],
+    rows: tuple[Rows, Rows],
+    names: tuple[str, ...],
+    params: Ranker,
+    queries: int,
+    folder: Path,
+) -> dict[str, NDArray[np.float64]]:
+    """Return each trial's ranks, fitted where the folder does not hold them yet."""
+    found = {}
+    for trial in tqdm(tried, desc="trials", unit="fit"):
+        path = folder / f"{trial.kind}, {trial.name}.npy"
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            np.save(path, ranks_of(trial, rows, names, params, queries))
+        found[trial.name + trial.kind] = np.load(path)
+    return found
+
+
+def run(arguments: argparse.Namespace) -> str:
+    """Write results and table of all trials; return the table, and where the results are."""
     facts, params = machine(), with_ease(load_params(), arguments.ease_songs)
     rows, names, retrieval, queries = prepared(arguments, params)
     cost = costs(retrieval, queries)
@@ -267,13 +269,7 @@ def main() -> None:
     wanted = {"base", "refit", *(arguments.kinds or [])}
     every = trials(retrieval, params)
     tried = [trial for trial in every if not arguments.kinds or trial.kind in wanted]
-    found = {}
-    for trial in tqdm(tried, desc="trials", unit="fit"):
-        path = arguments.work / "ranks" / f"{trial.kind}, {trial.name}.npy"
-        if not path.exists():
-            path.parent.mkdir(exist_ok=True)
-            np.save(path, ranks_of(trial, rows, names, ranker, len(queries)))
-        found[trial.name + trial.kind] = np.load(path)
+    found = ranks_of_all(tried, rows, names, ranker, len(queries), arguments.work / "ranks")
     listeners = pd.factorize(np.array([labelled.user_id for labelled in queries]))[0]
     table = summary(found, tried, listeners, params.evaluation.bootstrap, params.evaluation.seed)
     protocol = {
@@ -292,7 +288,28 @@ def main() -> None:
     context = ", ".join(f"{name} {value}" for name, value in protocol.items())
     text = markdown(table, cost, context)
     (arguments.work / "ablation.md").write_text(text, encoding="utf-8")
-    sys.stdout.write(f"{text}\nwrote {path}\n")
+    return f"{text}\nwrote {path}\n"
+
+
+def main() -> None:
+    """Run every trial that `--work` does not hold yet, and write results and table."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--data", type=Path, default=data_dir(), help="lake, phases, factors")
+    parser.add_argument("--work", type=Path, required=True, help="folder for what is fitted")
+    parser.add_argument("--source", required=True, help="name in the results")
+    parser.add_argument(
+        "--until",
+        type=datetime.fromisoformat,
+        help="refuse phases that end after this moment (ISO 8601)",
+    )
+    parser.add_argument("--labels", type=int, default=6000)
+    parser.add_argument("--queries", type=int, default=2000)
+    parser.add_argument("--rounds", type=int, default=150)
+    parser.add_argument("--learning-rate", type=float, default=0.05)
+    parser.add_argument("--kinds", nargs="+", help="only these kinds of trials, besides the base")
+    parser.add_argument("--negatives", type=int, default=60)
+    parser.add_argument("--ease-songs", type=int, help="instead of generators.ease.max_songs")
+    sys.stdout.write(run(parser.parse_args()))
 
 
 if __name__ == "__main__":

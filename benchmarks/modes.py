@@ -21,7 +21,7 @@ from benchmarks.simulated_past import Latest
 from benchmarks.simulated_truth import chances, read_until_end
 from features.catalogue import Catalogue, IntArray
 from features.columns import Song, SongRow
-from features.params import load_params
+from features.params import Evaluation, load_params
 from features.paths import data_dir
 from features.query import MODES, Query, Wishes
 from serving.bundle import load_ranker, load_retrieval
@@ -255,19 +255,10 @@ def load_cut(cut: Cut) -> Recommender:
     return Recommender(retrieval, ranker, {"version": "labels"})
 
 
-def main() -> None:
-    """Measure modes, spacing and contexts on simulated listeners."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--cut", choices=("labels", "test"), default="test")
-    parser.add_argument("--queries", type=int, default=500)
-    arguments = parser.parse_args()
-    params, facts = load_params(), machine()
-    how, lake = params.evaluation, data_dir() / "lake"
-    phases = read_phases(data_dir() / "phases.json")
-    recommender = replace(load_cut(arguments.cut), modes=params.modes, steering=params.steering)
-    latest = Latest.of(read_until_end(lake, phases))
-    judge = Judge(recommender.retrieval.songs, Truth.load(data_dir() / "truth"), latest)
-    queries = phase_queries(lake, phases, arguments.cut, arguments.queries, how.seed)
+def measure(
+    recommender: Recommender, judge: Judge, queries: Sequence[Labelled], how: Evaluation
+) -> dict[str, Any]:
+    """Return the figures of modes, spacing and contexts; print each table when it is there."""
     clusters = pd.factorize(np.array([one.user_id for one in queries], dtype=object))[0]
 
     def told(measured: Measured, base: str, title: str, *keys: str) -> dict[str, Any]:
@@ -292,6 +283,23 @@ def main() -> None:
         measures = ("precision", "expected_likes", "expected_skips")
         figures["context"][kind] = told(measured, "unasked", kind, *measures)
         figures["context_words"][kind] = words
+    return figures
+
+
+def main() -> None:
+    """Measure modes, spacing and contexts on simulated listeners."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--cut", choices=("labels", "test"), default="test")
+    parser.add_argument("--queries", type=int, default=500)
+    arguments = parser.parse_args()
+    params, facts = load_params(), machine()
+    how, lake = params.evaluation, data_dir() / "lake"
+    phases = read_phases(data_dir() / "phases.json")
+    recommender = replace(load_cut(arguments.cut), modes=params.modes, steering=params.steering)
+    latest = Latest.of(read_until_end(lake, phases))
+    judge = Judge(recommender.retrieval.songs, Truth.load(data_dir() / "truth"), latest)
+    queries = phase_queries(lake, phases, arguments.cut, arguments.queries, how.seed)
+    figures = measure(recommender, judge, queries, how)
     if arguments.cut == "labels":
         return
     protocol = {
@@ -301,7 +309,7 @@ def main() -> None:
         "modes": params.modes.model_dump(),
         "steering": params.steering.model_dump(),
         "queries": len(queries),
-        "listeners": int(clusters.max()) + 1,
+        "listeners": len({one.user_id for one in queries}),
         "bootstrap": how.bootstrap,
         "seed": how.seed,
     }

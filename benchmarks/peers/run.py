@@ -10,7 +10,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +145,55 @@ def is_done(folder: Folder, name: str, key: str) -> bool:
     return path.exists() and json.loads(path.read_text(encoding="utf-8"))["stamp"] == key
 
 
+@dataclass(frozen=True)
+class Job:
+    """A method with each task's settings, and the stamp of what its answers come from."""
+
+    name: str
+    tasks: Mapping[str, Mapping[str, Any]]
+    stamp: str
+
+
+def jobs(folder: Folder, tuned: Mapping[str, Any], left_out: Sequence[str]) -> list[Job]:
+    """Return the methods that are tuned and not left out, those made of others last."""
+    stamps: dict[str, str] = {}
+    found = []
+    for name in (*METHODS, *COMBINED):
+        if name not in tuned or name in left_out:
+            continue
+        tasks = {task: tuned[name]["tasks"][task] for task in TASKS}
+        if name in COMBINED:
+            tasks = without(tasks, left_out)
+        stamps[name] = stamp(folder, tasks, stamps if name in COMBINED else {})
+        found.append(Job(name, tasks, stamps[name]))
+    return found
+
+
+def run_one(job: Job, folder: Folder, cut: Cut, again: bool) -> str:
+    """Run a method, write its songs and answers, and say what it took.
+
+    Without `again`, a single method's own lists are taken as they are where they fit.
+    """
+    if job.name in COMBINED:
+        run = run_combined(job.name, folder, cut, job.tasks)
+    else:
+        kept = None if again else kept_run(folder, job.name, job.tasks)
+        run = kept or run_single(job.name, job.tasks, cut)
+        if kept is None:
+            write_tops(folder, job.name, run)
+    facts = {
+        "stamp": job.stamp,
+        "fit_plays": len(cut.all.song),
+        "fit_seconds": round(run.fit_seconds, 3),
+        "predict_ms": round(1000 * run.predict_seconds / len(cut.test), 4),
+        "tasks": job.tasks,
+    }
+    barred = final_answers(run.tops["test"], job.tasks, cut, repeats=False)
+    write_songs(folder.answers(job.name, repeats=False), barred, cut)
+    write_answers(folder, job.name, final_answers(run.tops["test"], job.tasks, cut), cut, facts)
+    return f"{job.name}: fit {run.fit_seconds:.2f} s, {facts['predict_ms']} ms a query\n"
+
+
 def main() -> None:
     """Run the methods on a cut."""
     parser = argparse.ArgumentParser(description=main.__doc__)
@@ -161,36 +210,13 @@ def main() -> None:
     for path in arguments.tuned:
         tuned |= json.loads(path.read_text(encoding="utf-8"))
     cut = read_cut(folder)
-    stamps: dict[str, str] = {}
-    for name in tqdm([*METHODS, *COMBINED], desc="methods", unit="method"):
-        if name not in tuned or name in arguments.leave_out:
+    found = jobs(folder, tuned, arguments.leave_out)
+    for job in tqdm(found, desc="methods", unit="method"):
+        if arguments.methods and job.name not in arguments.methods:
             continue
-        tasks = {task: tuned[name]["tasks"][task] for task in TASKS}
-        if name in COMBINED:
-            tasks = without(tasks, arguments.leave_out)
-        stamps[name] = key = stamp(folder, tasks, stamps if name in COMBINED else {})
-        if arguments.methods and name not in arguments.methods:
+        if is_done(folder, job.name, job.stamp) and not arguments.again:
             continue
-        if is_done(folder, name, key) and not arguments.again:
-            continue
-        if name in COMBINED:
-            run = run_combined(name, folder, cut, tasks)
-        else:
-            kept = None if arguments.again else kept_run(folder, name, tasks)
-            run = kept or run_single(name, tasks, cut)
-            if kept is None:
-                write_tops(folder, name, run)
-        facts = {
-            "stamp": key,
-            "fit_plays": len(cut.all.song),
-            "fit_seconds": round(run.fit_seconds, 3),
-            "predict_ms": round(1000 * run.predict_seconds / len(cut.test), 4),
-            "tasks": tasks,
-        }
-        barred = final_answers(run.tops["test"], tasks, cut, repeats=False)
-        write_songs(folder.answers(name, repeats=False), barred, cut)
-        write_answers(folder, name, final_answers(run.tops["test"], tasks, cut), cut, facts)
-        sys.stdout.write(f"{name}: fit {run.fit_seconds:.2f} s, {facts['predict_ms']} ms a query\n")
+        sys.stdout.write(run_one(job, folder, cut, arguments.again))
 
 
 if __name__ == "__main__":
