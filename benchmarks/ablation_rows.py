@@ -6,7 +6,6 @@ that only they proposed.
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -20,14 +19,13 @@ from features.columns import Song
 from features.pair_groups import GROUPS
 from features.pairs import Group, Pairs
 from features.params import Params, SignalName
-from features.query import Query
-from features.state import State, resolve
+from features.state import State, nobody
 from serving.bundle import blend, load_factors, load_retrieval
 from serving.generators import Blend, SignalFactors
 from serving.retrieval import BLEND, Retrieval
 from serving.scores import Scores
 from training.dataset import query_rows
-from training.factors import fit_factors, read_matrix, skip_weight
+from training.factors import fit_factors, read_matrix, save_fit
 from training.generators import song_rows, write_factors, write_retrieval
 from training.phases import Cut, Phases
 from training.queries import Labelled
@@ -41,7 +39,6 @@ VARIANTS: Final[Mapping[str, dict[str, object]]] = {
     "skip_zero": {"skip_as": "zero"},
     "no_recency": {"half_life_days": 36_500.0},
 }
-EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
 
 @dataclass(frozen=True)
@@ -78,18 +75,7 @@ def fit_wide(params: Params, phases: Phases, cut: Cut, data: Path, out: Path) ->
         signals = {**params.signals, SIGNAL: changed}
         fitted = fit_factors(read_matrix(lake, SIGNAL, until, signals), changed, threads=1)
         fresh = out / f"{name}.fit.npz"
-        np.savez(
-            fresh,
-            song_ids=fitted.song_ids,
-            item_factors=fitted.item_factors,
-            alpha=changed.alpha,
-            spread=fitted.spread,
-            seen_until=until.isoformat(),
-            skip_weight=skip_weight(signals, SIGNAL),
-            regularization=fitted.listeners.regularization,
-            exponent=fitted.listeners.exponent,
-            offset=fitted.listeners.offset,
-        )
+        save_fit(fresh, fitted, signals, SIGNAL, until)
         write_factors(fresh, out / f"{name}.variant.npz", song_ids, until)
 
 
@@ -177,8 +163,8 @@ def group_work(
 
 def feature_groups(retrieval: Retrieval) -> dict[str, list[str]]:
     """Return the columns of each group of features."""
-    nobody = resolve(Query(ts=EPOCH), retrieval.songs)
-    work = group_work(retrieval, nobody, np.empty(0, dtype=np.int32))
+    unknown = nobody(retrieval.songs)
+    work = group_work(retrieval, unknown, np.empty(0, dtype=np.int32))
     return {name: list(compute()) for name, compute in work.items()} | {
         "agreement": ["proposed_by"]
     }

@@ -40,16 +40,10 @@ from features.columns import FEATURE_SERVICE, Song, SongRow
 from features.names import SCHEMA, save_names
 from features.params import Params, SignalName, load_params
 from features.query import Query, SessionEvent
-from serving.bundle import (
-    FORMAT,
-    MANIFEST,
-    checksums,
-    factors_file,
-    index_factors,
-    load_retrieval,
-)
+from serving.bundle import factors_file, index_factors, load_retrieval
 from serving.layout import save_artists, save_sessions, save_trending
 from serving.lookup import save_search
+from serving.manifest import FORMAT, MANIFEST, checksums
 from serving.packed import packed
 from training.dataset import build_rows
 from training.files import write_json

@@ -28,8 +28,8 @@ from features.catalogue import NAMES_FILE
 from features.columns import Song
 from features.names import SCHEMA, map_names, save_names
 from features.paths import PROJECT, served_bundle
-from serving.bundle import MANIFEST, checksums
 from serving.deploy import point
+from serving.manifest import MANIFEST, checksums
 
 GOOD: Final = ("one", "two")
 DAMAGED: Final = "damaged"

@@ -26,7 +26,7 @@ from features.columns import User, UserRow
 from features.paths import served_bundle
 from features.query import MAX_SESSION, Query, SessionEvent
 from features.store import historical_user_rows
-from serving.bundle import BundleError
+from serving.manifest import BundleError
 from serving.recommender import Recommender, Slate
 
 COLUMNS: Final = ("query_id", "user_id", "ts", "session")

@@ -17,7 +17,6 @@ manifest.json          version, times, feature list, parameters, metrics, checks
 Arrays are memory-mapped: processes that serve the same bundle share its pages.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -64,15 +63,11 @@ from serving.layout import (
     stored_factors,
 )
 from serving.links import Links
+from serving.manifest import BundleError
 from serving.ranker import SESSION_LENGTH, Calibration, Order, Ranker, Starts
 from serving.retrieval import BLEND, Retrieval
 from serving.sequences import SessionLoops, SongVectors
 
-FORMAT: Final = 2
-WHOLE_BYTES: Final = 256 * 2**20
-BLOCK_BYTES: Final = 2**20
-BLOCKS: Final = 64
-MANIFEST: Final = "manifest.json"
 LINKS: Final = ("transitions", "rules", "together", "listeners", "ease")
 SETTINGS: Final = "settings.json"
 # What of params.yaml bends an answer without any fit.
@@ -82,10 +77,6 @@ SERVING_SECTIONS: Final[Mapping[str, type[BaseModel]]] = {
     "modes": Modes,
     "steering": Steering,
 }
-
-
-class BundleError(ValueError):
-    """A bundle that is missing, damaged, or made for another version of the code."""
 
 
 def factors_file(signal: SignalName) -> str:
@@ -283,68 +274,18 @@ def load_ranker(folder: Path, feature_names: tuple[str, ...]) -> Ranker:
             )
     curves = json.loads((folder / "calibration.json").read_text(encoding="utf-8"))
     return Ranker(
-        booster=boosters["ranker"],
+        order=_order(boosters["ranker"]),
         probabilities={
             name: (boosters[name], Calibration(np.array(curve["raw"]), np.array(curve["share"])))
             for name, curve in curves.items()
         },
-        forest=forest(boosters["ranker"]),
         starts=_starts(boosters["starts"]) if "starts" in boosters else None,
     )
 
 
+def _order(booster: lightgbm.Booster) -> Order:
+    return Order(booster, forest(booster))
+
+
 def _starts(booster: lightgbm.Booster) -> Starts:
-    return Starts(Order(booster, forest(booster)), booster.feature_name().index(SESSION_LENGTH))
-
-
-def checksums(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of each file but the manifest, by name."""
-    files = sorted(path for path in folder.iterdir() if path.name != MANIFEST)
-    return {path.name: _digest(path) for path in files}
-
-
-def _digest(path: Path) -> str:
-    """Return a file's SHA-256; of a large file that of its size and of blocks all over it.
-
-    A start would otherwise wait for gigabytes to be read. Cut off, mixed up or overwritten parts
-    are found, single flipped bits of large files are not.
-    """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        if size <= WHOLE_BYTES:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-        digest = hashlib.sha256(str(size).encode())
-        for block in range(BLOCKS):
-            file.seek((size - BLOCK_BYTES) * block // (BLOCKS - 1))
-            digest.update(file.read(BLOCK_BYTES))
-        return digest.hexdigest()
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """Read the manifest and check that the directory is what it says.
-
-    Raises
-    ------
-    BundleError
-        If the bundle is missing, its format is another, or a file is missing or changed.
-    """
-    path = folder / MANIFEST
-    if not path.exists():
-        raise BundleError(
-            f"There is no bundle at {folder}: train one with `make pipeline`, or name one in "
-            "SEGUE_BUNDLE."
-        )
-    try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        form, expected = manifest["format"], manifest["checksums"]
-    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise BundleError(f"{path} is damaged ({error}); deploy the bundle again.") from error
-    if form != FORMAT:
-        raise BundleError(
-            f"{folder} has bundle format {form}, this code reads {FORMAT}; train again."
-        )
-    found = checksums(folder)
-    wrong = sorted(n for n in expected.keys() | found.keys() if expected.get(n) != found.get(n))
-    if wrong:
-        raise BundleError(f"{folder} is damaged: {wrong} missing or changed; deploy it again.")
-    return manifest
+    return Starts(_order(booster), booster.feature_name().index(SESSION_LENGTH))

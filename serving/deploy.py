@@ -19,8 +19,8 @@ from typing import Any
 
 from features.paths import data_dir, served_bundle
 from features.store import apply, materialize
-from serving.bundle import BundleError, read_manifest
 from serving.live import load
+from serving.manifest import BundleError, read_manifest
 
 log = logging.getLogger("serving.deploy")
 

@@ -14,10 +14,10 @@ from pydantic import ValidationError
 
 from features.catalogue import IntArray
 from serving.api import Listener, Listeners, faults
-from serving.bundle import BundleError
 from serving.exploration import Explore
 from serving.fallback import most_popular
 from serving.lookup import Lookup, lookup
+from serving.manifest import BundleError
 from serving.recommender import Recommender
 from serving.residency import make_resident
 from serving.warm_up import warm_up_queries

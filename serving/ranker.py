@@ -54,27 +54,24 @@ class Starts:
 class Ranker:
     """Orders a pool. `probabilities` holds `p_like` and `p_skip` where the source has them.
 
-    `forest` is the booster laid out for few rows at a time, with equal scores. Session starts have
-    an order of their own; without one (an older bundle), the booster orders them too.
+    Session starts have an order of their own; without one (an older bundle), `order` is theirs too.
     """
 
-    booster: lightgbm.Booster
+    order: Order
     probabilities: Mapping[str, tuple[lightgbm.Booster, Calibration]]
-    forest: Forest | None = None
     starts: Starts | None = None
 
     def scores(self, features: FloatArray, threads: int = 1) -> NDArray[np.float64]:
         """Return one score a row; comparable within a query only."""
-        usual = Order(self.booster, self.forest)
         if self.starts is None:
-            return usual.scores(features, threads)
+            return self.order.scores(features, threads)
         start = features[:, self.starts.place] == 0
         if not start.any():
-            return usual.scores(features, threads)
+            return self.order.scores(features, threads)
         scores = np.empty(len(features))
         scores[start] = self.starts.order.scores(features[start], threads)
         if not start.all():
-            scores[~start] = usual.scores(features[~start], threads)
+            scores[~start] = self.order.scores(features[~start], threads)
         return scores
 
     def probability(self, name: str, features: FloatArray) -> NDArray[np.float64] | None:

@@ -18,8 +18,9 @@ from features.catalogue import FloatArray, IntArray
 from features.params import Exploration, Feedback, Modes, Steering
 from features.query import Query
 from features.state import State
-from serving.bundle import load_ranker, load_retrieval, load_sections, read_manifest
+from serving.bundle import load_ranker, load_retrieval, load_sections
 from serving.exploration import Explore
+from serving.manifest import read_manifest
 from serving.ranker import Ranker
 from serving.reasons import Reason, reasons
 from serving.retrieval import Pool, Retrieval

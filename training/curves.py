@@ -1,7 +1,6 @@
 """What more would bring: learning curves over trees, label queries and candidates; importance."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Final
 
 import lightgbm
@@ -14,8 +13,7 @@ from features.dayparts import WEEKDAYS, block_of
 from features.pair_groups import GROUPS
 from features.pairs import Pairs, local_hour
 from features.params import Ranker
-from features.query import Query
-from features.state import resolve
+from features.state import nobody
 from serving.recommender import Recommender
 from serving.retrieval import Retrieval
 from training.metrics import METRICS
@@ -24,7 +22,6 @@ from training.ranker import fit_ranker, usable
 from training.rows import Rows, select
 
 SHARES: Final = (0.125, 0.25, 0.5, 1.0)
-EPOCH: Final = datetime.fromtimestamp(0, UTC)
 # All rows are scored anew at each number of trees; a curve's shape needs no more queries.
 TREE_QUERIES: Final = 2000
 NO_SONGS: Final = np.empty(0, dtype=np.int32)
@@ -109,7 +106,7 @@ def by_candidates(
 
 def importance(recommender: Recommender) -> pd.DataFrame:
     """Return each feature's share of the ranker's total gain and its group, largest first."""
-    booster = recommender.ranker.booster
+    booster = recommender.ranker.order.booster
     gain = booster.feature_importance("gain")
     table = pd.DataFrame({"feature": booster.feature_name(), "share": gain / max(gain.sum(), 1e-9)})
     group = feature_groups(recommender.retrieval)
@@ -119,10 +116,10 @@ def importance(recommender: Recommender) -> pd.DataFrame:
 
 def feature_groups(retrieval: Retrieval) -> Mapping[str, str]:
     """Return each feature's group: a generator, a function of `features.pair_groups`, or links."""
-    nobody = Pairs(resolve(Query(ts=EPOCH), retrieval.songs), retrieval.songs, NO_SONGS)
+    pairs = Pairs(nobody(retrieval.songs), retrieval.songs, NO_SONGS)
     groups = dict.fromkeys(retrieval.feature_names, "links")
     for group in GROUPS:
-        groups |= dict.fromkeys(group(nobody), group.__name__.replace("_", " "))
+        groups |= dict.fromkeys(group(pairs), group.__name__.replace("_", " "))
     for name in retrieval.names:
         groups |= {f"{name}_score": f"generator {name}", f"{name}_rank": f"generator {name}"}
     return groups | {"proposed_by": "agreement"}
@@ -137,9 +134,7 @@ def group_importance(features: pd.DataFrame) -> pd.DataFrame:
 
 def dayparts(queries: Sequence[Labelled], ranks: NDArray[np.float64]) -> pd.DataFrame:
     """Return how many queries fell into each local daypart, and Segue's NDCG@10 there."""
-    hours = [
-        local_hour(item.query.user, int(item.query.ts.timestamp() * 1_000_000)) for item in queries
-    ]
+    hours = [local_hour(item.query.user, item.query.ts_us) for item in queries]
     frame = pd.DataFrame(
         {
             "weekday": [f"{day} {WEEKDAYS[day]}" for day, _ in hours],

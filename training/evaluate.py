@@ -109,7 +109,7 @@ def slices(recommender: Recommender, queries: Sequence[Labelled]) -> pd.DataFram
     for labelled in queries:
         user = labelled.query.user
         answer = songs.index_of.get(labelled.answer, -1)
-        weekday, hour = local_hour(user, int(labelled.query.ts.timestamp() * 1_000_000))
+        weekday, hour = local_hour(user, labelled.query.ts_us)
         age = songs.numbers[SongRow.AGE_DAYS][answer] if answer >= 0 else np.nan
         rows.append(
             {

@@ -179,6 +179,28 @@ def skip_weight(signals: Mapping[SignalName, Signal], name: SignalName) -> float
     return 0.0 if apart else signals["skip"].alpha / signals[name].alpha
 
 
+def save_fit(
+    path: Path,
+    fitted: SongFactors,
+    signals: Mapping[SignalName, Signal],
+    name: SignalName,
+    until: datetime,
+) -> None:
+    """Write one signal's fit, with what folds listeners in and the moment that it saw events to."""
+    np.savez(
+        path,
+        song_ids=fitted.song_ids,
+        item_factors=fitted.item_factors,
+        regularization=fitted.listeners.regularization,
+        exponent=fitted.listeners.exponent,
+        offset=fitted.listeners.offset,
+        skip_weight=skip_weight(signals, name),
+        alpha=signals[name].alpha,
+        spread=fitted.spread,
+        seen_until=until.isoformat(),
+    )
+
+
 def main() -> None:
     """Fit one signal as of one cut and write `<out>/<signal>.npz`."""
     parser = argparse.ArgumentParser(description=main.__doc__)
@@ -195,18 +217,7 @@ def main() -> None:
     scores = read_matrix(arguments.lake, arguments.signal, until, signals)
     fitted = fit_factors(scores, params)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    np.savez(
-        arguments.out / f"{arguments.signal}.npz",
-        song_ids=fitted.song_ids,
-        item_factors=fitted.item_factors,
-        regularization=fitted.listeners.regularization,
-        exponent=fitted.listeners.exponent,
-        offset=fitted.listeners.offset,
-        skip_weight=skip_weight(signals, arguments.signal),
-        alpha=params.alpha,
-        spread=fitted.spread,
-        seen_until=until.isoformat(),
-    )
+    save_fit(arguments.out / f"{arguments.signal}.npz", fitted, signals, arguments.signal, until)
 
 
 if __name__ == "__main__":

@@ -14,15 +14,8 @@ import pandas as pd
 from features.columns import FEATURE_SERVICE, User, UserRow
 from features.params import Params, load_params
 from features.store import historical_user_rows
-from serving.bundle import (
-    FORMAT,
-    MANIFEST,
-    SERVING_SECTIONS,
-    SETTINGS,
-    checksums,
-    load_ranker,
-    load_retrieval,
-)
+from serving.bundle import SERVING_SECTIONS, SETTINGS, load_ranker, load_retrieval
+from serving.manifest import FORMAT, MANIFEST, checksums
 from training.files import write_json
 from training.phases import Cut, Phases, read_phases, refuse_later
 

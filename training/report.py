@@ -140,7 +140,7 @@ def csv_tables(
         "importance_groups": curves.group_importance(features),
         "dayparts": curves.dayparts(queries, found.ranks),
         "daypart_maps": maps,
-        "learning_curve": curves.by_trees(recommender.ranker.booster, rows),
+        "learning_curve": curves.by_trees(recommender.ranker.order.booster, rows),
     }
 
 

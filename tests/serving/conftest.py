@@ -31,10 +31,11 @@ from features.params import SIGNALS, load_params
 from features.query import Query, SessionEvent
 from features.snapshots import write_snapshots
 from features.state import resolve
-from serving.bundle import FORMAT, LINKS, MANIFEST, checksums, factors_file, load_retrieval
+from serving.bundle import LINKS, factors_file, load_retrieval
 from serving.fold_in import FactorModel
 from serving.layout import save_artists, save_factors, save_sessions, save_trending
 from serving.lookup import save_search
+from serving.manifest import FORMAT, MANIFEST, checksums
 
 SONGS, CLUSTERS, FACTORS = 200, 10, 8
 AS_OF = datetime(2024, 3, 1, tzinfo=UTC)

@@ -10,17 +10,11 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from features.params import SIGNALS
-from serving.bundle import (
-    MANIFEST,
-    BundleError,
-    blend,
-    load_factors,
-    load_retrieval,
-    read_manifest,
-)
+from serving.bundle import blend, load_factors, load_retrieval
 from serving.fold_in import FactorModel
 from serving.generators import SignalFactors
 from serving.layout import latest, save_factors
+from serving.manifest import MANIFEST, BundleError, read_manifest
 from serving.recommender import Recommender
 from tests.serving.conftest import SONGS, write_bundle, write_manifest
 

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 import pytest
 
 from serving import deploy
-from serving.bundle import BundleError, read_manifest
 from serving.deploy import install, point
+from serving.manifest import BundleError, read_manifest
 from tests.serving.conftest import write_manifest
 
 

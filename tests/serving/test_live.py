@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from features.query import Query, SessionEvent
-from serving.bundle import MANIFEST, BundleError
 from serving.live import AGAIN_SECONDS, LISTENERS, Live, load
+from serving.manifest import MANIFEST, BundleError
 from serving.recommender import Recommender
 from tests.serving.conftest import write_manifest
 

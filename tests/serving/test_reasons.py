@@ -13,7 +13,7 @@ from features.state import resolve
 from serving.bundle import LINKS
 from serving.evidence import FEATURES, GENERATORS, KINDS, columns, evidence
 from serving.explain import factor_parts
-from serving.ranker import Ranker
+from serving.ranker import Order, Ranker
 from serving.reasons import ANYONE, MOST, sentence, tastes
 from serving.recommender import Recommender
 from serving.retrieval import BLEND
@@ -52,7 +52,7 @@ def attentive(recommender):
         lightgbm.Dataset(rows, wanted, feature_name=list(names)),
         40,
     )
-    return replace(recommender, ranker=Ranker(booster, {}))
+    return replace(recommender, ranker=Ranker(Order(booster), {}))
 
 
 def query(*session, wishes=None, **changes):

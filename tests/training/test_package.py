@@ -7,7 +7,7 @@ import pytest
 from features import store
 from features.params import load_params
 from features.snapshots import write_snapshots
-from serving.bundle import checksums, read_manifest
+from serving.manifest import checksums, read_manifest
 from serving.recommender import Recommender
 from tests.serving.conftest import AS_OF, write_bundle, write_lake
 from training import package
