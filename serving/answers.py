@@ -21,7 +21,16 @@ from serving.event_log import Logged
 from serving.exploration import Explore
 from serving.exposures import Exposure
 from serving.fallback import Outcome, Reached, best_effort, when_late
-from serving.feedback import known_at, merged, newer, overlay, refused_songs, running_session
+from serving.feedback import (
+    is_past,
+    known_at,
+    merged,
+    newer,
+    overlay,
+    refused_songs,
+    row_at,
+    running_session,
+)
 from serving.live import Loaded
 from serving.recommender import RankedSong
 from serving.stages import request_id, stage
@@ -277,6 +286,8 @@ def query_of(
     ts = context.ts or now
     asked_us = microseconds(ts)
     logged = known_at(events, ts, now)
+    if is_past(ts, now):
+        row = row_at(row, asked_us)
     running = running_session(logged, request.session_id, asked_us)
     asked = tuple(SessionEvent(e.song_id, e.action, e.played_ms) for e in request.session)
     session = merged([event for event in logged if event.session_id == running], asked)

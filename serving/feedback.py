@@ -28,8 +28,8 @@ _REFUSALS: Final = (Action.SKIP, Action.DISLIKE)
 def known_at(events: Sequence[Logged], asked: datetime, now: datetime) -> list[Logged]:
     """Return the events that an answer may know.
 
-    A moment clearly past knows nothing later. One about now or to come knows all up to now and as
-    much more as clocks differ.
+    A moment clearly past knows what came before it, as in training. One about now or to come
+    knows all up to now and as much more as clocks differ.
 
     Parameters
     ----------
@@ -38,8 +38,32 @@ def known_at(events: Sequence[Logged], asked: datetime, now: datetime) -> list[L
     now
         The server's time.
     """
-    latest = microseconds(asked if asked < now - CLOCK_SLACK else now + CLOCK_SLACK)
+    if is_past(asked, now):
+        return [event for event in events if event.ts_us < microseconds(asked)]
+    latest = microseconds(now + CLOCK_SLACK)
     return [event for event in events if event.ts_us <= latest]
+
+
+def is_past(asked: datetime, now: datetime) -> bool:
+    """Tell whether a moment is clearly past, by more than clocks differ."""
+    return asked < now - CLOCK_SLACK
+
+
+def row_at(row: Mapping[str, Any], asked_us: int) -> dict[str, Any]:
+    """Return a listener's row without the songs of its history that were played since a moment.
+
+    Shares, tastes and counts stay as they were computed.
+    """
+    found, last = dict(row), row.get(UserRow.LAST_PLAY_TS)
+    if last is not None and last == last and last.timestamp() * SECOND_US >= asked_us:
+        found[UserRow.LAST_PLAY_TS] = None
+    times = _list(row, UserRow.HISTORY_LAST_TS)
+    kept = [place for place, seconds in enumerate(times) if seconds * SECOND_US < asked_us]
+    if len(kept) < len(times):
+        for name in UserRow.HISTORY:
+            values = _list(row, name)
+            found[name] = [values[place] for place in kept] if values else []
+    return found
 
 
 def running_session(events: Sequence[Logged], named: str | None, now_us: int) -> str | None:

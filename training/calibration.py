@@ -148,7 +148,7 @@ def markdown(figures: dict[str, dict[str, float]]) -> Sequence[str]:
     lines = [f"{head} {MOST_ERROR} |"]
     lines.append("|---" * 8 + "|")
     for name, row in figures.items():
-        between = "" if missing(row["low"]) else f"{row['low']:.4f} to {row['high']:.4f}"
+        between = "" if missing(row.get("low")) else f"{row['low']:.4f} to {row['high']:.4f}"
         lines.append(
             f"| {name} | {row['songs']:,} | {row['said']:.4f} | {row['happened']:.4f} | "
             f"{row['ece']:.4f} | {between} | {row['by_chance']:.4f} | "

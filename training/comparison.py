@@ -12,7 +12,6 @@ from features.params import Evaluation
 from serving.recommender import Recommender
 from training.evaluate import SEGUE, TOP_OUTCOMES, Answers
 from training.metrics import FEWEST, METRICS, answer_ranks, cluster_bootstrap, interval
-from training.metrics import TASKS as TASKS
 from training.queries import Labelled
 from training.sessions import LIKED, SKIP
 from training.tables import bounds, markdown_table
@@ -108,15 +107,17 @@ def summarise(
     stacked = np.hstack([table.values[keep].to_numpy() for table in tables])
     clusters = pd.factorize(listeners[keep])[0]
     draws = cluster_bootstrap(stacked, clusters, how.bootstrap, how.seed)
+    # On the queries where both are known.
+    leads = np.tile(stacked[:, : len(metrics)], len(tables)) - stacked
+    lead_draws = cluster_bootstrap(leads, clusters, how.bootstrap, how.seed)
     rows = []
     for t, table in enumerate(tables):
-        for m, metric in enumerate(metrics):
-            column = t * len(metrics) + m
+        for column, metric in enumerate(metrics, start=t * len(metrics)):
             known = np.isfinite(stacked[:, column])
             if not known.any():
                 continue
             low, high = interval(draws[:, column])
-            lead_low, lead_high = interval(draws[:, m] - draws[:, column])
+            lead_low, lead_high = interval(lead_draws[:, column])
             rows.append(
                 {
                     "method": table.method,

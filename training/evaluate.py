@@ -65,7 +65,8 @@ def ask(recommender: Recommender, queries: Sequence[Labelled]) -> Answers:
         truth = retrieval.songs.index_of.get(labelled.answer, -1)
         in_pool.append(truth in prepared.pool.songs)
         size.append(len(prepared.pool.songs))
-        cut.append(cut_ranks(prepared.pool, truth, recommender.ranker.scores(prepared.features)))
+        scores = recommender.after_skips(prepared, recommender.ranker.scores(prepared.features))
+        cut.append(cut_ranks(prepared.pool, truth, scores))
     padded = {name: np.stack([pad(songs) for songs in rows]) for name, rows in answers.items()}
     return Answers(padded, np.array(in_pool), np.array(size, dtype=np.int32), np.array(cut))
 
@@ -137,13 +138,15 @@ def song_age(answer: int, age_days: float) -> str:
 
 
 def repeat_kind(labelled: Labelled) -> str:
-    """Tell whether the listener had played the answer in this session, before it, or never."""
+    """Tell whether the answer is in the session so far, in the listener's history, or in neither.
+
+    A history holds the latest songs: what was heard long ago may be in neither.
+    """
     if any(event.song_id == labelled.answer for event in labelled.query.session):
         return "in the session"
     history = labelled.query.user.get(UserRow.HISTORY_SONGS)
-    return (
-        "known song" if history is not None and labelled.answer in list(history) else "first time"
-    )
+    known = history is not None and labelled.answer in list(history)
+    return "in the history" if known else "in neither"
 
 
 def prefix_bin(place: int) -> str:

@@ -4,8 +4,9 @@ from typing import Final
 
 import pandas as pd
 
-from training.comparison import TASKS, best_others
+from training.comparison import best_others
 from training.evaluate import SEGUE
+from training.metrics import TASKS
 
 # What a model is judged by: the order of next songs, and the songs of a coming session.
 JUDGED: Final = dict(zip(TASKS, ("ndcg_10", "session_recall_20"), strict=True))

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from features.params import load_params
 from training.curves import by_label_queries
-from training.ranker import concatenate
-from training.rows import read_rows
+from training.rows import concatenate, read_rows
 
 
 def main() -> None:

@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from training.comparison import TASKS
 from training.error_analysis import FATES
+from training.metrics import TASKS
 
 BLUE: Final = "#2b6cb0"
 GREY: Final = "#9aa5b1"

@@ -15,8 +15,7 @@ from features.catalogue import FloatArray
 from features.params import Ranker, load_params
 from training.boosting import query_weights, settings_of, train
 from training.files import write_json
-from training.rows import Rows, read_rows
-from training.rows import concatenate as concatenate
+from training.rows import Rows, concatenate, read_rows
 from training.sessions import OUTCOME_OF, OUTCOMES
 from training.starts import fit_starts
 

@@ -12,7 +12,15 @@ from features.columns import UserRow
 from features.query import SessionEvent
 from features.users import history
 from serving.event_log import Logged
-from serving.feedback import known_at, merged, newer, overlay, refused_songs, running_session
+from serving.feedback import (
+    known_at,
+    merged,
+    newer,
+    overlay,
+    refused_songs,
+    row_at,
+    running_session,
+)
 from tests.features.worlds import small_params, tables
 from tests.serving.conftest import songs_frame
 
@@ -163,10 +171,25 @@ def test_what_an_answer_may_know() -> None:
     def known(asked: datetime) -> list[str]:
         return [event.song_id for event in known_at(events, asked, now)]
 
-    assert known(now - 6 * minute) == ["-10", "-6"]
+    # As in training: what happened at that very moment may be the answer.
+    assert known(now - 6 * minute) == ["-10"]
+    assert known(now - 6 * minute + timedelta(microseconds=1)) == ["-10", "-6"]
     # A client's clock that is behind, right or ahead hides nothing.
     for asked in (now - 5 * minute, now, now + 600 * minute):
         assert known(asked) == ["-10", "-6", "-1", "0", "5"]
+
+
+def test_a_row_of_later_is_put_back() -> None:
+    row = ROW | {UserRow.LAST_PLAY_TS: datetime.fromtimestamp(1000, UTC), "genre_keys": ["pop"]}
+    found = row_at(row, 1000 * SECOND)
+    assert found[UserRow.HISTORY_SONGS] == ["song-002"]
+    assert found[UserRow.HISTORY_LAST_TS] == [900]
+    assert found[UserRow.HISTORY_LIKE] == [0.7]
+    assert found[UserRow.HISTORY_PLAYLIST] == []
+    assert found[UserRow.LAST_PLAY_TS] is None
+    assert found["genre_keys"] == ["pop"]
+    assert row_at(row, 1000 * SECOND + 1) == row
+    assert row_at({}, 5) == {}
 
 
 def test_a_request_that_says_as_much_is_taken_at_its_word() -> None:

@@ -104,6 +104,9 @@ def test_only_songs_that_were_played_are_judged_and_absent_probabilities_left_ou
     assert figures["p_skip"]["happened"] == 0.5
     assert table["songs"].sum() == 30
     assert "| p_skip | 30 |" in "\n".join(markdown(figures))
+    # Without an interval, as of one listener, no bounds are written.
+    short = {"p_skip": {k: v for k, v in figures["p_skip"].items() if k not in ("low", "high")}}
+    assert "|  |" in "\n".join(markdown(short))
 
 
 def test_a_source_without_signals_says_so():

@@ -100,6 +100,15 @@ def test_identical_methods_lead_each_other_by_nothing():
     assert set(summary["metric"]) == {"ndcg_10"}
 
 
+def test_a_lead_is_of_the_queries_where_both_are_known():
+    # Where the other says nothing, Segue does badly; where both are known, it leads by 0.1.
+    values = np.where(np.arange(90) % 2, 0.0, VALUES + 0.1)
+    other = np.where(np.arange(90) % 2, np.nan, VALUES)
+    summary = summarise(tables(segue=values, other=other), LISTENERS, EVERYONE, HOW)
+    row = summary.set_index("method").loc["other"]
+    assert [row["lead_low"], row["lead_high"]] == pytest.approx([0.1, 0.1])
+
+
 def test_only_the_queries_kept_are_summarised():
     keep = np.arange(90) < 30
     values = np.where(np.arange(90) % 2, np.nan, VALUES)

@@ -40,15 +40,15 @@ def test_short_answers_are_filled_up(count):
     ("session", "history", "kind"),
     [
         (["b", "a"], ["a"], "in the session"),
-        (["b"], np.array(["x", "a"]), "known song"),
-        (["b"], ["x"], "first time"),
-        ([], [], "first time"),
-        ([], None, "first time"),
+        (["b"], np.array(["x", "a"]), "in the history"),
+        (["b"], ["x"], "in neither"),
+        ([], [], "in neither"),
+        ([], None, "in neither"),
     ],
 )
 def test_what_kind_of_repeat_an_answer_is(session, history, kind):
     assert repeat_kind(labelled(session=session, history_songs=history)) == kind
-    assert repeat_kind(labelled()) == "first time"
+    assert repeat_kind(labelled()) == "in neither"
 
 
 def test_prefixes_fall_into_their_bins():
@@ -80,7 +80,7 @@ def test_slices_describe_each_query():
     found = slices(catalogue(), queries)
     assert found["listener"].tolist() == ["known", "new", "new"]
     assert found["song"].tolist() == ["new (under 14 days)", "older", "not in the catalogue"]
-    assert found["repeat"].tolist() == ["first time", "first time", "in the session"]
+    assert found["repeat"].tolist() == ["in neither", "in neither", "in the session"]
     assert found["prefix"].tolist() == ["0 (start)", "2-4", "10+"]
     assert found["region"].tolist() == ["north", "unknown", "unknown"]
     # 20:30 UTC on Saturday is 02:00 on Sunday at +05:30.
