@@ -17,23 +17,25 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from benchmarks.measure import RESULTS
-from features.columns import Event
+from features.columns import Event, User
 from features.params import SIGNALS
 from features.paths import PROJECT, data_dir
 from training.evaluate import SEGUE
 from training.files import write_json
-from training.metrics import NEXT
+from training.metrics import NEXT, cluster_bootstrap, interval
 from training.phases import Phases, read_phases
 from training.rows import read_rows, select, write_rows
 
 METRICS = ("hr_20", "mrr_20", "ndcg_10")
 WINDOWS = ("earlier", "labels")
+DRAWS, SEED = 1000, 7
 
 
 def later_lake(source: Path, target: Path, since: datetime) -> None:
@@ -108,11 +110,28 @@ def last_labels(path: Path, share: float, out: Path) -> Path:
     return out
 
 
-def figures(folder: Path) -> dict[str, float]:
-    """Return Segue's next-song figures of a point."""
-    rows = pd.read_csv(folder / "report" / "methods.csv")
-    mine = rows[(rows["method"] == SEGUE) & (rows["task"] == NEXT)].set_index("metric")["value"]
-    return {name: float(mine[name]) for name in METRICS}
+def answers(folder: Path) -> pd.DataFrame:
+    """Return Segue's metrics of a point's next songs, and `user_id`, by query id."""
+    rows = pd.read_parquet(folder / "report" / "answers.parquet")
+    mine = rows[(rows["method"] == SEGUE) & (rows["task"] == NEXT)].set_index("query_id")
+    return mine[[*METRICS, User.ID]]
+
+
+def compared(point: pd.DataFrame, whole: pd.DataFrame) -> dict[str, float]:
+    """Return a point's means, and what each lacks to the whole training's on the same queries.
+
+    `<metric>_lacks` has the paired 95 % interval `_low` to `_high`, resampling listeners; a single
+    listener gives none (NaN).
+    """
+    point = point.loc[whole.index]
+    gaps = (whole[list(METRICS)] - point[list(METRICS)]).to_numpy(dtype=np.float64)
+    draws = cluster_bootstrap(gaps, pd.factorize(whole[User.ID])[0], DRAWS, SEED)
+    found: dict[str, float] = {}
+    for column, name in enumerate(METRICS):
+        low, high = interval(draws[:, column])
+        found |= {name: float(point[name].mean()), f"{name}_lacks": float(gaps[:, column].mean())}
+        found |= {f"{name}_low": low, f"{name}_high": high}
+    return found
 
 
 def main() -> None:
@@ -125,7 +144,7 @@ def main() -> None:
     arguments = parser.parse_args()
     source = data_dir()
     phases = read_phases(source / "phases.json")
-    points = []
+    found: dict[tuple[float, float], pd.DataFrame] = {}
     for share in tqdm(arguments.histories, desc="histories", unit="training"):
         folder = (arguments.out / f"history-{share}").resolve()
         later_lake(source / "lake", folder / "lake", since(phases, share))
@@ -133,8 +152,9 @@ def main() -> None:
         labels = [folder / "dataset" / f"{window}.parquet" for window in WINDOWS]
         for command in [*commands(folder), *endings(folder, labels)]:
             run(command, folder)
-        points.append({"history": share, "labels": 1.0, **figures(folder)})
-    whole = (arguments.out / f"history-{max(arguments.histories)}").resolve()
+        found[share, 1.0] = answers(folder)
+    longest = max(arguments.histories)
+    whole = (arguments.out / f"history-{longest}").resolve()
     for share in tqdm(arguments.labels, desc="label weeks", unit="training"):
         rows = whole / "dataset"
         parts = [
@@ -143,7 +163,11 @@ def main() -> None:
         ]
         for command in endings(whole, parts):
             run(command, whole)
-        points.append({"history": max(arguments.histories), "labels": share, **figures(whole)})
+        found[longest, share] = answers(whole)
+    points = [
+        {"history": history, "labels": labels, **compared(point, found[longest, 1.0])}
+        for (history, labels), point in found.items()
+    ]
     write_json(arguments.results, {"phases_end": phases.as_of.isoformat(), "points": points})
     sys.stdout.write(f"{pd.DataFrame(points).to_string(index=False)}\nwrote {arguments.results}\n")
 

@@ -1,9 +1,11 @@
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
+import pytest
 
-from benchmarks.learning_curves import commands, last_labels, later_lake, since
+from benchmarks.learning_curves import METRICS, commands, compared, last_labels, later_lake, since
 from tests.training import tiny
 from tests.training.test_dataset_and_ranker import NAMES, made_rows
 from training.phases import Phase, Phases
@@ -36,6 +38,18 @@ def test_the_last_labels_are_those_nearest_to_the_test(tmp_path):
     part, _ = read_rows(last_labels(tmp_path / "labels.parquet", 0.25, tmp_path / "part.parquet"))
     # A query each microsecond: the last 25 and the one at the border.
     assert np.unique(part.query).tolist() == list(range(75, 101))
+
+
+def test_points_are_compared_on_the_same_queries():
+    ids = [f"q{number}" for number in range(40)]
+    listeners = [f"u{number % 8}" for number in range(40)]
+    whole = pd.DataFrame(dict.fromkeys(METRICS, 0.5), index=ids).assign(user_id=listeners)
+    point = whole.assign(ndcg_10=0.4)[::-1]
+    found = compared(point, whole)
+    assert found["ndcg_10"] == pytest.approx(0.4)
+    shown = [found[f"ndcg_10_{part}"] for part in ("lacks", "low", "high")]
+    assert shown == pytest.approx([0.1] * 3)
+    assert (found["hr_20"], found["hr_20_lacks"]) == (0.5, 0)
 
 
 def test_every_stage_reads_and_writes_the_points_own_folder(tmp_path):
