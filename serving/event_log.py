@@ -191,7 +191,11 @@ def export(log: EventLog, out: Path, form: str = "parquet", progress: bool = Fal
     target, new, old = (out / name for name in (NAME, f".{NAME}-new", f".{NAME}-old"))
     strange = [path for path in target.glob("*") if not path.name.startswith("log-")]
     if strange:
-        raise FileExistsError(f"{target} holds {strange[0].name}, which is no export; move it.")
+        name = strange[0].name
+        raise FileExistsError(
+            f"{target} holds {name}, which is no export. Put it beside that folder, as "
+            f"{NAME}-{name}: it is imported all the same."
+        )
     for folder in (new, old):
         shutil.rmtree(folder, ignore_errors=True)
     new.mkdir(parents=True)

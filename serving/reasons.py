@@ -2,7 +2,7 @@
 
 Kinds of evidence are ordered by how far the ranker's score falls without them (`evidence`); where
 a kind comes from songs that the listener heard, the one with the largest effect is named
-(`explain`). A reason is given only if what it names really raised a score.
+(`explain`). A reason is given only if what it names really raised a score; a song may have none.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ import numpy as np
 
 from features.catalogue import FloatArray, IntArray
 from features.state import State
-from serving.context_songs import TAGS
+from serving.context_songs import CODES, TAGS
 from serving.evidence import evidence
 from serving.explain import Effects, factor_parts, link_effects
 from serving.generators import Neighbours, SignalFactors
@@ -22,7 +22,6 @@ from serving.sentences import SENTENCES, for_context
 
 MOST: Final = 2
 LINKED: Final = ("transitions", "together", "listeners")
-ANYONE: Final = "Played by listeners like you"
 SAID: Final = {"like": "liked", "playlist": "added", "listen": "played"}
 
 
@@ -58,7 +57,7 @@ def reasons(
     rows: FloatArray,
     raised: float = 0.0,
 ) -> list[tuple[Reason, ...]]:
-    """Return at least one and at most two reasons for each song, the weightiest first.
+    """Return at most two reasons for each song, the weightiest first.
 
     Parameters
     ----------
@@ -81,17 +80,17 @@ def reasons(
                 behind = named[kind][place] if kind in named else None
                 more = sentence(retrieval, state, int(song), kind, falls[kind][place], behind)
                 said += [one for one in more if one.text not in {old.text for old in said}]
-        found.append(tuple(said[:MOST]) or (Reason(ANYONE, "crowd", "ranker", 0.0),))
+        found.append(tuple(said[:MOST]))
     return found
 
 
 def asked(retrieval: Retrieval, state: State, song: int, raised: float) -> list[Reason]:
-    """Return the asked occasion and mood that the song is for, where they raised it."""
+    """Return what of the asked context the song is of, where that raised it."""
     if raised <= 0:
         return []
     return [
         Reason(text, kind, "request", raised)
-        for kind in TAGS
+        for kind in (*TAGS, *CODES)
         if (text := for_context(retrieval, state, song, kind)) is not None
     ]
 
@@ -102,6 +101,10 @@ def sentence(
     """Return what can truly be said of one kind of evidence; nothing where it says nothing."""
     if behind is not None:
         title = title_of(retrieval, behind.song)
+        artists = retrieval.songs.names.artists(behind.song)
+        if title == title_of(retrieval, song) and artists:
+            # Another song of that name.
+            title = f"{title} by {artists[0]}"
         words = {
             "transitions": f"Often played after {title}",
             "together": f"Often played together with {title}",

@@ -14,7 +14,7 @@ from features.columns import Song, SongRow, User, UserRow
 from features.pair_groups import TEEN_AGE
 from features.pairs import missing
 from features.state import State
-from serving.context_songs import TAGS
+from serving.context_songs import CODES, TAGS
 from serving.retrieval import Retrieval
 
 TEEN_YEARS: Final = 3
@@ -61,8 +61,9 @@ def _artist(retrieval: Retrieval, state: State, song: int) -> str | None:
 
 def _album(retrieval: Retrieval, state: State, song: int) -> str | None:
     albums = retrieval.songs.codes[Song.ALBUM].codes
-    same = albums[song] >= 0 and albums[song] in albums[state.session]
-    return "From an album of this session" if same else None
+    if albums[song] < 0 or albums[song] not in albums[state.session]:
+        return None
+    return f"From an album of this {_going_on(state, albums[song] in albums[state.played])}"
 
 
 def _language(retrieval: Retrieval, state: State, song: int) -> str | None:
@@ -79,7 +80,7 @@ def _region(retrieval: Retrieval, state: State, song: int) -> str | None:
 def _era(retrieval: Retrieval, state: State, song: int) -> str | None:
     era = _word(retrieval, "era", song)
     if era is not None and era == state.query.context.get("era"):
-        return f"From the {era}s"
+        return for_context(retrieval, state, song, "era")
     usual = _usual(retrieval, state, song, "era", *_ERA)
     return f"From the {era}s, which you often play" if usual else None
 
@@ -88,7 +89,7 @@ def _genre(retrieval: Retrieval, state: State, song: int) -> str | None:
     codes = retrieval.songs.codes[Song.GENRES].codes
     genre = _word(retrieval, Song.GENRES, song)
     if genre is not None and codes[song] in codes[state.session]:
-        return f"More {genre}, as in this session"
+        return f"More {genre}, as in this {_going_on(state, codes[song] in codes[state.played])}"
     usual = _usual(retrieval, state, song, Song.GENRES, *_GENRE)
     return f"You often play {genre}" if usual else None
 
@@ -97,7 +98,7 @@ def _sound(retrieval: Retrieval, state: State, song: int) -> str | None:
     if not np.isfinite(retrieval.songs.audio[song]).any():
         return None
     if len(state.session):
-        return "Sounds like this session"
+        return f"Sounds like this {_going_on(state, len(state.played) > 0)}"
     return "Sounds like what you play" if len(state.history) else None
 
 
@@ -112,8 +113,19 @@ def _teens(retrieval: Retrieval, state: State, song: int) -> str | None:
 
 
 def for_context(retrieval: Retrieval, state: State, song: int, kind: str) -> str | None:
-    """Say that a song is for the named occasion or mood."""
+    """Say that a song is for the named occasion or mood, of the named era, language or region."""
     word = str(state.query.context.get(kind))
+    if kind in CODES:
+        named = word == _word(retrieval, CODES[kind], song)
+        return (
+            {
+                "era": f"From the {word}s",
+                "language": "In the language that you asked for",
+                "region": f"From {word}",
+            }[kind]
+            if named
+            else None
+        )
     tags = retrieval.songs.tags[TAGS[kind]]
     column = tags.code_of.get(word)
     if column is None or not tags.has[song, column]:
@@ -125,10 +137,24 @@ def for_context(retrieval: Retrieval, state: State, song: int, kind: str) -> str
     return f"For {name if word in PLAIN else name.title()}"
 
 
+def _sessions(retrieval: Retrieval, state: State, song: int) -> str | None:
+    if not len(state.session):
+        return "Played in sessions with songs of yours" if len(state.history) else None
+    return f"Played in sessions like this {_going_on(state, len(state.played) > 0)}"
+
+
+def _going_on(state: State, heard: bool) -> str:
+    """Name what goes on: of a radio's seeds, nothing was heard in this session yet."""
+    return "radio" if state.radio and not heard else "session"
+
+
 def _trend(retrieval: Retrieval, state: State, song: int) -> str | None:
     numbers = retrieval.songs.numbers
     if not numbers[SongRow.POPULARITY_PERCENTILE][song] >= WELL_KNOWN:
         return "More played than before" if numbers[SongRow.TREND][song] > 0 else None
+    if numbers[SongRow.TREND][song] < 0:
+        # Popular over the year, but less than that of late.
+        return None
     here = _heard_here(retrieval, state, song)
     return f"Much played now in {state.query.user[User.REGION]}" if here else "Much played now"
 
@@ -187,5 +213,5 @@ SENTENCES: Final[Mapping[str, Callable[[Retrieval, State, int], str | None]]] = 
     "popular": _popular,
     "new": _new,
     "taste": lambda *_: "Loved by listeners with a taste like yours",
-    "sessions": lambda *_: "Played in sessions like this one",
+    "sessions": _sessions,
 }

@@ -115,7 +115,7 @@ class Steerer:
             return scores
         steps = np.zeros(len(songs))
         if wishes.mode != "balanced":
-            steps += self._mode(getattr(self.modes, wishes.mode), state, songs)
+            steps += self._mode(getattr(self.modes, wishes.mode), state, songs, scores)
         if wishes.heed_context:
             match = context_match(self.retrieval.songs, state.query.context, songs)
             steps += self.params.context_weight * match
@@ -185,7 +185,9 @@ class Steerer:
         skipped = state.session[state.skipped]
         return np.setdiff1d(state.played, np.concatenate([excluded, skipped])).astype(np.int32)
 
-    def _mode(self, weights: ModeWeights, state: State, songs: IntArray) -> FloatArray:
+    def _mode(
+        self, weights: ModeWeights, state: State, songs: IntArray, scores: NDArray[Any]
+    ) -> FloatArray:
         catalogue = self.retrieval.songs
         heard = np.concatenate([state.history, state.played])
         known = np.isin(songs, heard)
@@ -193,7 +195,9 @@ class Steerer:
         theirs = np.isin(artists[songs], artists[heard]) & (artists[songs] >= 0) & ~known
         popularity = np.nan_to_num(catalogue.numbers[SongRow.POPULARITY_PERCENTILE][songs])
         return (
-            weights.known * known + weights.known_artist * theirs + weights.popularity * popularity
+            (weights.known + _apart(scores, known, weights.known)) * known
+            + weights.known_artist * theirs
+            + weights.popularity * popularity
         )
 
     def _near(self, songs: IntArray, anchors: IntArray) -> FloatArray:
@@ -235,6 +239,18 @@ def most_popular_first(songs: Catalogue, count: int, among: IntArray | None = No
     return among[best(np.nan_to_num(popularity[among]), count)]
 
 
+def _apart(scores: NDArray[Any], known: NDArray[np.bool_], weight: float) -> float:
+    """Return the step that takes known songs from where they are to where the others are.
+
+    Where a ranker keeps known and unknown songs far apart, `weight` alone would not cross the gap.
+    Nothing where it already lies on the wished side, or where there is but one kind.
+    """
+    if weight == 0 or known.all() or not known.any():
+        return 0.0
+    gap = float(np.median(scores[~known]) - np.median(scores[known])) / unit(scores)
+    return min(gap, 0.0) if weight < 0 else max(gap, 0.0)
+
+
 def _joined(first: IntArray, more: IntArray) -> IntArray:
     return np.concatenate([first, allowed(more, first)])
 
@@ -262,7 +278,7 @@ def unknown(songs: Catalogue, query: Query) -> list[str]:
         for word in sorted(wishes.refused_languages)
         if word not in words_of(songs, "language") and word not in songs.listener_languages
     ]
-    known = "GET /status lists the words that the catalogue knows"
+    known = "GET /status lists the words that songs and listeners are of"
     return lost + [f"{field}: no song is of {word!r}; {known}." for field, word in words]
 
 

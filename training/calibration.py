@@ -143,7 +143,7 @@ def calibration(
 def markdown(figures: dict[str, dict[str, float]]) -> Sequence[str]:
     """Return the paragraphs of a report: what the figures are, and a table of them."""
     if not figures:
-        return ["The source has no likes and no skips to learn a probability from."]
+        return ["The source has no likes and no skips, or too few to learn a probability from."]
     head = "| | songs | said | happened | ECE | 95 % interval | by chance | at most"
     lines = [f"{head} {MOST_ERROR} |"]
     lines.append("|---" * 8 + "|")

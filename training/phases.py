@@ -140,6 +140,8 @@ def listenings(lake: Path, phases: Phases) -> dict[PhaseName, int]:
 
 def refuse_few(counts: Mapping[PhaseName, int], phases: Phases) -> None:
     """Raise ValueError if a phase has too few listenings to go on."""
+    if not any(counts.values()):
+        raise ValueError("The lake holds no `play` and no `skip`: there is nothing to learn from.")
     few = [name for name, count in counts.items() if count < FEWEST]
     if few:
         lines = [
@@ -150,8 +152,9 @@ def refuse_few(counts: Mapping[PhaseName, int], phases: Phases) -> None:
             f"Too few listenings in {' and '.join(few)}; each phase needs {FEWEST} (the history "
             "not skipped, the others in sessions that begin there). There are:\n"
             + "\n".join(lines)
-            + "\nA stray event long before the others stretches the phases: take it out. Else give "
-            "more data, or change `phases` in params.yaml."
+            + "\nA stray event long before or after the others stretches the phases: take it out, "
+            "or let them end earlier with `phases.as_of` in params.yaml. Else give more data, or "
+            "change `phases`."
         )
 
 
@@ -215,8 +218,11 @@ def main() -> None:
     as_of = shares.as_of.astimezone(UTC) if shares.as_of else end
     if as_of > end:
         raise ValueError(f"phases.as_of {as_of} lies after the last event {end}; choose earlier.")
-    phases = split(first, as_of, shares)
-    refuse_few(listenings(arguments.lake, phases), phases)
+    try:
+        phases = split(first, as_of, shares)
+        refuse_few(listenings(arguments.lake, phases), phases)
+    except ValueError as error:
+        parser.exit(1, f"{error}\n")
     write_phases(phases, arguments.out)
 
 

@@ -53,13 +53,12 @@ def listenings(events: pd.DataFrame, duration_ms: pd.Series) -> pd.DataFrame:
     -------
     pd.DataFrame
         The events' columns, with `place` in the session from 0, `liked` (the song was liked or
-        added in that session, at or after the listening) and `outcome` (see `OUTCOMES`).
+        added in that session, at or after the listening, and this was not taken back in it) and
+        `outcome` (see `OUTCOMES`).
     """
     heard = events[events[Event.ACTION].isin(Action.LISTENINGS)]
     heard = heard.sort_values([Event.SESSION, Event.TS], kind="stable", ignore_index=True)
-    praise = events[events[Event.ACTION].isin([Action.LIKE, Action.PLAYLIST_ADD])]
-    last = praise.groupby([Event.SESSION, Event.SONG])[Event.TS].max().rename("praised")
-    heard = heard.join(last, on=[Event.SESSION, Event.SONG])
+    heard = heard.join(praised(events), on=[Event.SESSION, Event.SONG])
     liked = heard["praised"] >= heard[Event.TS]
     share = heard[Event.PLAYED_MS] / heard[Event.SONG].map(duration_ms)
     outcome = np.select(
@@ -70,3 +69,18 @@ def listenings(events: pd.DataFrame, duration_ms: pd.Series) -> pd.DataFrame:
     place = heard.groupby(Event.SESSION).cumcount()
     known = pd.DataFrame({PLACE: place, LIKED: liked, OUTCOME: outcome})
     return pd.concat([heard.drop(columns="praised"), known], axis=1)
+
+
+def praised(events: pd.DataFrame) -> pd.Series:
+    """Return when each song was last liked or added in a session, where it was not taken back."""
+    standing = []
+    for setter, cancellers in Action.STATES.values():
+        last, undone = (
+            events[events[Event.ACTION].isin(actions)]
+            .groupby([Event.SESSION, Event.SONG])[Event.TS]
+            .max()
+            for actions in ((setter,), cancellers)
+        )
+        # Of two at the same moment the later word is not known: as in `features.signals`.
+        standing.append(last[~(undone.reindex(last.index) >= last)])
+    return pd.concat(standing).groupby(level=[0, 1]).max().rename("praised")

@@ -148,6 +148,21 @@ def test_every_kind_of_context_can_be_asked_for(recommender, context, matches):
     assert lifted(recommender, context, matches)
 
 
+def test_known_songs_far_ahead_of_all_others_are_passed_by_discovery_all_the_same(recommender):
+    steerer = recommender.steerer
+    state = steerer.state(query(3, user=USER, wishes={"mode": "discover"}))
+    songs = np.arange(SONGS, dtype=np.int32)
+    known = np.isin(songs, np.concatenate([state.history, state.played]))
+    scores = np.where(known, 100.0, 0.0) + np.random.default_rng(1).normal(size=SONGS)
+    first = np.argsort(-steerer.moved(state, songs, scores))[:10]
+    assert known[np.argsort(-scores)[: known.sum()]].all()
+    assert not known[first].any()
+    # Where familiar songs lie ahead already, their step is the weight alone.
+    plain = steerer.state(query(3, user=USER, wishes={"mode": "familiar"}))
+    raised = steerer.moved(plain, songs, scores) - scores
+    assert np.ptp(raised[known]) < 1e-9
+
+
 def test_words_that_the_catalogue_does_not_know_change_nothing(recommender):
     context = {"occasion": "wedding", "era": "1230"}
     assert ask(recommender, 3, context=context, wishes={"heed_context": True}) == ask(
@@ -252,7 +267,7 @@ def test_each_word_and_id_that_is_not_known_is_noted(recommender):
     }
     context = {"occasion": "Party", "mood": "calm", "era": "1230", "device": "toaster"}
     asked = query(context=context, wishes=wishes)
-    lists = "GET /status lists the words that the catalogue knows."
+    lists = "GET /status lists the words that songs and listeners are of."
     notes = (
         "seed: the catalogue has no song '!'.",
         "less_like: the catalogue has no song '?'.",

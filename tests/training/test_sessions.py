@@ -51,6 +51,22 @@ def test_praise_counts_at_or_after_the_listening(praise):
     assert found["place"].tolist() == [0, 1, 2, 3]
 
 
+def test_praise_that_was_taken_back_is_none():
+    found = heard(
+        tiny.event(0, at(0), "x", "a", "play", played_ms=1000),
+        tiny.event(1, at(1), "x", "a", "like"),
+        tiny.event(2, at(2), "x", "a", "unlike"),
+        tiny.event(3, at(3), "x", "b", "play", played_ms=1000),
+        tiny.event(4, at(4), "x", "b", "dislike"),
+        tiny.event(5, at(5), "x", "b", "like"),
+        tiny.event(6, at(6), "x", "c", "play", played_ms=1000),
+        tiny.event(7, at(7), "x", "c", "playlist_add"),
+        tiny.event(8, at(7), "x", "c", "playlist_remove"),
+        tiny.event(9, at(8), "x", "c", "unlike"),
+    )
+    assert found["liked"].tolist() == [False, True, False]
+
+
 def test_praise_elsewhere_is_not_this_listenings():
     found = heard(
         tiny.event(0, at(0), "x", "a", played_ms=200_000),
