@@ -37,6 +37,9 @@ NOT_POSITIVE = "not positive"
 IN_THE_FUTURE = "in the future"
 BEFORE_2000 = "before 2000"
 OUT_OF_RANGE = "out of range"
+TOO_LONG = "too long"
+# As the API takes ids: a longer one could never be asked for, and would widen all in memory.
+MOST_CHARACTERS = 256
 
 
 @dataclass(frozen=True)
@@ -74,13 +77,18 @@ def _column(dtype: pa.DataType, *checks: pandera.Check, nullable: bool = True) -
     return pandera.Column(pd.ArrowDtype(dtype), list(checks), nullable=nullable, required=False)
 
 
+def _id() -> pandera.Column:
+    short = pandera.Check.str_length(max_value=MOST_CHARACTERS, error=TOO_LONG)
+    return _column(TEXT, short, nullable=False)
+
+
 def _event_rules(now: datetime) -> dict[str, pandera.Column]:
     check = pandera.Check
     return {
-        Event.USER: _column(TEXT, nullable=False),
-        Event.SONG: _column(TEXT, nullable=False),
-        Event.SESSION: _column(TEXT, nullable=False),
-        Event.ID: _column(TEXT, nullable=False),
+        Event.USER: _id(),
+        Event.SONG: _id(),
+        Event.SESSION: _id(),
+        Event.ID: _id(),
         Event.TS: _column(
             TIME,
             check.le(pd.Timestamp(now), error=IN_THE_FUTURE),
@@ -99,7 +107,7 @@ def _event_rules(now: datetime) -> dict[str, pandera.Column]:
 def _user_rules(now: datetime) -> dict[str, pandera.Column]:
     check = pandera.Check
     return {
-        User.ID: _column(TEXT, nullable=False),
+        User.ID: _id(),
         User.BIRTH_YEAR: _column(WHOLE, check.in_range(1900, now.year, error=OUT_OF_RANGE)),
         User.UTC_OFFSET: _column(WHOLE, check.in_range(*UTC_OFFSETS, error=OUT_OF_RANGE)),
     }
@@ -108,7 +116,7 @@ def _user_rules(now: datetime) -> dict[str, pandera.Column]:
 def _song_rules(now: datetime) -> dict[str, pandera.Column]:
     del now
     return {
-        Song.ID: _column(TEXT, nullable=False),
+        Song.ID: _id(),
         Song.DURATION_MS: _column(WHOLE, pandera.Check.gt(0, error=NOT_POSITIVE)),
     }
 

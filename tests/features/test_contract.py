@@ -22,6 +22,7 @@ GOOD = {
     Event.POSITION: "0",
     Event.PROPENSITY: "0.5",
 }
+IDS = (Event.ID, Event.USER, Event.SONG, Event.SESSION)
 
 
 def _events(*changes: dict[str, Any]) -> tuple[pa.Table, list[str | None]]:
@@ -46,6 +47,7 @@ def _column(table: str, name: str, values: pa.Array) -> list[Any]:
         ({Event.USER: None}, "user_id: missing"),
         ({Event.SONG: "  "}, "song_id: missing"),
         ({Event.SESSION: None}, "session_id: missing"),
+        *(({name: "ü" * 257}, f"{name}: too long") for name in IDS),
         ({Event.TS: None}, "ts: missing"),
         ({Event.TS: "yesterday"}, "ts: unparsable"),
         ({Event.TS: "2024-13-01"}, "ts: unparsable"),
@@ -79,6 +81,7 @@ def test_each_broken_rule_is_named_and_spares_its_neighbours(
     [
         {Event.TS: "2024-05-01T12:00:00Z"},
         {Event.TS: "2000-01-01"},
+        *({name: "ü" * 256} for name in IDS),
         {Event.PLAYED_MS: None},
         {Event.PLAYED_MS: "0"},
         {Event.PROPENSITY: "1"},
@@ -124,6 +127,8 @@ def test_users_and_songs_have_rules_too() -> None:
     ]
     _, songs = _conform(SONGS, {Song.ID: "a"}, {Song.ID: "b", Song.DURATION_MS: 0})
     assert songs == [None, "duration_ms: not positive"]
+    assert _conform(USERS, {User.ID: "a" * 257})[1] == ["user_id: too long"]
+    assert _conform(SONGS, {Song.ID: "a" * 257})[1] == ["song_id: too long"]
 
 
 @pytest.mark.parametrize("unit", [1, 10**3, 10**6, 10**9])
