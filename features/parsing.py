@@ -104,6 +104,10 @@ def _real(raw: pa.Array) -> pa.Array:
 
 
 def _whole(raw: pa.Array) -> pa.Array:
+    if pa.types.is_uint64(raw.type):
+        # A cast would fail for all where one is too large.
+        fits = pc.less(raw, pa.scalar(int(MOST_WHOLE), raw.type))
+        raw = pc.if_else(fits, raw, pa.scalar(None, raw.type))
     if pa.types.is_integer(raw.type):
         return raw.cast(WHOLE)
     numbers = pc.round(_real(raw))

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pytest
 
-from features.parsing import TEXT, TEXTS, TIME, TRUTH, _time, parse, parse_date
+from features.parsing import TEXT, TEXTS, TIME, TRUTH, WHOLE, _time, parse, parse_date
 
 MOMENTS = {
     "2024-03-01T05:30:00+05:30": datetime(2024, 3, 1, tzinfo=UTC),
@@ -50,6 +50,11 @@ def test_truths_are_read_from_words_and_numbers(raw, expected):
 def test_one_odd_id_changes_no_other():
     ids = pa.array([7.0, 1e20, None, float("inf"), 0.5, 12.0])
     assert parse(ids, TEXT).to_pylist() == ["7", "1e+20", None, "inf", "0.5", "12"]
+
+
+def test_one_unsigned_number_too_large_costs_no_other():
+    numbers = pa.array([2**63 - 1, 2**63, None, 2**64 - 1, 0], pa.uint64())
+    assert parse(numbers, WHOLE).to_pylist() == [2**63 - 1, None, None, None, 0]
 
 
 @pytest.mark.parametrize(
