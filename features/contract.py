@@ -24,6 +24,7 @@ from features.parsing import (
     parse,
     parse_date,
     without_blanks,
+    without_nan_texts,
 )
 from features.times import FIRST_MOMENT, UTC_OFFSETS
 
@@ -214,6 +215,8 @@ def _parse(rows: pa.Table, table: Table) -> tuple[pa.Table, pd.Series]:
             columns.append(pa.nulls(rows.num_rows, dtype))
             continue
         raw = without_blanks(rows[name].combine_chunks())
+        if dtype in (WHOLE, REAL):
+            raw = without_nan_texts(raw)
         values = parse_date(raw) if name == Song.RELEASED_TS else parse(raw, dtype)
         lost = pc.and_(pc.is_valid(raw), pc.is_null(values)).to_numpy(zero_copy_only=False)
         reasons[lost & reasons.isna().to_numpy()] = f"{name}: {UNPARSABLE}"

@@ -30,6 +30,14 @@ def without_blanks(raw: pa.Array) -> pa.Array:
     return pc.if_else(pc.equal(trimmed, ""), pa.scalar(None, TEXT), trimmed)
 
 
+def without_nan_texts(raw: pa.Array) -> pa.Array:
+    """Turn NaN that is spelt out into nulls; for numbers alone, as an artist may be called so."""
+    if not _is_text(raw.type):
+        return raw
+    is_nan = pc.equal(pc.utf8_lower(raw), "nan")
+    return pc.if_else(is_nan, pa.scalar(None, raw.type), raw)
+
+
 def parse(raw: pa.Array, dtype: pa.DataType) -> pa.Array:
     """Return the column as `dtype`, null where a value cannot be read as one.
 

@@ -187,6 +187,23 @@ def test_numbers_are_exact_whatever_stands_beside_them() -> None:
     assert _column(EVENTS, Event.PLAYED_MS, pa.array(["1234.6", "1e400"])) == [1235, None]
 
 
+@pytest.mark.parametrize("nan", ["nan", "NaN", " NAN "])
+def test_nan_in_a_text_is_an_absent_number_and_a_name(nan: str) -> None:
+    texts = dict.fromkeys((Song.ID, Song.BAND, Song.ARTISTS), nan)
+    numbers = dict.fromkeys((Song.DURATION_MS, Song.TEMPO), nan)
+    song = {Song.ID: "s", Song.DURATION_MS: "1", Song.TEMPO: "2.5"}
+    typed, reasons = _conform(SONGS, texts | numbers, song)
+    assert reasons == [None, None]
+    assert typed[Song.DURATION_MS].to_pylist() == [None, 1]
+    assert typed[Song.TEMPO].to_pylist() == [None, 2.5]
+    assert typed[Song.BAND].to_pylist() == [nan.strip(), None]
+    assert typed[Song.ARTISTS].to_pylist() == [[nan.strip()], None]
+
+
+def test_nan_is_no_time() -> None:
+    assert _events({Event.TS: "NaN"})[1] == ["ts: unparsable"]
+
+
 def test_lists_come_from_lists_and_from_texts() -> None:
     texts = pa.array(["pop| rock ||folk|", "pop", "", None])
     lists = [["pop", "rock", "folk"], ["pop"], None, None]
