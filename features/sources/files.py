@@ -48,12 +48,12 @@ class Files:
         return [*events, *find(self.path, USERS), *find(self.path, SONGS)]
 
     def unread(self) -> list[Path]:
-        """Return what else lies in the folder and may have been meant."""
-        tables = {path for table in _COLUMNS for path in find(self.path, table)}
-        read = tables | {self.path / table for table in _COLUMNS}
-        return sorted(
-            path for path in self.path.iterdir() if path not in read and not is_hidden(path.name)
-        )
+        """Return what else lies in the folder, and in those of tables, and may have been meant."""
+        read = {path for table in _COLUMNS for path in find(self.path, table)}
+        folders = {self.path / table for table in _COLUMNS if (self.path / table).is_dir()}
+        within = {path for folder in folders for path in folder.rglob("*") if path.is_file()}
+        others = {*self.path.iterdir(), *within} - read - folders
+        return sorted(path for path in others if not _is_within_hidden(path, self.path))
 
     def events(self) -> Iterator[Batch]:
         """Yield the events; without ids they get one made of their content."""
@@ -81,6 +81,10 @@ def is_hidden(name: str) -> bool:
     return name.startswith((".", "_"))
 
 
+def _is_within_hidden(path: Path, folder: Path) -> bool:
+    return any(map(is_hidden, path.relative_to(folder).parts))
+
+
 def find(folder: Path, table: str) -> list[Path]:
     """Return the files of one table, sorted by path; hidden ones, and those in hidden folders, not.
 
@@ -98,7 +102,7 @@ def find(folder: Path, table: str) -> list[Path]:
         path
         for pattern in patterns
         for path in folder.glob(pattern)
-        if path.is_file() and not any(map(is_hidden, path.relative_to(folder).parts))
+        if path.is_file() and not _is_within_hidden(path, folder)
     }
     files = sorted(path for path in found if path.name.endswith(SUFFIXES))
     by_name: dict[str, Path] = {}

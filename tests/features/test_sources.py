@@ -315,6 +315,21 @@ def test_files_that_are_not_read_are_named(tmp_path: Path) -> None:
     assert [path.name for path in Files(tmp_path).unread()] == ["Users.csv", "songs.tsv"]
 
 
+def test_files_in_the_folder_of_a_table_that_are_not_read_are_named(tmp_path: Path) -> None:
+    unread = ["events/d2.CSV", "events/day=1/d3.tsv", "songs/d4.csv.bz2", "users/d5.json"]
+    hidden = ["events/_SUCCESS", "events/.d6.tsv.crc", "events/_tmp/d7.tsv", "songs/.git/d8.txt"]
+    for name in ("events/d1.csv", *unread, *hidden):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("ts,user_id,song_id\n")
+    assert Files(tmp_path).unread() == [tmp_path / name for name in unread]
+
+
+def test_a_table_without_a_suffix_is_named(tmp_path: Path) -> None:
+    (tmp_path / "events").write_text("ts,user_id,song_id\n")
+    assert Files(tmp_path).unread() == [tmp_path / "events"]
+
+
 def test_files_of_a_table_may_be_many_or_a_folder(tmp_path: Path) -> None:
     header = b"event_id,ts,user_id,song_id\n"
     _csv(tmp_path, header + b"a,1,u,s\n", "events.csv.gz")
