@@ -3,6 +3,7 @@
 import csv
 import gzip
 import zlib
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -57,11 +58,25 @@ def read_table(path: Path, wanted: Collection[str] | None = None) -> Iterator[Ba
     A CSV is UTF-8 with commas and a header; blank lines are no rows. Everything unreadable is a
     `Fault` of the batch in which it was met. Bytes in a Parquet file are texts, but those of
     columns that are not `wanted` (all, if None) are left out: they may be anything.
+
+    Raises
+    ------
+    ValueError
+        If two columns have one wanted name: which is meant is open.
     """
-    return _read_parquet(path, wanted) if path.suffix == ".parquet" else _read_csv(path)
+    return (_read_parquet if path.suffix == ".parquet" else _read_csv)(path, wanted)
 
 
-def _read_csv(path: Path) -> Iterator[Batch]:
+def _check_names(path: Path, names: Sequence[str], wanted: Collection[str] | None) -> None:
+    counts = Counter(name for name in names if wanted is None or name in wanted)
+    if doubles := sorted(name for name, count in counts.items() if count > 1):
+        raise ValueError(
+            f"{path} has several columns called {doubles}; rename or remove all but the one of "
+            "each that is to be read."
+        )
+
+
+def _read_csv(path: Path, wanted: Collection[str] | None) -> Iterator[Batch]:
     faults: list[Fault] = []
     with path.open("rb") as file:
         lines = _Lines(_lines(path, file, faults))
@@ -71,11 +86,13 @@ def _read_csv(path: Path) -> Iterator[Batch]:
             yield _batch(path, pa.table({}), [], faults, path.stat().st_size)
             return
         try:
-            names = _fields(_one([header]).removeprefix(_BOM).decode("utf-8", "replace"))
+            fields = _fields(_one([header]).removeprefix(_BOM).decode("utf-8", "replace"))
         except csv.Error:
             faults.append(Fault(str(path), None, BROKEN_QUOTES, _shown(header.content)))
             yield _batch(path, pa.table({}), [], faults, path.stat().st_size)
             return
+        names = [name.strip() for name in fields]
+        _check_names(path, names, wanted)
         done = 0
         for records in _chunked(_records(path, lines, len(names), faults)):
             here = file.tell()
@@ -189,7 +206,7 @@ def _text_table(names: list[str], records: list[_Record]) -> pa.Table:
     arrays = [pa.array(column, pa.string()) for column in columns] or [
         pa.array([], pa.string())
     ] * len(names)
-    return pa.Table.from_arrays(arrays, names=[name.strip() for name in names])
+    return pa.Table.from_arrays(arrays, names=names)
 
 
 def _read_parquet(path: Path, wanted: Collection[str] | None) -> Iterator[Batch]:
@@ -200,6 +217,7 @@ def _read_parquet(path: Path, wanted: Collection[str] | None) -> Iterator[Batch]
         yield _batch(path, pa.table({}), [], faults, path.stat().st_size)
         return
     with file:
+        _check_names(path, file.schema_arrow.names, wanted)
         for group in range(file.num_row_groups):
             yield from _read_row_group(path, file, group, wanted)
 

@@ -366,6 +366,31 @@ def test_mistakes_in_the_mapping_name_what_there_is(tmp_path: Path) -> None:
         Files(tmp_path, {"events": {"listener": "who"}}).files()
 
 
+@pytest.mark.parametrize("rows", [0, 1])
+@pytest.mark.parametrize("name", ["events.csv", "events.csv.gz", "events.parquet"])
+def test_two_columns_of_one_wanted_name_are_refused(tmp_path: Path, name: str, rows: int) -> None:
+    names = ["when", "user_id", "song_id", "x", "when", "x"]
+    if name.endswith(".parquet"):
+        table = pa.Table.from_arrays([pa.array(["1"] * rows, pa.string())] * 6, names=names)
+        pq.write_table(table, tmp_path / name)
+    else:
+        lines = [",".join(names).replace(",when", ", when "), *["1,1,1,1,1,1"] * rows]
+        _csv(tmp_path, "\n".join(lines).encode(), name)
+    source = Files(tmp_path, {"events": {Event.TS: "when"}})
+    with pytest.raises(ValueError, match=rf"{name} has several columns called \['when'\]; rename"):
+        list(source.events())
+
+
+@pytest.mark.parametrize("name", ["events.csv", "events.parquet"])
+def test_columns_that_nobody_asked_for_may_have_one_name(tmp_path: Path, name: str) -> None:
+    names = ["ts", "user_id", "song_id", "x", "x"]
+    if name.endswith(".parquet"):
+        pq.write_table(pa.Table.from_arrays([pa.array(["1"])] * 5, names=names), tmp_path / name)
+    else:
+        _csv(tmp_path, b"ts,user_id,song_id,x,x\n1,1,1,1,1\n", name)
+    assert [row[Event.SONG] for row in _rows(Files(tmp_path).events())] == ["1"]
+
+
 def test_missing_input_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="holds no events"):
         Files(tmp_path).files()
@@ -433,6 +458,12 @@ def test_a_song_that_nobody_heard_any_of_has_no_length(tmp_path: Path) -> None:
 def test_another_file_is_not_taken_for_30music(tmp_path: Path) -> None:
     path = _csv(tmp_path, b"a,b\n1,2\n")
     with pytest.raises(ValueError, match="is not the 30Music file"):
+        list(ThirtyMusic(path).events())
+
+
+def test_two_columns_of_one_name_are_no_30music(tmp_path: Path) -> None:
+    path = _csv(tmp_path, b"session_id,user_id,ts,song_id,seconds_played,ts,,\n1,7,1,11,2,1,,\n")
+    with pytest.raises(ValueError, match=r"several columns called \['ts'\]"):
         list(ThirtyMusic(path).events())
 
 
