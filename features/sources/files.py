@@ -1,6 +1,6 @@
 """Bring your own events, songs and users as CSV, gzipped CSV or Parquet."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -31,7 +31,7 @@ class Files:
         The folder.
     columns
         For `events`, `songs` and `users`: our column name to the name in the files, where they
-        differ.
+        differ. A file without that name may have ours.
     """
 
     path: Path
@@ -70,9 +70,8 @@ class Files:
 
     def _read(self, table: str) -> Iterator[Batch]:
         names = self.columns.get(table, {})
-        wanted = frozenset(names.get(ours, ours) for ours in _COLUMNS[table])
         for path in find(self.path, table):
-            for batch in read_table(path, wanted):
+            for batch in read_table(path, lambda theirs: _chosen(theirs, table, names).values()):
                 yield _renamed(batch, table, names)
 
 
@@ -134,19 +133,32 @@ def _renamed(batch: Batch, table: str, names: Mapping[str, str]) -> Batch:
     theirs = batch.raw.column_names
     if not theirs:
         return batch
-    needed = {ours: names.get(ours, ours) for ours in {*_NEEDED[table], *names}}
-    if missing := sorted(set(needed.values()) - set(theirs)):
+    chosen = _chosen(theirs, table, names)
+    lacking = {*_NEEDED[table], *names} - set(chosen)
+    if missing := sorted({names.get(ours, ours) for ours in lacking}):
         raise ValueError(
             f"{batch.file} lacks the columns {missing}; it has {theirs}. "
             f"Say in source.columns.{table} what they are called there."
         )
-    chosen = {ours: names.get(ours, ours) for ours in _COLUMNS[table]}
-    rows = {
-        ours: batch.raw.column(theirs.index(name))
-        for ours, name in chosen.items()
-        if name in theirs
-    }
+    rows = {ours: batch.raw.column(theirs.index(name)) for ours, name in chosen.items()}
     return replace(batch, rows=pa.table(rows))
+
+
+def _chosen(theirs: Sequence[str], table: str, names: Mapping[str, str]) -> dict[str, str]:
+    """Map our columns to those of a file: by the mapped name where it is there, else by our own.
+
+    So files in the contract's names, as the service exports them, may lie beside a history in
+    others.
+    """
+    # What the mapping calls another column is not ours, whatever its name.
+    own = set(_COLUMNS[table]) - set(names.values())
+    chosen = {}
+    for ours in _COLUMNS[table]:
+        mapped = names.get(ours, ours)
+        name = ours if mapped not in theirs and ours in own else mapped
+        if name in theirs:
+            chosen[ours] = name
+    return chosen
 
 
 def _completed(rows: pa.Table) -> pa.Table:

@@ -4,7 +4,7 @@ import csv
 import gzip
 import zlib
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -36,6 +36,9 @@ _ZIPPED_CHUNK = 1 << 12
 _BOM = b"\xef\xbb\xbf"
 _RAW_BYTES = 2_000
 
+# Given the names of a file's columns, those that are wanted of them.
+Wanted = Callable[[Sequence[str]], Collection[str]]
+
 
 class _Line(NamedTuple):
     number: int
@@ -52,12 +55,12 @@ class _Record(NamedTuple):
     fields: list[str]
 
 
-def read_table(path: Path, wanted: Collection[str] | None = None) -> Iterator[Batch]:
+def read_table(path: Path, wanted: Wanted = set) -> Iterator[Batch]:
     """Yield the rows of a CSV, gzipped CSV or Parquet file as batches whose `rows` are `raw`.
 
     A CSV is UTF-8 with commas and a header; blank lines are no rows. Everything unreadable is a
     `Fault` of the batch in which it was met. Bytes in a Parquet file are texts, but those of
-    columns that are not `wanted` (all, if None) are left out: they may be anything.
+    columns that are not `wanted` (by default all are) are left out: they may be anything.
 
     Raises
     ------
@@ -67,8 +70,8 @@ def read_table(path: Path, wanted: Collection[str] | None = None) -> Iterator[Ba
     return (_read_parquet if path.suffix == ".parquet" else _read_csv)(path, wanted)
 
 
-def _check_names(path: Path, names: Sequence[str], wanted: Collection[str] | None) -> None:
-    counts = Counter(name for name in names if wanted is None or name in wanted)
+def _check_names(path: Path, names: Sequence[str], wanted: Collection[str]) -> None:
+    counts = Counter(name for name in names if name in wanted)
     if doubles := sorted(name for name, count in counts.items() if count > 1):
         raise ValueError(
             f"{path} has several columns called {doubles}; rename or remove all but the one of "
@@ -76,7 +79,7 @@ def _check_names(path: Path, names: Sequence[str], wanted: Collection[str] | Non
         )
 
 
-def _read_csv(path: Path, wanted: Collection[str] | None) -> Iterator[Batch]:
+def _read_csv(path: Path, wanted: Wanted) -> Iterator[Batch]:
     faults: list[Fault] = []
     with path.open("rb") as file:
         lines = _Lines(_lines(path, file, faults))
@@ -92,7 +95,7 @@ def _read_csv(path: Path, wanted: Collection[str] | None) -> Iterator[Batch]:
             yield _batch(path, pa.table({}), [], faults, path.stat().st_size)
             return
         names = [name.strip() for name in fields]
-        _check_names(path, names, wanted)
+        _check_names(path, names, wanted(names))
         done = 0
         for records in _chunked(_records(path, lines, len(names), faults)):
             here = file.tell()
@@ -209,7 +212,7 @@ def _text_table(names: list[str], records: list[_Record]) -> pa.Table:
     return pa.Table.from_arrays(arrays, names=names)
 
 
-def _read_parquet(path: Path, wanted: Collection[str] | None) -> Iterator[Batch]:
+def _read_parquet(path: Path, wanted: Wanted) -> Iterator[Batch]:
     try:
         file = pq.ParquetFile(path)
     except (pa.ArrowException, OSError) as error:
@@ -217,13 +220,15 @@ def _read_parquet(path: Path, wanted: Collection[str] | None) -> Iterator[Batch]
         yield _batch(path, pa.table({}), [], faults, path.stat().st_size)
         return
     with file:
-        _check_names(path, file.schema_arrow.names, wanted)
+        names = file.schema_arrow.names
+        kept = wanted(names)
+        _check_names(path, names, kept)
         for group in range(file.num_row_groups):
-            yield from _read_row_group(path, file, group, wanted)
+            yield from _read_row_group(path, file, group, kept)
 
 
 def _read_row_group(
-    path: Path, file: pq.ParquetFile, group: int, wanted: Collection[str] | None
+    path: Path, file: pq.ParquetFile, group: int, wanted: Collection[str]
 ) -> Iterator[Batch]:
     """Yield the rows of one row group; damage ends the group, and the next one is tried."""
     row = 1 + sum(file.metadata.row_group(before).num_rows for before in range(group))
@@ -255,7 +260,7 @@ def _decodable(path: Path, table: pa.Table, first: int, size: int) -> Batch:
     return _batch(path, rows, first + good, faults, size)
 
 
-def _plain(table: pa.Table, wanted: Collection[str] | None) -> pa.Table:
+def _plain(table: pa.Table, wanted: Collection[str]) -> pa.Table:
     """Relabel bytes as text, still unchecked, and spell out categories."""
     columns: dict[str, pa.ChunkedArray] = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
@@ -264,7 +269,7 @@ def _plain(table: pa.Table, wanted: Collection[str] | None) -> pa.Table:
         if pa.types.is_string_view(column.type) or pa.types.is_binary_view(column.type):
             column = column.cast(pa.large_binary()).cast(pa.binary())
         if pa.types.is_binary(column.type):
-            if wanted is not None and name not in wanted:
+            if name not in wanted:
                 continue
             column = pa.chunked_array(
                 [part.view(pa.string()) for part in column.chunks], pa.string()

@@ -40,7 +40,7 @@ class ThirtyMusic:
 
     def events(self) -> Iterator[Batch]:
         """Yield the plays, as skips where cut short; the id is made of the play's own values."""
-        for batch in read_table(self._file, _COLUMNS):
+        for batch in read_table(self._file, set(_COLUMNS).intersection):
             yield self._events(batch) if _has_columns(batch) else batch
 
     def users(self) -> Iterator[Batch]:
@@ -76,7 +76,7 @@ class ThirtyMusic:
         """Median seconds played, indexed by song."""
         parts = [
             pd.DataFrame({Song.ID: batch.raw["song_id"], _SECONDS: _seconds(batch.raw)})
-            for batch in read_table(self._file, _COLUMNS)
+            for batch in read_table(self._file, set(_COLUMNS).intersection)
             if _has_columns(batch)
         ]
         plays = pd.concat(parts) if parts else pd.DataFrame({Song.ID: [], _SECONDS: []})

@@ -262,6 +262,36 @@ def test_columns_are_mapped_and_the_raw_row_keeps_its_own_names(tmp_path: Path) 
     assert batch.raw.to_pylist() == [{"when": "1", "who": "u", "song_id": "s", "x": "9"}]
 
 
+def test_a_file_in_our_own_names_may_lie_beside_those_that_are_mapped(tmp_path: Path) -> None:
+    _csv(tmp_path, b"when,who,track,what\n1,u,s,like\n", "events-1.csv")
+    _csv(tmp_path, b"ts,user_id,song_id,action\n2,v,t,skip\n", "events-2.csv")
+    _csv(tmp_path, b"ts,when,user_id,track,what\n0,3,w,r,play\n", "events-3.csv")
+    names = {Event.TS: "when", Event.USER: "who", Event.SONG: "track", Event.ACTION: "what"}
+    rows = _rows(Files(tmp_path, {"events": names}).events())
+    assert [[row[name] for name in names] for row in rows] == [
+        ["1", "u", "s", "like"],
+        ["2", "v", "t", "skip"],
+        ["3", "w", "r", "play"],
+    ]
+
+
+def test_what_the_mapping_calls_another_column_is_not_ours(tmp_path: Path) -> None:
+    _csv(tmp_path, b"song_id,title\ns,The Night Ferry\n", "songs.csv")
+    source = Files(tmp_path, {"songs": {Song.TITLE: "name", Song.BAND: "title"}})
+    with pytest.raises(ValueError, match=r"lacks the columns \['name'\]"):
+        list(source.songs())
+
+
+def test_our_own_name_is_not_wanted_beside_the_mapped_one(tmp_path: Path) -> None:
+    names = ["ts", "user_id", "track", "song_id", "song_id"]
+    columns = [pa.array(["1"])] * 3 + [pa.array([b"\xff\xfe"])] * 2
+    path = tmp_path / "events.parquet"
+    pq.write_table(pa.Table.from_arrays(columns, names=names), path)
+    (batch,) = Files(tmp_path, {"events": {Event.SONG: "track"}}).events()
+    assert batch.rows["song_id"].to_pylist() == ["1"]
+    assert batch.faults == []
+
+
 def test_a_derived_id_depends_on_the_row_and_on_nothing_else(tmp_path: Path) -> None:
     header = b"ts,user_id,song_id\n"
     _csv(tmp_path, header + b"1,u,s\n1,u,t\n1,us,\n", "events-1.csv")
