@@ -302,6 +302,14 @@ def test_a_derived_id_depends_on_the_row_and_on_nothing_else(tmp_path: Path) -> 
     assert ids == [row[Event.ID] for row in _rows(Files(tmp_path).events())]
 
 
+def test_a_derived_id_is_of_the_contracts_columns_as_the_file_writes_them(tmp_path: Path) -> None:
+    _csv(tmp_path, b"ts,user_id,song_id,x\n1.0,u,s,1\n1.0,u,s,2\n1,u,s,1\n", "events-1.csv")
+    columns = {Event.TS: [1], Event.USER: ["u"], Event.SONG: ["s"]}
+    pq.write_table(pa.table(columns), tmp_path / "events-2.parquet")
+    ids = [row[Event.ID] for row in _rows(Files(tmp_path).events())]
+    assert ids[0] == ids[1] != ids[2] == ids[3]
+
+
 @pytest.mark.parametrize("rows", [0, 4])
 def test_a_last_batch_without_rows_needs_no_ids(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int
