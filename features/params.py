@@ -305,7 +305,7 @@ class Modes(_Section):
     """One section a mode; `balanced` adds nothing and has none."""
 
     familiar: ModeWeights = ModeWeights(known=2.0, known_artist=0.5, popularity=0.0)
-    discover: ModeWeights = ModeWeights(known=-2.0, known_artist=-0.5, popularity=0.0)
+    discover: ModeWeights = ModeWeights(known=-0.5, known_artist=-0.5, popularity=0.0)
     popular: ModeWeights = ModeWeights(known=0.0, known_artist=0.0, popularity=4.0)
     deep_cuts: ModeWeights = ModeWeights(known=0.0, known_artist=1.0, popularity=-3.0)
 
