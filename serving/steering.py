@@ -34,6 +34,7 @@ TRENDING: Final = 2_000
 # More than a request may exclude and a session hold, so that songs are left.
 POPULAR: Final = 20_000
 ANCHORS: Final = 20
+BEST_FIFTH: Final = 0.8
 
 
 @dataclass(frozen=True)
@@ -240,14 +241,15 @@ def most_popular_first(songs: Catalogue, count: int, among: IntArray | None = No
 
 
 def _apart(scores: NDArray[Any], known: NDArray[np.bool_], weight: float) -> float:
-    """Return the step that takes known songs from where they are to where the others are.
+    """Return the step that takes the best fifth of known songs to where that of the others begins.
 
     Where a ranker keeps known and unknown songs far apart, `weight` alone would not cross the gap.
     Nothing where it already lies on the wished side, or where there is but one kind.
     """
     if weight == 0 or known.all() or not known.any():
         return 0.0
-    gap = float(np.median(scores[~known]) - np.median(scores[known])) / unit(scores)
+    theirs, others = (float(np.quantile(scores[one], BEST_FIFTH)) for one in (known, ~known))
+    gap = (others - theirs) / unit(scores)
     return min(gap, 0.0) if weight < 0 else max(gap, 0.0)
 
 
