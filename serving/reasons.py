@@ -2,9 +2,11 @@
 
 Kinds of evidence are ordered by how far the ranker's score falls without them (`evidence`); where
 a kind comes from songs that the listener heard, the one with the largest effect is named
-(`explain`). A reason is given only if what it names really raised a score; a song may have none.
+(`explain`). A reason is given only if what it names really raised a score; where there is nothing
+such, who proposed the song says why it is there (`proposed`).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,10 +20,35 @@ from serving.explain import Effects, factor_parts, link_effects
 from serving.generators import Neighbours, SignalFactors
 from serving.ranker import Ranker
 from serving.retrieval import BLEND, Retrieval
+from serving.rules import REPEATS
 from serving.sentences import SENTENCES, for_context
+from serving.steering import CONTEXT, FURTHER
 
 MOST: Final = 2
 LINKED: Final = ("transitions", "together", "listeners")
+# What is true of a song because of who proposed it, where nothing weightier can be said.
+PROPOSED: Final = {
+    "like": "Liked by listeners with a taste like yours",
+    "playlist": "Added by listeners with a taste like yours",
+    "listen": "Heard by listeners with a taste like yours",
+    BLEND: "Heard by listeners with a taste like yours",
+    "transitions": "Often played after songs like these",
+    "rules": "Often played after songs like these",
+    "together": "Often played together with songs like these",
+    "ease": "Often played together with songs like these",
+    "listeners": "Heard by listeners of songs like these",
+    "vectors": "Played among songs like these",
+    "sessions": "Played in sessions with songs like these",
+    "continuations": "What came next where sessions went like this",
+    "loops": "Came next before in this session",
+    "repeats": "You have played it before",
+    "artists": "By an artist of yours",
+    "tensor": "Heard at this time of the week by listeners like you",
+    "trending": "Among what is heard most now",
+    CONTEXT: "It is of what you asked for",
+    FURTHER: "Among the most popular songs",
+    REPEATS: "Played in this session",
+}
 SAID: Final = {"like": "liked", "playlist": "added", "listen": "played"}
 
 
@@ -82,6 +109,11 @@ def reasons(
                 said += [one for one in more if one.text not in {old.text for old in said}]
         found.append(tuple(said[:MOST]))
     return found
+
+
+def proposed(sources: Sequence[str]) -> tuple[Reason, ...]:
+    """Return what the first of a song's sources says of it; no score falls without it."""
+    return tuple(Reason(PROPOSED[name], "source", name, 0.0) for name in sources[:1])
 
 
 def asked(retrieval: Retrieval, state: State, song: int, raised: float) -> list[Reason]:

@@ -22,7 +22,7 @@ from serving.bundle import load_ranker, load_retrieval, load_sections
 from serving.exploration import Explore
 from serving.manifest import read_manifest
 from serving.ranker import Ranker
-from serving.reasons import Reason, reasons
+from serving.reasons import Reason, proposed, reasons
 from serving.retrieval import Pool, Retrieval
 from serving.skips import skip_cost
 from serving.stages import current, stage
@@ -206,14 +206,15 @@ class Recommender:
         p_like = self.ranker.probability("p_like", rows) if explain else None
         told = reasons(self.retrieval, self.ranker, state, found, rows, raised) if explain else None
         ids = self.retrieval.songs.ids[found]
+        sources = [self._sources(prepared, row) if explain else () for row in chosen.tolist()]
         songs = tuple(
             RankedSong(
                 song_id=song_id,
                 index=index,
                 score=float(scores[row]),
                 p_like=None if p_like is None else float(p_like[i]),
-                sources=self._sources(prepared, row) if explain else (),
-                reasons=told[i] if told else (),
+                sources=sources[i],
+                reasons=(told[i] or proposed(sources[i])) if told else (),
                 propensity=float(chance[i]),
             )
             for i, (row, song_id, index) in enumerate(

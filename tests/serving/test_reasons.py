@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from features.columns import Action, Song, SongRow, User, UserRow
+from features.params import Generators, load_params
 from features.query import Query, SessionEvent, Wishes
 from features.state import resolve
 from serving.bundle import LINKS
@@ -15,10 +16,12 @@ from serving.context_songs import CODES
 from serving.evidence import FEATURES, GENERATORS, KINDS, columns, evidence
 from serving.explain import factor_parts
 from serving.ranker import Order, Ranker
-from serving.reasons import MOST, sentence, tastes
+from serving.reasons import MOST, PROPOSED, sentence, tastes
 from serving.recommender import Recommender
 from serving.retrieval import BLEND
+from serving.rules import REPEATS
 from serving.sentences import SENTENCES
+from serving.steering import CONTEXT, FURTHER
 from tests.serving.conftest import AS_OF, SONGS, UNTITLED, song_id
 
 LIKED, HEARD = 43, 5
@@ -341,13 +344,27 @@ def test_what_is_played_less_of_late_is_not_much_played_now(recommender):
 
 @pytest.mark.parametrize("user", [{}, USER, USER | {User.BIRTH_YEAR: 1980, User.REGION: None}])
 @pytest.mark.parametrize("session", [(), (3, 13), (7, 49, 99)])
-def test_there_are_never_more_than_two_reasons_and_none_says_nothing(recommender, user, session):
+def test_there_is_always_one_reason_and_never_more_than_two(recommender, user, session):
     asked = query(*session, user=user, context={"occasion": "diwali"})
     for song in recommender.recommend(asked, SONGS, explain=True).songs:
         texts = [reason.text for reason in song.reasons]
-        assert len(texts) <= MOST
+        assert 1 <= len(texts) <= MOST
         assert len(set(texts)) == len(texts)
         assert all(text and "None" not in text and "nan" not in text for text in texts)
+
+
+def test_where_no_evidence_raised_a_song_who_proposed_it_is_named(recommender, monkeypatch):
+    monkeypatch.setattr("serving.reasons.evidence", lambda *_: {})
+    for song in recommender.recommend(query(3), 20, explain=True).songs:
+        (reason,) = song.reasons
+        assert (reason.of, reason.effect) == (song.sources[0], 0)
+        assert reason.text == PROPOSED[song.sources[0]]
+
+
+def test_every_source_of_songs_has_a_reason():
+    params = load_params()
+    on = {*params.signals, *Generators.model_fields, BLEND, CONTEXT, FURTHER, REPEATS}
+    assert on - set(PROPOSED) <= {"skip", "dayparts"}
 
 
 def test_a_song_that_counts_as_skipped_is_never_named_as_a_taste(recommender):
