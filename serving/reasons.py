@@ -41,8 +41,8 @@ PROPOSED: Final = {
     "sessions": "Played in sessions with songs like these",
     "continuations": "What came next where sessions went like this",
     "loops": "Came next before in this session",
-    "repeats": "You have played it before",
-    "artists": "By an artist of yours",
+    "repeats": "It is among your songs",
+    "artists": "By an artist that you heard or named",
     "tensor": "Heard at this time of the week by listeners like you",
     "trending": "Among what is heard most now",
     CONTEXT: "It is of what you asked for",
@@ -112,8 +112,12 @@ def reasons(
 
 
 def proposed(sources: Sequence[str]) -> tuple[Reason, ...]:
-    """Return what the first of a song's sources says of it; no score falls without it."""
-    return tuple(Reason(PROPOSED[name], "source", name, 0.0) for name in sources[:1])
+    """Return what the first of a song's sources that speaks for it says; no score falls without.
+
+    That others skip a song does not speak for it.
+    """
+    spoken = [name for name in sources if name in PROPOSED]
+    return tuple(Reason(PROPOSED[name], "source", name, 0.0) for name in spoken[:1])
 
 
 def asked(retrieval: Retrieval, state: State, song: int, raised: float) -> list[Reason]:

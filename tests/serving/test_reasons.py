@@ -16,7 +16,7 @@ from serving.context_songs import CODES
 from serving.evidence import FEATURES, GENERATORS, KINDS, columns, evidence
 from serving.explain import factor_parts
 from serving.ranker import Order, Ranker
-from serving.reasons import MOST, PROPOSED, sentence, tastes
+from serving.reasons import MOST, PROPOSED, proposed, sentence, tastes
 from serving.recommender import Recommender
 from serving.retrieval import BLEND
 from serving.rules import REPEATS
@@ -365,6 +365,8 @@ def test_every_source_of_songs_has_a_reason():
     params = load_params()
     on = {*params.signals, *Generators.model_fields, BLEND, CONTEXT, FURTHER, REPEATS}
     assert on - set(PROPOSED) <= {"skip", "dayparts"}
+    assert proposed(["skip", "trending"])[0].of == "trending"
+    assert proposed(["skip"]) == ()
 
 
 def test_a_song_that_counts_as_skipped_is_never_named_as_a_taste(recommender):
