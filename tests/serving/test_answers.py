@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,23 @@ def test_context_and_session_reach_the_query(loaded: Loaded) -> None:
     event = query.session[0]
     assert (event.song_id, event.action, event.played_ms) == ("a", "skip", 5)
     assert query.exclude == {"a", "b"}
+
+
+def test_a_moment_past_is_asked_with_the_row_of_then(loaded: Loaded) -> None:
+    songs = loaded.recommender.retrieval.songs
+    row = {UserRow.HISTORY_SONGS: ["a", "b"], UserRow.HISTORY_LAST_TS: [1_709_290_000, 5]}
+    for moment, history in (("2024-03-01T10:00:00Z", ["b"]), ("2124-03-01T10:00:00Z", ["a", "b"])):
+        request = RecommendRequest.model_validate_json(f'{{"context": {{"ts": "{moment}"}}}}')
+        assert query_of(request, row, [], songs, 128).user[UserRow.HISTORY_SONGS] == history
+
+
+def test_a_history_grows_to_the_length_that_the_bundle_says(loaded: Loaded) -> None:
+    params = {"features": {"history_songs": 3}}
+    recommender = replace(loaded.recommender, manifest={"version": "short", "params": params})
+    changed = replace(loaded, recommender=recommender)
+    work = Work(changed, RecommendRequest(user_id="u"), Explore.of("r", 0.0), Deadline.after(60))
+    work.events = [Logged(f"s{n}", "play", None, "earlier", n * 1_000_000) for n in range(9)]
+    assert work.query.user[UserRow.HISTORY_SONGS] == ["s8", "s7", "s6"]
 
 
 def test_wishes_reach_the_query(loaded: Loaded) -> None:

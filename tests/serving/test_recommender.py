@@ -10,6 +10,9 @@ from features.query import Query, SessionEvent
 from serving import recommender as module
 from serving.recommender import Recommender
 from tests.serving.conftest import AS_OF, CLUSTERS, SONGS, song_id
+from training.evaluate import ask
+from training.metrics import answer_ranks
+from training.queries import Labelled
 
 
 @pytest.fixture(scope="module")
@@ -113,3 +116,19 @@ def test_strangers_and_unknown_songs_are_answered(recommender):
     assert len(slate.songs) == 10
     assert slate.unknown_songs == ("?",)
     assert ids(slate) == ids(recommender.recommend(query(3), 10))
+
+
+def test_the_curve_of_candidates_ends_at_the_answers_that_are_given(recommender):
+    session = tuple(SessionEvent(song_id(i), Action.SKIP, 2000) for i in (3, 13, 23))
+    query = Query(ts=AS_OF, session=session, allow_repeats=True)
+    queries = [
+        Labelled("q", "u", query, 3, song_id(i), "full", (song_id(i),), ("full",))
+        for i in range(SONGS)
+    ]
+    answers = ask(recommender, queries)
+    truth = recommender.retrieval.songs.indices([one.answer for one in queries])
+    ranks = answer_ranks(answers.songs["segue"], truth)
+    shown = np.isfinite(ranks)
+    assert shown.sum() == answers.songs["segue"].shape[1]
+    # Two songs of one score share a rank in the curve.
+    np.testing.assert_allclose(answers.pool_ranks[shown, -1], ranks[shown], atol=1)
