@@ -7,7 +7,7 @@ import { artistsOf, byId, element, titleOf } from "./view.js";
 export function setUpSearch(play) {
   const box = byId("search");
   const list = byId("found");
-  const stop = onTyping(box, show);
+  const { stop, settle } = onTyping(box, show);
 
   const close = () => {
     stop();
@@ -46,15 +46,19 @@ export function setUpSearch(play) {
     (picks[Math.min(place, picks.length - 1)] ?? box).focus();
   }
 
-  box.parentElement.addEventListener("keydown", (event) => {
+  box.parentElement.addEventListener("keydown", async (event) => {
+    const arrow = ["ArrowDown", "ArrowUp"].includes(event.key);
     if (event.key === "Escape") {
       close();
       box.focus();
-    } else if (["ArrowDown", "ArrowUp"].includes(event.key) && !list.hidden) move(event);
-    else if (event.key === "Enter" && event.target === box) {
+    } else if (arrow && event.target !== box) move(event);
+    else if ((arrow || event.key === "Enter") && event.target === box) {
       // Else the same key press would go on to the play button, which then has the focus.
       event.preventDefault();
-      pickFirst(list);
+      // A hurried key means the words as they stand, not those whose songs are shown yet.
+      if (!(await settle()) || list.hidden) return;
+      if (arrow) move(event);
+      else pickFirst(list);
     }
   });
   document.addEventListener("click", (event) => {

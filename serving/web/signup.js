@@ -54,7 +54,7 @@ class Loved {
 function setUpFavourites(loved) {
   const box = byId("favourite");
   const list = byId("favourite-found");
-  const stop = onTyping(box, show);
+  const { stop, settle } = onTyping(box, show);
 
   function show(songs, words, instead = "Nothing found") {
     list.replaceChildren(...choices(songs, words).slice(0, MOST).map(row));
@@ -77,11 +77,11 @@ function setUpFavourites(loved) {
     return item;
   }
 
-  box.addEventListener("keydown", (event) => {
+  box.addEventListener("keydown", async (event) => {
     if (event.key !== "Enter") return;
     // Else the form would be sent.
     event.preventDefault();
-    pickFirst(list);
+    if (await settle()) pickFirst(list);
   });
 }
 

@@ -6,35 +6,48 @@ const WAIT_MS = 180;
 
 /**
  * Let `show` have the songs found and the words; where asking fails, no songs and what to say.
- * Returns what calls off a search that waits or runs.
+ * Returns `stop`, which calls off a search that waits or runs, and `settle`, which asks at once
+ * and resolves to whether what is shown is of the words that stood in the box.
  */
 export function onTyping(box, show) {
   let waiting = 0;
   let asked = null;
+  let answered = Promise.resolve(false);
 
   const stop = () => {
     clearTimeout(waiting);
+    waiting = 0;
     asked?.abort();
   };
 
   async function ask() {
     const words = box.value.trim();
-    asked?.abort();
-    if (!words) return show([], words);
     asked = new AbortController();
+    const { signal } = asked;
     try {
-      const { songs } = await api.search(words, asked.signal);
-      show(songs, words);
+      const songs = words ? (await api.search(words, signal)).songs : [];
+      if (!signal.aborted) show(songs, words);
     } catch (error) {
-      if (error.name !== "AbortError") show([], words, error.message);
+      if (!signal.aborted) show([], words, error.message);
     }
+    return !signal.aborted;
+  }
+
+  function begin() {
+    stop();
+    answered = ask();
+  }
+
+  function settle() {
+    if (waiting) begin();
+    return answered;
   }
 
   box.addEventListener("input", () => {
     clearTimeout(waiting);
-    waiting = setTimeout(ask, WAIT_MS);
+    waiting = setTimeout(begin, WAIT_MS);
   });
-  return stop;
+  return { stop, settle };
 }
 
 /** Choose what a list shows first; one that is hidden shows nothing. */

@@ -272,6 +272,15 @@ def test_a_search_starts_a_session_elsewhere(page: Page) -> None:
     expect(page.locator("#found")).to_have_text("Nothing found")
 
 
+def test_enter_means_the_words_as_they_stand(page: Page) -> None:
+    page.locator("#search").fill("artist 1")
+    expect(page.locator("#found .artists").first).to_have_text("Artist 1")
+    # What is shown is still of the older words when the key is pressed.
+    page.locator("#search").fill("artist 5")
+    sent, _ = answer_to(page, press(page, "Enter"))
+    assert sent["session"][0]["song_id"].endswith("5")
+
+
 def test_typing_is_no_command(page: Page) -> None:
     page.locator("#search").focus()
     page.keyboard.type("also")
