@@ -215,7 +215,8 @@ def prepared(
             with made_whole(folder) as fresh:
                 fit_wide(params, phases, cut, arguments.data, fresh)
         retrieval = load_wide(folder, params)
-        queries = phase_queries(arguments.data / "lake", phases, cut, count, how.seed, starts)
+        lake, history = arguments.data / "lake", params.features.history_songs
+        queries = phase_queries(lake, phases, cut, history, count, how.seed, starts)
         path = arguments.work / f"{cut}_{count}.parquet"
         if not path.exists():
             write_rows(

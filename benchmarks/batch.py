@@ -177,10 +177,12 @@ def show(found: Mapping[str, Any]) -> str:
 
 def sampled(arguments: argparse.Namespace) -> list[Labelled]:
     """Return the queries to ask: among those of the report, if it asked enough."""
-    how = load_params().evaluation
+    how, history_songs = load_params().evaluation, load_params().features.history_songs
     phases = read_phases(arguments.phases)
     most = max(arguments.queries, how.max_queries)
-    asked = phase_queries(arguments.lake, phases, "test", most, how.seed, how.starts_share)
+    asked = phase_queries(
+        arguments.lake, phases, "test", history_songs, most, how.seed, how.starts_share
+    )
     return part_of(asked, arguments.queries, how.seed)
 
 

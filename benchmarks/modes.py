@@ -298,7 +298,8 @@ def main() -> None:
     recommender = replace(load_cut(arguments.cut), modes=params.modes, steering=params.steering)
     latest = Latest.of(read_until_end(lake, phases))
     judge = Judge(recommender.retrieval.songs, Truth.load(data_dir() / "truth"), latest)
-    queries = phase_queries(lake, phases, arguments.cut, arguments.queries, how.seed)
+    history = recommender.history_songs
+    queries = phase_queries(lake, phases, arguments.cut, history, arguments.queries, how.seed)
     figures = measure(recommender, judge, queries, how)
     if arguments.cut == "labels":
         return

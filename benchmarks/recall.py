@@ -12,8 +12,8 @@ from features.store import online_user_row
 from serving.answers import filled, query_of
 from serving.api import Profile, RecommendRequest
 from serving.generators import SignalFactors
+from serving.manifest import HISTORY_SONGS
 from serving.packed import Factors
-from serving.recommender import HISTORY_SONGS
 from serving.retrieval import Retrieval
 from serving.scores import FactorScores
 

@@ -72,7 +72,8 @@ def rows(lake: Path, folder: Path, cut: Cut, negatives: int) -> Path:
 
 def build(lake: Path, folder: Path, cut: Cut, negatives: int) -> None:
     """Write a cut's rows; labels with the share of starts that the ranker is fitted on."""
-    params = load_params().ranker.model_copy(update={"negatives": negatives})
+    params, history_songs = load_params().ranker, load_params().features.history_songs
+    params = params.model_copy(update={"negatives": negatives})
     phases, generators = read_phases(folder / "phases.json"), folder / "generators" / cut
     refuse_stale(generators, phases, cut)
     asked = (
@@ -80,7 +81,7 @@ def build(lake: Path, folder: Path, cut: Cut, negatives: int) -> None:
         if cut == "test"
         else (MOST_LABEL_QUERIES, params.seed, params.starts_share)
     )
-    queries = phase_queries(lake, phases, cut, *asked)
+    queries = phase_queries(lake, phases, cut, history_songs, *asked)
     made = build_rows(generators, queries, params, workers=1)
     out = folder / f"{cut}.parquet"
     # A build that is killed leaves no rows that look whole.

@@ -315,7 +315,15 @@ def main() -> None:
     truth = Truth.load(arguments.truth)
     recommender = Recommender.load(arguments.bundle)
     count = arguments.queries or how.max_queries
-    queries = phase_queries(arguments.lake, phases, "test", count, how.seed, how.starts_share)
+    queries = phase_queries(
+        arguments.lake,
+        phases,
+        "test",
+        recommender.history_songs,
+        count,
+        how.seed,
+        how.starts_share,
+    )
     peers = Folder(arguments.peers) if arguments.peers else None
     events = read_until_end(arguments.lake, phases)
     judge = Judge.of(truth, queries, recommender.retrieval.songs.ids, events)

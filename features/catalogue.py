@@ -82,6 +82,12 @@ class Catalogue:
         """Return dense indices, -1 for unknown ids."""
         return self.ids.find(song_ids)
 
+    def durations(self, song_ids: Sequence[str]) -> FloatArray:
+        """Return how long songs last, in ms, NaN where that is unknown."""
+        places = self.indices(song_ids)
+        found: FloatArray = np.where(places >= 0, self.numbers[Song.DURATION_MS][places], np.nan)
+        return found
+
     @cached_property
     def codes(self) -> dict[str, Codes]:
         """String columns by name; `era` is the decade."""

@@ -133,11 +133,21 @@ def materialize(until: datetime) -> str:
     return online().replace(fill)
 
 
+def snapshot_before(moment: datetime) -> datetime | None:
+    """Return when the latest snapshot of listeners was taken, up to a moment; None before all."""
+    times = _snapshot_times(next(iter(USER_VIEWS)))[1]
+    return max((time for time in times if time <= moment), default=None)
+
+
+def _snapshot_times(view: str) -> tuple[Path, list[datetime]]:
+    path = data_dir() / "features" / f"{view}.parquet"
+    return path, pq.read_table(path, columns=[UserRow.TS])[UserRow.TS].unique().to_pylist()
+
+
 def _refuse_empty(until: datetime) -> None:
     """Raise ValueError if a view of listeners has snapshots, but none by then."""
     for view in USER_VIEWS:
-        path = data_dir() / "features" / f"{view}.parquet"
-        times = pq.read_table(path, columns=[UserRow.TS])[UserRow.TS].unique().to_pylist()
+        path, times = _snapshot_times(view)
         if times and min(times) > until:
             taken = ", ".join(time.isoformat() for time in sorted(times))
             raise ValueError(

@@ -17,21 +17,20 @@ from features.times import microseconds
 from serving.api import Context, Profile, RecommendRequest, RecommendResponse, Seed
 from serving.context_songs import named
 from serving.deadline import Bounded, Deadline, Guarded, ended, in_turn
-from serving.event_log import Logged
 from serving.exploration import Explore
 from serving.exposures import Exposure
 from serving.fallback import Outcome, Reached, best_effort, when_late
 from serving.feedback import (
+    caught_up,
     is_past,
     known_at,
     merged,
-    newer,
-    overlay,
     refused_songs,
     row_at,
     running_session,
 )
 from serving.live import Loaded
+from serving.logged import Logged
 from serving.recommender import RankedSong
 from serving.stages import request_id, stage
 
@@ -291,10 +290,9 @@ def query_of(
     running = running_session(logged, request.session_id, asked_us)
     asked = tuple(SessionEvent(e.song_id, e.action, e.played_ms) for e in request.session)
     session = merged([event for event in logged if event.session_id == running], asked)
-    others = [event for event in logged if event.session_id != running]
     return Query(
         ts=ts,
-        user=overlay(row, newer(row, others), songs, asked_us, history_songs),
+        user=caught_up(row, logged, running, songs.durations, asked_us, history_songs),
         session=session,
         context=said,
         exclude=frozenset(request.exclude) | refused_songs(session),

@@ -2,9 +2,10 @@
 
 `python -m serving.batch --queries Q.parquet --out P.parquet [--k 20]`
 
-Q has query_id, user_id, ts and session (song ids played so far, in order, may be empty); P has
-query_id, rank (from 1), song_id and score. Listeners are read from the feature store as of ts;
-unknown listeners and songs are answered too.
+Q has query_id, user_id, ts and session (song ids played so far, in order, may be empty), and may
+have session_id; P has query_id, rank (from 1), song_id and score. Listeners are read from the
+feature store as of ts, and what the lake has of them between its snapshot and ts is laid over, as
+the service does with its event log. Unknown listeners and songs are answered too.
 """
 
 import argparse
@@ -22,11 +23,12 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from features.columns import User, UserRow
-from features.paths import served_bundle
+from features.columns import Event, User, UserRow
+from features.paths import data_dir, served_bundle
 from features.query import MAX_SESSION, Query, SessionEvent
 from features.store import historical_user_rows
-from serving.manifest import BundleError
+from serving.manifest import BundleError, history_songs, read_manifest
+from serving.past import rows_at
 from serving.recommender import Recommender, Slate
 
 COLUMNS: Final = ("query_id", "user_id", "ts", "session")
@@ -56,12 +58,28 @@ def check_queries(queries: pd.DataFrame) -> pd.DataFrame:
     return queries.assign(ts=times)
 
 
-def read_queries(path: Path, allow_repeats: bool) -> tuple[list[str], list[Query]]:
-    """Return query ids and queries, each with its listener's features as of its time."""
+def read_queries(
+    path: Path, allow_repeats: bool, lake: Path, history_songs: int
+) -> tuple[list[str], list[Query]]:
+    """Return query ids and queries, each with what was known of its listener at its time.
+
+    Without a lake, that is what the feature store knew.
+    """
     frame = check_queries(pd.read_parquet(path))
     users = frame["user_id"].map(lambda user: "" if pd.isna(user) else str(user))
-    rows = historical_user_rows(pd.DataFrame({User.ID: users, UserRow.TS: frame["ts"]}))
-    records: list[Any] = rows.to_dict("records")
+    sessions = frame["session_id"] if "session_id" in frame else pd.Series(None, frame.index, str)
+    asked = pd.DataFrame(
+        {
+            User.ID: users,
+            UserRow.TS: frame["ts"],
+            Event.SESSION: sessions.astype(object).where(sessions.notna(), None),
+        }
+    )
+    records: list[Any]
+    if lake.exists():
+        records = list(rows_at(asked, lake, history_songs))
+    else:
+        records = historical_user_rows(asked[[User.ID, UserRow.TS]]).to_dict("records")
     queries = [
         Query(
             ts=moment.to_pydatetime(),
@@ -115,6 +133,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--k", type=int, default=20)
     parser.add_argument("--bundle", type=Path, default=served_bundle())
+    parser.add_argument("--lake", type=Path, default=data_dir() / "lake")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument(
         "--no-repeats", action="store_true", help="never answer with a song of the session"
@@ -122,7 +141,9 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         begun = time.perf_counter()
-        ids, queries = read_queries(arguments.queries, not arguments.no_repeats)
+        length = history_songs(read_manifest(arguments.bundle))
+        repeats = not arguments.no_repeats
+        ids, queries = read_queries(arguments.queries, repeats, arguments.lake, length)
         found = answer(arguments.bundle, queries, arguments.k, arguments.workers)
         slates = list(tqdm(found, total=len(ids), unit="query", mininterval=1))
     except (BundleError, ValueError, FileNotFoundError) as error:

@@ -14,8 +14,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,14 +32,11 @@ from features.lake import EVENTS as NAME
 from features.paths import events_url
 from features.times import microseconds
 from serving.database import IDENTITY, Database, Unavailable
+from serving.logged import CLOCK_SLACK, MOST_RECENT, RECENT, Logged
 
 SEQ: Final = "seq"
 RECEIVED: Final = "received"
 EXPORT_ROWS: Final = 100_000
-# Clocks differ by so much; what lies further ahead was written by a wrong one.
-CLOCK_SLACK: Final = timedelta(minutes=5)
-# What the answers need of an event; the rest is for training.
-RECENT: Final = (Event.SONG, Event.ACTION, Event.PLAYED_MS, Event.SESSION, Event.TS)
 
 _WHOLE = (Event.TS, Event.PLAYED_MS, Event.POSITION)
 _NEEDED = (Event.ID, Event.TS, Event.USER, Event.SONG, Event.SESSION, Event.ACTION)
@@ -66,17 +62,6 @@ _RECENT_SQL: Final = (
     f"SELECT {', '.join(RECENT)} FROM events WHERE {{column}} = {{mark}} AND {Event.TS} <= {{mark}}"
     f" ORDER BY {Event.TS} DESC, {SEQ} DESC LIMIT {{mark}}"
 )
-
-
-@dataclass(frozen=True)
-class Logged:
-    """One event as the answers need it; `ts_us` is in microseconds."""
-
-    song_id: str
-    action: str
-    played_ms: int | None
-    session_id: str
-    ts_us: int
 
 
 class EventLog:
@@ -117,7 +102,7 @@ class EventLog:
             return [self._insert(connection, batch) for batch in batches]
 
     def recent(
-        self, user_id: str | None, session_id: str | None = None, limit: int = 256
+        self, user_id: str | None, session_id: str | None = None, limit: int = MOST_RECENT
     ) -> list[Logged]:
         """Return a listener's latest events, in order of time; of nobody, those of a session.
 

@@ -18,7 +18,8 @@ from features.times import EPOCH, FIRST_MOMENT, microseconds
 from serving.api import DAY_MS, TRIMMED, Actions, Id, StrictModel
 from serving.batching import Batcher, FullError
 from serving.database import Unavailable
-from serving.event_log import CLOCK_SLACK, RECEIVED, EventLog
+from serving.event_log import RECEIVED, EventLog
+from serving.logged import CLOCK_SLACK
 
 MAX_EVENTS: Final = 1000
 MOST_BATCHES: Final = 256

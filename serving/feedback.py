@@ -4,20 +4,19 @@ Events of the running session go to the query's session, as in training; all lat
 feature row knows go to the row's history.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-import numpy as np
-
-from features.catalogue import Catalogue
-from features.columns import Action, Song, UserRow
+from features.catalogue import FloatArray
+from features.columns import Action, UserRow
 from features.params import SIGNALS
 from features.query import MAX_SESSION, SessionEvent
 from features.state import session_values
 from features.times import SECOND_US, SESSION_PAUSE, microseconds
-from serving.event_log import CLOCK_SLACK, Logged
+from serving.logged import CLOCK_SLACK, Logged
 
+Lengths = Callable[[Sequence[str]], FloatArray]
 MICROSECOND: Final = timedelta(microseconds=1)
 # A session without a word for so long is over.
 RUNNING_US: Final = SESSION_PAUSE // MICROSECOND
@@ -126,8 +125,29 @@ def newer(row: Mapping[str, Any], events: Sequence[Logged]) -> list[Logged]:
     return [event for event in events if event.ts_us // SECOND_US > horizon]
 
 
+def caught_up(
+    row: Mapping[str, Any],
+    events: Sequence[Logged],
+    running: str | None,
+    lengths: Lengths,
+    now_us: int,
+    length: int,
+) -> dict[str, Any]:
+    """Return the row with what it does not know yet of the listener's events, see `overlay`.
+
+    Parameters
+    ----------
+    events
+        The listener's latest, in order of time.
+    running
+        The session that goes on: its events are no history.
+    """
+    others = [event for event in events if event.session_id != running]
+    return overlay(row, newer(row, others), lengths, now_us, length)
+
+
 def overlay(
-    row: Mapping[str, Any], events: Sequence[Logged], songs: Catalogue, now_us: int, length: int
+    row: Mapping[str, Any], events: Sequence[Logged], lengths: Lengths, now_us: int, length: int
 ) -> dict[str, Any]:
     """Return the row with its history as if it had been computed after these events.
 
@@ -140,6 +160,8 @@ def overlay(
         A listener's features; empty for an unknown listener.
     events
         Later than the row, in order of time, of other sessions than the running one.
+    lengths
+        Returns how long songs last, in ms, NaN where that is unknown.
     length
         How many songs a history holds, `features.history_songs` of the bundle's parameters.
     """
@@ -147,9 +169,7 @@ def overlay(
         return dict(row)
     history = _History(row, length)
     actions = tuple(session_event(event) for event in events)
-    places = songs.indices([event.song_id for event in events])
-    durations = np.where(places >= 0, songs.numbers[Song.DURATION_MS][places], np.nan)
-    values = session_values(actions, durations)
+    values = session_values(actions, lengths([event.song_id for event in events]))
     for place, event in enumerate(events):
         seconds = min(event.ts_us, now_us) // SECOND_US
         history.add(event, seconds, {name: float(values[name][place]) for name in SIGNALS})

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,6 +12,8 @@ FORMAT: Final = 2
 WHOLE_BYTES: Final = 256 * 2**20
 BLOCK_BYTES: Final = 2**20
 BLOCKS: Final = 64
+# Where a bundle does not tell: the length of histories in params.yaml.
+HISTORY_SONGS: Final = 128
 
 
 class BundleError(ValueError):
@@ -68,3 +71,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if wrong:
         raise BundleError(f"{folder} is damaged: {wrong} missing or changed; deploy it again.")
     return manifest
+
+
+def history_songs(manifest: Mapping[str, Any]) -> int:
+    """Return how many songs the histories held that a bundle's ranker learnt from."""
+    features = manifest.get("params", {}).get("features", {})
+    return int(features.get("history_songs", HISTORY_SONGS))

@@ -20,7 +20,7 @@ from features.query import Query
 from features.state import State
 from serving.bundle import load_ranker, load_retrieval, load_sections
 from serving.exploration import Explore
-from serving.manifest import read_manifest
+from serving.manifest import history_songs, read_manifest
 from serving.ranker import Ranker
 from serving.reasons import Reason, proposed, reasons
 from serving.retrieval import Pool, Retrieval
@@ -29,8 +29,6 @@ from serving.stages import current, stage
 from serving.steering import Steerer, too_short
 
 PREDICT_ROWS: Final = 20_000
-# Where a bundle does not tell: the length of histories in params.yaml.
-HISTORY_SONGS: Final = 128
 # Nothing is drawn: the best songs in order.
 BEST: Final = Explore(temperature=0.0, seed=0)
 
@@ -134,8 +132,7 @@ class Recommender:
     @property
     def history_songs(self) -> int:
         """How many songs the histories held that the ranker learnt from."""
-        features = self.manifest.get("params", {}).get("features", {})
-        return int(features.get("history_songs", HISTORY_SONGS))
+        return history_songs(self.manifest)
 
     def recommend(self, query: Query, k: int, explain: bool = False) -> Slate:
         """Answer one query with at most `k` songs."""

@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from features.columns import Event, UserRow
 from features.params import Ranker, load_params
 from features.state import resolve
 from serving.bundle import load_retrieval
+from serving.past import rows_at
 from serving.retrieval import Retrieval
 from training.phases import CUTS, Cut, Phases, read_phases, refuse_leak, refuse_stale
 from training.queries import Labelled, labelled_queries, sample_positions
@@ -96,9 +98,17 @@ def utc(moment: datetime) -> np.datetime64:
 
 
 def phase_queries(
-    lake: Path, phases: Phases, cut: Cut, max_queries: int, seed: int, starts_share: float = 0.0
+    lake: Path,
+    phases: Phases,
+    cut: Cut,
+    history_songs: int,
+    max_queries: int,
+    seed: int,
+    starts_share: float = 0.0,
 ) -> list[Labelled]:
     """Return labelled queries of the phase that a cut's models may answer.
+
+    Each knows its listener as the service would have: what the store said and was heard since.
 
     Raises
     ------
@@ -111,7 +121,8 @@ def phase_queries(
     if heard.empty:
         raise ValueError(f"No session lies wholly in {phase}; make `phases` in params.yaml longer.")
     asked = sample_positions(heard, max_queries, seed, starts_share)
-    return list(labelled_queries(events, heard, asked))
+    rows = rows_at(asked.rename(columns={Event.TS: UserRow.TS}), lake, history_songs)
+    return list(labelled_queries(events, heard, asked, rows))
 
 
 def main() -> None:
@@ -124,13 +135,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
-    params = load_params().ranker
+    params, history_songs = load_params().ranker, load_params().features.history_songs
     phases = read_phases(arguments.phases)
     refuse_stale(arguments.generators, phases, arguments.cut)
     queries = phase_queries(
         arguments.lake,
         phases,
         arguments.cut,
+        history_songs,
         params.max_queries,
         params.seed,
         params.starts_share,

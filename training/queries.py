@@ -5,17 +5,16 @@ first ask for the next song, the first one is a session start. A query knows the
 the request's context and the listener's features at its own time, nothing later.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from features.columns import Event, User, UserRow
+from features.columns import Event
 from features.pairs import missing
 from features.query import MAX_SESSION, Query, SessionEvent
-from features.store import historical_user_rows
+from features.store import Row
 from training.sessions import OUTCOME, PLACE
 
 
@@ -51,7 +50,7 @@ def sample_positions(
 
 
 def labelled_queries(
-    events: pd.DataFrame, heard: pd.DataFrame, asked: pd.DataFrame
+    events: pd.DataFrame, heard: pd.DataFrame, asked: pd.DataFrame, rows: Iterable[Row]
 ) -> Iterator[Labelled]:
     """Yield one labelled query for each listening in `asked`.
 
@@ -63,21 +62,22 @@ def labelled_queries(
         Their listenings, as `training.sessions.listenings` returns them.
     asked
         Rows of `heard`.
+    rows
+        What was known of the listener then, aligned with `asked`.
     """
-    users = user_rows(asked)
     context = heard[list(Event.CONTEXT)].to_dict("records")
     songs, outcomes = heard[Event.SONG].to_numpy(), heard[OUTCOME].to_numpy()
     last = heard.groupby(Event.SESSION).tail(1)
     end_of = dict(zip(last[Event.SESSION], last.index + 1, strict=True))
     so_far = Sessions.of(events)
-    for here, row in zip(asked.index, asked.to_dict("records"), strict=True):
+    for here, row, user in zip(asked.index, asked.to_dict("records"), rows, strict=True):
         place = row[PLACE]
         yield Labelled(
             query_id=row[Event.ID],
             user_id=row[Event.USER],
             query=Query(
                 ts=row[Event.TS].to_pydatetime(),
-                user=users[row[Event.ID]],
+                user=user,
                 session=so_far.before(row[Event.SESSION], row[Event.TS]),
                 # The song asked for may carry its own context, so only a start reads it there.
                 context=context[here - 1] if place else context[here],
@@ -120,11 +120,3 @@ class Sessions:
         start, end = self.span_of[session]
         here = start + int(self.times[start:end].searchsorted(moment, side="left"))
         return tuple(self.events[max(start, here - MAX_SESSION) : here])
-
-
-def user_rows(asked: pd.DataFrame) -> dict[str, dict[str, object]]:
-    """Return each query's feature row as the store knew it at the query's own time."""
-    entities = pd.DataFrame({User.ID: asked[Event.USER], UserRow.TS: asked[Event.TS]})
-    rows = historical_user_rows(entities)
-    records: list[Any] = rows.to_dict("records")
-    return dict(zip(asked[Event.ID], records, strict=True))

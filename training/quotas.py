@@ -253,7 +253,8 @@ def main() -> None:
     refuse_stale(arguments.generators, phases, cut)
     params = load_params()
     most = arguments.queries or params.evaluation.max_queries
-    queries = phase_queries(arguments.lake, phases, cut, most, params.ranker.seed)
+    history_songs = params.features.history_songs
+    queries = phase_queries(arguments.lake, phases, cut, history_songs, most, params.ranker.seed)
     retrieval = load_retrieval(arguments.generators)
     halves = np.array([listener_code(item.user_id) % 2 == 0 for item in queries])
     now = {name: retrieval.quota[name] for name in retrieval.names}

@@ -168,7 +168,13 @@ def main() -> None:
     seen = datetime.fromisoformat(recommender.manifest["seen_until"])
     refuse_leak(f"The bundle {arguments.bundle}", seen, phases.test, phases.gap)
     queries = phase_queries(
-        arguments.lake, phases, "test", how.max_queries, how.seed, how.starts_share
+        arguments.lake,
+        phases,
+        "test",
+        recommender.history_songs,
+        how.max_queries,
+        how.seed,
+        how.starts_share,
     )
     heard = error_analysis.read_listenings(arguments.lake, phases.fit_until("test"))
     found = evaluate(recommender, queries, heard, how)

@@ -118,7 +118,7 @@ def export(lake: Path, phases: Phases, params: Params, folder: Folder) -> dict[s
     fits: tuple[tuple[Cut, str], ...] = (("labels", "history"), ("test", "all"))
     for phase, fit in fits:
         heard = plays(lake, phases.fit_until(phase))
-        queries = phase_queries(lake, phases, phase, *asked[phase])
+        queries = phase_queries(lake, phases, phase, params.features.history_songs, *asked[phase])
         heard.to_parquet(folder.plays(fit), index=False)
         questions(queries).to_parquet(folder.queries(phase), index=False)
         truth(queries, heard).to_parquet(folder.truth(phase), index=False)

@@ -11,10 +11,10 @@ from features.query import Wishes
 from serving.answers import Row, Sources, Work, answer, filled, query_of, wishes_of
 from serving.api import Profile, RecommendRequest, RecommendResponse
 from serving.deadline import Deadline
-from serving.event_log import Logged
 from serving.exploration import Explore
 from serving.fallback import when_late
 from serving.live import Loaded, load
+from serving.logged import Logged
 
 EMPTY: dict[str, Any] = {User.BIRTH_YEAR: None, User.REGION: None, User.LANGUAGES: []}
 

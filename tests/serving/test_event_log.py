@@ -19,7 +19,8 @@ from features.lake import read_events
 from features.sources import open_source
 from features.times import microseconds
 from serving.database import Database, Unavailable
-from serving.event_log import RECEIVED, EventLog, Logged, events, export, main
+from serving.event_log import RECEIVED, EventLog, events, export, main
+from serving.logged import Logged
 
 DAY_US = 86_400_000_000
 NOW_US = 1_709_251_200_000_000  # 2024-03-01

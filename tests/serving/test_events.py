@@ -12,8 +12,9 @@ import pytest
 
 from features.times import microseconds
 from serving.database import Unavailable
-from serving.event_log import CLOCK_SLACK, EventLog
+from serving.event_log import EventLog
 from serving.events import Clock, EventBatch, EventDesk, EventsAnswer, checked
+from serving.logged import CLOCK_SLACK
 from tests.serving.conftest import Client
 
 NOW = datetime(2024, 3, 1, tzinfo=UTC)

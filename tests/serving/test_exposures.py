@@ -21,10 +21,11 @@ from features.sources import open_source
 from features.store import historical_user_rows
 from serving.answers import filled, query_of
 from serving.api import Profile, RecommendRequest
-from serving.event_log import EventLog, Logged, export
+from serving.event_log import EventLog, export
 from serving.exploration import Explore, drawn
 from serving.exploration import propensities as plackett_luce
 from serving.exposures import Exposure, ExposureLog, exposures_total, frame, skew
+from serving.logged import Logged
 from serving.recommender import Recommender
 from tests.serving.conftest import AS_OF, Client
 

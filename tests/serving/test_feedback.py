@@ -11,7 +11,6 @@ from features.catalogue import Catalogue, catalogue
 from features.columns import UserRow
 from features.query import SessionEvent
 from features.users import history
-from serving.event_log import Logged
 from serving.feedback import (
     known_at,
     merged,
@@ -21,6 +20,7 @@ from serving.feedback import (
     row_at,
     running_session,
 )
+from serving.logged import Logged
 from tests.features.worlds import small_params, tables
 from tests.serving.conftest import songs_frame
 
@@ -58,7 +58,7 @@ def test_a_history_with_events_by_hand(songs: Catalogue) -> None:
         logged("song-009", "dislike", 2004),
         logged("unheard of", "play", 2005),
     ]
-    found = overlay(ROW, events, songs, NOW, LENGTH)
+    found = overlay(ROW, events, songs.durations, NOW, LENGTH)
     assert found[UserRow.HISTORY_SONGS] == ["unheard of", "song-001", "song-003", "song-002"]
     assert found[UserRow.HISTORY_LAST_TS] == [2005, 2003, 2002, 2000]
     assert found[UserRow.HISTORY_PLAYS] == [1, 3, 0, 2]
@@ -70,11 +70,11 @@ def test_a_history_with_events_by_hand(songs: Catalogue) -> None:
 
 
 def test_without_events_the_row_stays_as_it_is(songs: Catalogue) -> None:
-    assert overlay(ROW, [], songs, NOW, LENGTH) == ROW
+    assert overlay(ROW, [], songs.durations, NOW, LENGTH) == ROW
 
 
 def test_a_stranger_gets_a_history(songs: Catalogue) -> None:
-    found = overlay({}, [logged("song-004", "like")], songs, NOW, LENGTH)
+    found = overlay({}, [logged("song-004", "like")], songs.durations, NOW, LENGTH)
     assert found[UserRow.HISTORY_SONGS] == ["song-004"]
     assert found[UserRow.HISTORY_LIKE] == [1]
     assert UserRow.LAST_PLAY_TS not in found
@@ -82,7 +82,7 @@ def test_a_stranger_gets_a_history(songs: Catalogue) -> None:
 
 def test_the_history_keeps_its_length(songs: Catalogue) -> None:
     events = [logged(f"song-{i:03d}", seconds=2000 + i) for i in range(190)]
-    found = overlay(ROW, events, songs, NOW, LENGTH)
+    found = overlay(ROW, events, songs.durations, NOW, LENGTH)
     # Song 2 stands liked; the last quarter of the places is for such songs first.
     latest = [f"song-{i:03d}" for i in range(189, 62, -1)]
     assert found[UserRow.HISTORY_SONGS] == [*latest, "song-002"]
@@ -90,7 +90,7 @@ def test_the_history_keeps_its_length(songs: Catalogue) -> None:
 
 def test_a_history_is_as_long_as_the_bundle_says(songs: Catalogue) -> None:
     events = [logged(f"song-{i:03d}", seconds=2000 + i) for i in range(50)]
-    assert len(overlay({}, events, songs, NOW, 20)[UserRow.HISTORY_SONGS]) == 20
+    assert len(overlay({}, events, songs.durations, NOW, 20)[UserRow.HISTORY_SONGS]) == 20
 
 
 def test_a_day_of_plays_does_not_drop_old_likes(songs: Catalogue) -> None:
@@ -99,7 +99,7 @@ def test_a_day_of_plays_does_not_drop_old_likes(songs: Catalogue) -> None:
     row[UserRow.HISTORY_SONGS] = old
     row[UserRow.HISTORY_LIKE] = [0.0] * 96 + [1.0] * 32
     plays = [logged(f"song-{i:03d}", seconds=2000 + i) for i in range(96)]
-    found = overlay(row, plays, songs, NOW, LENGTH)[UserRow.HISTORY_SONGS]
+    found = overlay(row, plays, songs.durations, NOW, LENGTH)[UserRow.HISTORY_SONGS]
     assert found == [*(f"song-{i:03d}" for i in range(95, -1, -1)), *old[96:]]
 
 
@@ -126,7 +126,7 @@ def test_the_same_songs_have_a_place_as_in_the_feature_row(songs: Catalogue, see
         now = datetime.fromtimestamp(NOW / SECOND, UTC)
         return dict(history(lake_events, lake_songs, now, params).to_pyarrow().to_pylist()[0])
 
-    laid_over = overlay(row_after(60), events[60:], songs, NOW, length)
+    laid_over = overlay(row_after(60), events[60:], songs.durations, NOW, length)
     expected = row_after(150)
     assert len(expected[UserRow.HISTORY_SONGS]) == length
     for name in (UserRow.HISTORY_SONGS, UserRow.HISTORY_LAST_TS, UserRow.HISTORY_PLAYS):
@@ -135,7 +135,7 @@ def test_the_same_songs_have_a_place_as_in_the_feature_row(songs: Catalogue, see
 
 def test_a_time_ahead_counts_as_now(songs: Catalogue) -> None:
     ahead = logged("song-004", seconds=NOW // SECOND + 900)
-    found = overlay(ROW, [ahead], songs, NOW, LENGTH)
+    found = overlay(ROW, [ahead], songs.durations, NOW, LENGTH)
     assert found[UserRow.HISTORY_LAST_TS][0] == NOW // SECOND
 
 

@@ -15,8 +15,8 @@ from serving import compiled_factors, compiled_sessions, forest
 from serving.answers import Sources, answer
 from serving.api import RecommendRequest
 from serving.deadline import Deadline
-from serving.event_log import Logged
 from serving.live import load
+from serving.logged import Logged
 from tests.serving.conftest import AS_OF, song_id
 
 LOOPS = [

@@ -5,10 +5,11 @@ import pandas as pd
 import pytest
 
 from features import store
-from features.columns import UserRow
+from features.columns import Event, UserRow
 from features.params import load_params
 from features.query import MAX_SESSION
 from features.snapshots import write_snapshots
+from serving.past import rows_at
 from tests.training import tiny
 from tests.training.tiny import DAY, MINUTE, START, TICK
 from training import dataset
@@ -41,6 +42,10 @@ EVENING = [
     tiny.event(15, at(6), "x", "c", "like"),
     tiny.event(16, at(3), "y", "c", user="new", occasion="party"),
     tiny.event(17, SNAPSHOTS[1], "z", "d", user="u0"),
+    tiny.event(19, at(40), "v", "a", user="new"),
+    # Another device, at the same time.
+    tiny.event(21, at(40.5), "w", "d", user="new"),
+    tiny.event(20, at(41), "v", "b", user="new"),
     tiny.event(18, SNAPSHOTS[1] + 9 * MINUTE, "z", "a", user="u0"),
 ]
 
@@ -62,7 +67,8 @@ def lake(tmp_path_factory):
 def asked(lake):
     """Return all labelled queries of the label phase, by their event id."""
     events, heard = read_sessions(lake, PHASES.labels)
-    return {item.query_id: item for item in labelled_queries(events, heard, heard)}
+    rows = rows_at(heard.rename(columns={Event.TS: UserRow.TS}), lake, 128)
+    return {item.query_id: item for item in labelled_queries(events, heard, heard, rows)}
 
 
 def songs(labelled):
@@ -78,6 +84,9 @@ def test_every_listening_asks_for_its_song(asked):
         "e016": (0, "c", "neutral"),
         "e017": (0, "d", "neutral"),
         "e018": (1, "a", "neutral"),
+        "e019": (0, "a", "neutral"),
+        "e020": (1, "b", "neutral"),
+        "e021": (0, "d", "neutral"),
     }
 
 
@@ -120,6 +129,19 @@ def test_a_row_knows_no_play_from_its_snapshot_on(asked):
     assert asked["e018"].query.user[UserRow.PLAYS] == 6
 
 
+def test_a_row_knows_other_sessions_up_to_its_moment(asked):
+    def history(name):
+        return list(asked[name].query.user["history_songs"])
+
+    # No snapshot knows this listener yet; what was heard in other sessions is known at once.
+    assert history("e016") == []
+    assert history("e019") == ["c"]
+    assert history("e021") == ["a", "c"]
+    # The session's own songs are its own, those of the other device are not.
+    assert history("e020") == ["d", "c"]
+    assert songs(asked["e020"]) == [("a", "play")]
+
+
 def test_a_newcomer_has_no_plays(asked):
     plays = asked["e016"].query.user[UserRow.PLAYS]
     assert plays is None or np.isnan(plays)
@@ -127,7 +149,7 @@ def test_a_newcomer_has_no_plays(asked):
 
 def test_phase_queries_samples_and_refuses_what_leaks(lake):
     one, two = (
-        [item.query_id for item in dataset.phase_queries(lake, PHASES, "labels", 2, 1)]
+        [item.query_id for item in dataset.phase_queries(lake, PHASES, "labels", 128, 2, 1)]
         for _ in range(2)
     )
     assert one == two
@@ -135,9 +157,9 @@ def test_phase_queries_samples_and_refuses_what_leaks(lake):
     into_the_gap = Phase(PHASES.labels.start, PHASES.labels.end + TICK)
     overlapping = replace(PHASES, labels=into_the_gap)
     with pytest.raises(LeakError, match="cut `test`"):
-        dataset.phase_queries(lake, overlapping, "test", 5, 1)
+        dataset.phase_queries(lake, overlapping, "test", 128, 5, 1)
     with pytest.raises(ValueError, match="No session lies wholly"):
-        dataset.phase_queries(lake, PHASES, "test", 5, 1)
+        dataset.phase_queries(lake, PHASES, "test", 128, 5, 1)
 
 
 def test_a_sample_is_seeded_and_keeps_the_order():

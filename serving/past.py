@@ -1,0 +1,92 @@
+"""Listeners' rows at moments of the past, as the service would have had them.
+
+The store knows a listener as of its latest snapshot. What came between that and the question, the
+service knows from its event log; who asks about the past reads it from the lake.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from features.catalogue import FloatArray
+from features.columns import Event, Song, User, UserRow
+from features.lake import read_events, read_songs
+from features.store import Row, historical_user_rows, snapshot_before
+from features.times import microseconds
+from serving.feedback import caught_up, running_session
+from serving.logged import MOST_RECENT, RECENT, Logged
+
+
+def rows_at(asked: pd.DataFrame, lake: Path, history_songs: int) -> Iterator[Row]:
+    """Yield each question's listener row: the store's, and what the lake knew by then laid over.
+
+    Parameters
+    ----------
+    asked
+        user_id, event_timestamp (with a time zone) and session_id: the running session, None where
+        it is the listener's latest one, if that goes on still.
+    history_songs
+        How many songs a history holds.
+    """
+    if asked.empty:
+        return
+    rows: list[Any] = historical_user_rows(asked[[User.ID, UserRow.TS]]).to_dict("records")
+    log = Past.read(lake, asked)
+    durations = read_songs(lake).set_index(Song.ID)[Song.DURATION_MS].astype("float32")
+
+    def lengths(songs: Sequence[str]) -> FloatArray:
+        return durations.reindex(list(songs)).to_numpy()
+
+    for row, user, moment, named in zip(
+        rows, asked[User.ID], asked[UserRow.TS], asked[Event.SESSION], strict=True
+    ):
+        asked_us = microseconds(moment.to_pydatetime())
+        events = log.recent(user, asked_us)
+        running = running_session(events, named, asked_us)
+        yield caught_up(row, events, running, lengths, asked_us, history_songs)
+
+
+@dataclass(frozen=True)
+class Past:
+    """Events of listeners, those of each in order of time: what their event log held."""
+
+    events: list[Logged]
+    times: NDArray[np.int64]
+    span_of: Mapping[str, tuple[int, int]]
+
+    @classmethod
+    def read(cls, lake: Path, asked: pd.DataFrame) -> "Past":
+        """Read what the store may not know of the listeners of some questions."""
+        first, last = asked[UserRow.TS].min(), asked[UserRow.TS].max()
+        since = snapshot_before(first.to_pydatetime())
+        found = read_events(lake, since, last.to_pydatetime(), [Event.USER, *RECENT])
+        return cls.of(found[found[Event.USER].isin(asked[User.ID].unique())])
+
+    @classmethod
+    def of(cls, events: pd.DataFrame) -> "Past":
+        """Take events that are sorted by time."""
+        events = events.sort_values(Event.USER, kind="stable", ignore_index=True)
+        moments = events[Event.TS].dt.tz_convert(None).to_numpy(dtype="datetime64[us]")
+        times = moments.astype(np.int64)
+        columns = (events[name] for name in (Event.SONG, Event.ACTION, Event.PLAYED_MS))
+        logged = [
+            Logged(song, action, None if pd.isna(ms) else int(ms), session, ts)
+            for song, action, ms, session, ts in zip(
+                *columns, events[Event.SESSION], times.tolist(), strict=True
+            )
+        ]
+        users, starts = np.unique(events[Event.USER].to_numpy(dtype=np.str_), return_index=True)
+        ends = [*starts[1:].tolist(), len(events)][: len(starts)]
+        spans = zip(starts.tolist(), ends, strict=True)
+        return cls(logged, times, dict(zip(users.tolist(), spans, strict=True)))
+
+    def recent(self, user: str, before_us: int) -> list[Logged]:
+        """Return as many of a listener's latest events before a moment as an answer heeds."""
+        start, end = self.span_of.get(user, (0, 0))
+        here = start + int(np.searchsorted(self.times[start:end], before_us))
+        return self.events[max(start, here - MOST_RECENT) : here]

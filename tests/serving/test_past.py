@@ -1,0 +1,106 @@
+"""Rows of past moments, against rows that are computed anew at those moments."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from features import store
+from features.columns import Event, User, UserRow
+from features.params import Params, load_params
+from features.snapshots import write_snapshots
+from serving.logged import MOST_RECENT
+from serving.past import Past, rows_at
+from tests.features import naive, worlds
+
+SNAPSHOT = worlds.START + timedelta(days=30)
+LATER = [SNAPSHOT + timedelta(days=5), SNAPSHOT + timedelta(days=11, microseconds=1)]
+LENGTH = 500
+EVENTS, USERS, SONGS = worlds.random_world(seed=4)
+EVENTS.sort(key=lambda event: event["ts"])
+IDS = [f"u{number}" for number in range(26)]
+
+
+def wide_params() -> Params:
+    """Windows that nothing leaves, histories that nothing overflows."""
+    params = load_params()
+    features = params.features.model_copy(update={"window_days": 3650, "history_songs": LENGTH})
+    return params.model_copy(update={"features": features})
+
+
+WORLD = naive.World(EVENTS, USERS, SONGS, wide_params())
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Yield a lake whose listeners the store knows as of one early moment."""
+    folder = tmp_path_factory.mktemp("data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEGUE_DATA", str(folder))
+        worlds.write_lake(folder / "lake", EVENTS, USERS, SONGS)
+        write_snapshots(folder / "lake", folder / "features", [SNAPSHOT], wide_params())
+        store.apply()
+        yield folder / "lake"
+
+
+def asked(moments: list[Any], session: str | None = "none of these") -> pd.DataFrame:
+    pairs = [(user, moment, session) for moment in moments for user in IDS]
+    frame = pd.DataFrame(pairs, columns=[User.ID, UserRow.TS, Event.SESSION])
+    return frame.astype({UserRow.TS: "datetime64[us, UTC]"})
+
+
+def history(row: Any) -> dict[str, tuple[int, int, bool, bool]]:
+    """Return by song when it was last played, how often, and whether it stands liked or added."""
+    if not row or not len(row[UserRow.HISTORY_SONGS]):
+        return {}
+    names = (UserRow.HISTORY_LAST_TS, UserRow.HISTORY_PLAYS)
+    marks = (UserRow.HISTORY_LIKE, UserRow.HISTORY_PLAYLIST)
+    columns = [*(row[name] for name in names), *(np.asarray(row[name]) > 0 for name in marks)]
+    cells = zip(*columns, strict=True)
+    return dict(zip(row[UserRow.HISTORY_SONGS], cells, strict=True))
+
+
+def test_a_history_is_what_a_snapshot_of_that_moment_would_say(lake: Path) -> None:
+    frame = asked(LATER)
+    changed = 0
+    for row, user, moment in zip(
+        rows_at(frame, lake, LENGTH), frame[User.ID], frame[UserRow.TS], strict=True
+    ):
+        then = WORLD.user_row(user, moment.to_pydatetime())
+        assert history(row) == history(then)
+        changed += bool(then) and then != WORLD.user_row(user, SNAPSHOT)
+    assert changed > len(frame) / 2
+
+
+def test_slow_columns_stay_those_of_the_snapshot(lake: Path) -> None:
+    frame = asked(LATER[:1])
+    for row, user in zip(rows_at(frame, lake, LENGTH), frame[User.ID], strict=True):
+        before = WORLD.user_row(user, SNAPSHOT)
+        if before and before[UserRow.PLAYS] is not None:
+            assert row[UserRow.PLAYS] == before[UserRow.PLAYS]
+
+
+def plays(*events: tuple[str, float, str, str]) -> Past:
+    """Return the past of plays: listener, seconds, session, song."""
+    names = [Event.USER, Event.TS, Event.SESSION, Event.SONG]
+    frame = pd.DataFrame(list(events), columns=names)
+    moments = pd.to_datetime(frame[Event.TS].astype(float), unit="s", utc=True)
+    return Past.of(frame.assign(**{Event.TS: moments, Event.ACTION: "play", Event.PLAYED_MS: None}))
+
+
+def test_only_a_listeners_own_events_before_the_moment_are_known() -> None:
+    past = plays(("u", 1, "s", "a"), ("v", 2, "t", "b"), ("u", 3, "s", "c"), ("u", 3, "r", "d"))
+    assert [event.song_id for event in past.recent("u", 3_000_000)] == ["a"]
+    assert [event.song_id for event in past.recent("u", 3_000_001)] == ["a", "c", "d"]
+    assert [event.song_id for event in past.recent("v", 9_000_000)] == ["b"]
+    assert past.recent("w", 9_000_000) == []
+    assert plays().recent("u", 1) == []
+
+
+def test_as_many_events_as_the_service_heeds() -> None:
+    past = plays(*(("u", n, "s", f"song {n}") for n in range(MOST_RECENT + 9)))
+    found = past.recent("u", 10**12)
+    assert [event.song_id for event in found] == [f"song {n}" for n in range(9, MOST_RECENT + 9)]
