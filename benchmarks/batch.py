@@ -43,13 +43,14 @@ WHAT: Final = (
 
 
 def query_frame(queries: Sequence[Labelled]) -> pd.DataFrame:
-    """Return queries as the batch reads them: query_id, user_id, ts, session of played songs."""
+    """Return queries as the batch reads them; `session` holds the songs played."""
     return pd.DataFrame(
         {
             "query_id": [labelled.query_id for labelled in queries],
             "user_id": [labelled.user_id for labelled in queries],
             "ts": pd.to_datetime([labelled.query.ts for labelled in queries], utc=True),
             "session": [played(labelled.query) for labelled in queries],
+            "session_id": [labelled.session_id for labelled in queries],
         }
     )
 

@@ -30,6 +30,7 @@ class Labelled:
     outcome: str
     rest: tuple[str, ...]
     rest_outcomes: tuple[str, ...]
+    session_id: str | None = None
 
 
 def sample_positions(
@@ -88,6 +89,7 @@ def labelled_queries(
             outcome=row[OUTCOME],
             rest=tuple(songs[here : end_of[row[Event.SESSION]]]),
             rest_outcomes=tuple(outcomes[here : end_of[row[Event.SESSION]]]),
+            session_id=row[Event.SESSION],
         )
 
 
