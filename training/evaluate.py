@@ -126,8 +126,10 @@ def slices(recommender: Recommender, queries: Sequence[Labelled]) -> pd.DataFram
 
 
 def is_new(labelled: Labelled) -> bool:
-    """Tell whether the store knew no play of the listener."""
-    return missing(labelled.query.user.get(UserRow.PLAYS))
+    """Tell whether nothing that the listener had heard was known."""
+    history = labelled.query.user.get(UserRow.HISTORY_SONGS)
+    heard = history is not None and len(history) > 0
+    return missing(labelled.query.user.get(UserRow.PLAYS)) and not heard
 
 
 def song_age(answer: int, age_days: float) -> str:

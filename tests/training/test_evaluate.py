@@ -87,6 +87,11 @@ def test_slices_describe_each_query():
     assert found["daypart"].tolist()[:2] == ["weekend 00-06", "weekend 18-24"]
 
 
+def test_a_listener_whose_history_began_after_the_snapshot_is_known():
+    asked = [labelled("a", plays=None, history_songs=songs) for songs in ([], ["b"])]
+    assert slices(catalogue(), asked)["listener"].tolist() == ["new", "known"]
+
+
 def test_pools_are_cut_by_reciprocal_rank_fusion():
     # Song 9 is proposed twice (1/63 + 1/62), then come the first, the second, the third places.
     ranks = np.array([[0, np.nan], [np.nan, 0], [2, 1], [1, np.nan], [np.nan, np.nan]], "f4")
