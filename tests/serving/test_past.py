@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,10 @@ from features import store
 from features.columns import Event, User, UserRow
 from features.params import Params, load_params
 from features.snapshots import write_snapshots
-from serving.logged import MOST_RECENT
+from features.times import microseconds
+from serving.answers import query_of
+from serving.api import RecommendRequest
+from serving.logged import MOST_RECENT, Logged
 from serving.past import Past, rows_at
 from tests.features import naive, worlds
 
@@ -104,3 +108,31 @@ def test_as_many_events_as_the_service_heeds() -> None:
     past = plays(*(("u", n, "s", f"song {n}") for n in range(MOST_RECENT + 9)))
     found = past.recent("u", 10**12)
     assert [event.song_id for event in found] == [f"song {n}" for n in range(9, MOST_RECENT + 9)]
+
+
+def test_the_service_lays_the_same_over_the_same_row(lake: Path) -> None:
+    """From its own log of the same events, at that moment, the service makes the same row."""
+    moment = LATER[0]
+    lengths = pd.DataFrame(SONGS).set_index("song_id")["duration_ms"].astype("float32")
+    songs: Any = SimpleNamespace(durations=lambda ids: lengths.reindex(ids).to_numpy())
+    frame = asked([moment])
+    stored = store.historical_user_rows(frame[[User.ID, UserRow.TS]]).to_dict("records")
+    differ = 0
+    for offline, row, user in zip(rows_at(frame, lake, LENGTH), stored, IDS, strict=True):
+        log = [
+            Logged(
+                e["song_id"],
+                e["action"],
+                e["played_ms"],
+                str(e["session_id"]),
+                microseconds(e["ts"]),
+            )
+            for e in EVENTS
+            if e["user_id"] == user and e["ts"] < moment
+        ]
+        request = RecommendRequest(user_id=user, session_id="none of these")
+        served = query_of(request, dict(row), log[-MOST_RECENT:], songs, LENGTH, now=moment).user
+        for name in UserRow.HISTORY:
+            assert list(served[name]) == list(offline[name])
+        differ += list(served[UserRow.HISTORY_LAST_TS]) != list(row[UserRow.HISTORY_LAST_TS])
+    assert differ > len(IDS) / 2
