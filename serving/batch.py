@@ -33,6 +33,8 @@ from serving.recommender import Recommender, Slate
 
 COLUMNS: Final = ("query_id", "user_id", "ts", "session")
 BLOCK: Final = 256
+# No session has this id.
+NO_SESSION: Final = ""
 
 
 def check_queries(queries: pd.DataFrame) -> pd.DataFrame:
@@ -66,15 +68,7 @@ def read_queries(
     Without a lake, that is what the feature store knew.
     """
     frame = check_queries(pd.read_parquet(path))
-    users = frame["user_id"].map(lambda user: "" if pd.isna(user) else str(user))
-    sessions = frame["session_id"] if "session_id" in frame else pd.Series(None, frame.index, str)
-    asked = pd.DataFrame(
-        {
-            User.ID: users,
-            UserRow.TS: frame["ts"],
-            Event.SESSION: sessions.astype(object).where(sessions.notna(), None),
-        }
-    )
+    asked = questions(frame)
     records: list[Any]
     if lake.exists():
         records = list(rows_at(asked, lake, history_songs))
@@ -90,6 +84,22 @@ def read_queries(
         for record, moment, session in zip(records, frame["ts"], frame["session"], strict=True)
     ]
     return frame["query_id"].tolist(), queries
+
+
+def questions(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return listeners, moments and running sessions as `rows_at` takes them.
+
+    A session without a song begins now, so that no earlier one goes on. Any other is the one named
+    by session_id, else the listener's latest.
+    """
+    named = frame["session_id"] if "session_id" in frame else [None] * len(frame)
+    running = [
+        NO_SESSION if not len(songs_of(songs)) else None if pd.isna(name) else str(name)
+        for songs, name in zip(frame["session"], named, strict=True)
+    ]
+    users = frame["user_id"].map(lambda user: "" if pd.isna(user) else str(user))
+    sessions = pd.Series(running, frame.index, dtype=object)
+    return pd.DataFrame({User.ID: users, UserRow.TS: frame["ts"], Event.SESSION: sessions})
 
 
 def songs_of(session: object) -> Sequence[object]:

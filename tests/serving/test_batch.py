@@ -1,16 +1,27 @@
 """Batch answers are the served answers, for any query file."""
 
+import shutil
 from datetime import timedelta
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from features.columns import User, UserRow
+from features.columns import Event, User, UserRow
 from features.query import MAX_SESSION, Query, SessionEvent
 from features.store import historical_user_rows
 from serving import batch
-from serving.batch import COLUMNS, answer, answers_frame, check_queries, songs_of
+from serving.batch import (
+    COLUMNS,
+    answer,
+    answers_frame,
+    check_queries,
+    questions,
+    read_queries,
+    songs_of,
+)
 from serving.recommender import RankedSong, Recommender, Slate
 from tests.serving.conftest import AS_OF, song_id
 
@@ -70,6 +81,49 @@ def test_a_session_cell_may_be_any_list(cell):
 def test_of_a_long_session_the_latest_songs_are_heeded():
     songs = [f"s{n}" for n in range(MAX_SESSION + 3)]
     assert songs_of(songs) == songs[3:]
+
+
+def test_an_empty_session_begins_now_and_another_goes_on():
+    frame = queries()
+    running = questions(frame)[Event.SESSION].tolist()
+    # None is the listener's latest session, as far as it goes on.
+    assert running == [None, "", None, "", None]
+    named = questions(frame.assign(session_id=["x", "y", None, np.nan, "z"]))
+    assert named[Event.SESSION].tolist() == ["x", "", None, "", "z"]
+    assert named[User.ID].tolist() == ["user-1", "user-2", "stranger", "", "user-1"]
+
+
+def test_what_was_heard_since_the_snapshot_is_known(bundle, store_data, tmp_path, monkeypatch):
+    """Songs that another session of the lake played after the snapshot are the listener's own."""
+    monkeypatch.setenv("SEGUE_DATA", str(store_data))
+    lake = tmp_path / "lake"
+    shutil.copytree(store_data / "lake", lake)
+    when = AS_OF + timedelta(hours=1)
+    heard = [song_id(i) for i in (33, 34, 35)]
+    columns = pq.read_schema(next((store_data / "lake" / "events").rglob("*.parquet")))
+    rows = [
+        {"event_id": f"late-{i}", "ts": when + timedelta(minutes=i), "user_id": "user-1"}
+        | {"song_id": song, "session_id": "late", "action": "play"}
+        for i, song in enumerate(heard)
+    ]
+    day = lake / "events" / f"date={when.date()}"
+    day.mkdir(exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows, columns), day / "late.parquet")
+    frame = queries().query("query_id == 'a'")
+    path = tmp_path / "q.parquet"
+    frame.to_parquet(path, index=False)
+
+    def history(where):
+        return list(read_queries(path, True, where, 128)[1][0].user[UserRow.HISTORY_SONGS])
+
+    before = history(store_data / "lake")
+    assert history(lake)[:3] == heard[::-1]
+    assert history(lake)[3:] == [song for song in before if song not in heard]
+    # Without a lake, as the store has it.
+    assert history(tmp_path / "nowhere") == before
+    # As far as it goes on, the latest session is the running one, which is no history.
+    frame.assign(ts=when + timedelta(minutes=9)).to_parquet(path, index=False)
+    assert history(lake) == before
 
 
 def test_answers_have_a_row_a_song_ranked_from_one():
