@@ -153,6 +153,11 @@ def main() -> None:
         begun = time.perf_counter()
         length = history_songs(read_manifest(arguments.bundle))
         repeats = not arguments.no_repeats
+        if not arguments.lake.exists():
+            sys.stderr.write(
+                f"There is no lake at {arguments.lake}: what listeners did after the feature "
+                "store's snapshots is not known. Name it with --lake.\n"
+            )
         ids, queries = read_queries(arguments.queries, repeats, arguments.lake, length)
         found = answer(arguments.bundle, queries, arguments.k, arguments.workers)
         slates = list(tqdm(found, total=len(ids), unit="query", mininterval=1))

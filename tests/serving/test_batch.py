@@ -186,6 +186,16 @@ def test_a_file_is_answered_as_the_service_would(
     assert "5 queries in" in capsys.readouterr().out
 
 
+def test_a_lake_that_is_missing_is_told(bundle, store_data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("SEGUE_DATA", str(store_data))
+    here, nowhere = store_data / "lake", tmp_path / "nowhere"
+    for lake, told in ((here, ""), (nowhere, f"There is no lake at {nowhere}: ")):
+        assert len(run(monkeypatch, tmp_path, bundle, queries(), f"--lake={lake}"))
+        said = capsys.readouterr().err
+        assert told in said
+        assert ("no lake" in said) == bool(told)
+
+
 def test_repeats_are_proposed_unless_barred(bundle, store_data, tmp_path, monkeypatch):
     monkeypatch.setenv("SEGUE_DATA", str(store_data))
     frame = queries().query("query_id == 'e'")
