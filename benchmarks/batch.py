@@ -23,7 +23,7 @@ import pandas as pd
 from benchmarks.measure import MIB, machine, save, spread, table
 from features.columns import Action
 from features.params import load_params
-from features.paths import PROJECT
+from features.paths import PROJECT, data_dir
 from features.query import Query, SessionEvent
 from serving.recommender import Recommender
 from training.dataset import phase_queries
@@ -202,10 +202,10 @@ def run(
 def main() -> None:
     """Measure the batch command on queries of the test phase."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--lake", type=Path, default=Path("data/lake"))
-    parser.add_argument("--phases", type=Path, default=Path("data/phases.json"))
-    parser.add_argument("--bundle", type=Path, default=Path("data/bundles/test"))
-    parser.add_argument("--report", type=Path, default=Path("data/report/answers.parquet"))
+    parser.add_argument("--lake", type=Path, default=data_dir() / "lake")
+    parser.add_argument("--phases", type=Path, default=data_dir() / "phases.json")
+    parser.add_argument("--bundle", type=Path, default=data_dir() / "bundles/test")
+    parser.add_argument("--report", type=Path, default=data_dir() / "report/answers.parquet")
     parser.add_argument("--queries", type=int, default=5000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)

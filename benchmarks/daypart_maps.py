@@ -11,6 +11,8 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 
+from features.paths import data_dir
+
 COLUMNS: Final = 4
 
 
@@ -47,7 +49,7 @@ def panel(axis: Axes, part: pd.DataFrame, name: str) -> None:
 def main() -> None:
     """Draw a report's maps."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--maps", type=Path, default=Path("data/report/daypart_maps.csv"))
+    parser.add_argument("--maps", type=Path, default=data_dir() / "report/daypart_maps.csv")
     parser.add_argument("--title", default="When songs are heard (local hours)")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from benchmarks.measure import interleaved, machine, ratios, save, spread, table, timed
 from features.columns import Song, User
 from features.params import Signal, load_params
-from features.paths import PROJECT
+from features.paths import PROJECT, data_dir
 from training.factors import SEED, confidence_matrix, fit_factors, read_scores
 from training.phases import read_phases
 
@@ -118,8 +118,8 @@ def matrix_size(scores: pd.DataFrame) -> dict[str, int]:
 def main() -> None:
     """Measure one signal's factor stage against the bare fit."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--lake", type=Path, default=Path("data/lake"))
-    parser.add_argument("--phases", type=Path, default=Path("data/phases.json"))
+    parser.add_argument("--lake", type=Path, default=data_dir() / "lake")
+    parser.add_argument("--phases", type=Path, default=data_dir() / "phases.json")
     parser.add_argument("--signal", default="listen")
     parser.add_argument("--cut", choices=("labels", "test", "serving"), default="serving")
     parser.add_argument("--rounds", type=int, default=7)

@@ -30,6 +30,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from benchmarks.measure import RESULTS, machine, save
 from benchmarks.search_bench import SHOWN, Bench, Setting, judged, read_bench, relative
+from features.paths import data_dir
 from training.tables import bounds
 
 FITS: Final = 2
@@ -150,7 +151,7 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, required=True, help="what search_rows wrote")
     parser.add_argument("--source", required=True, help="name in the results")
     parser.add_argument("--until", type=datetime.fromisoformat, required=True)
-    parser.add_argument("--work", type=Path, default=Path("data/search"), help="keeps the trials")
+    parser.add_argument("--work", type=Path, default=data_dir() / "search", help="keeps the trials")
     parser.add_argument("--trials", type=int, default=60)
     parser.add_argument("--minutes", type=float, default=35.0, help="of the processor")
     parser.add_argument("--part", type=float, default=1.0, help="of a trial's label queries")

@@ -26,6 +26,7 @@ from features.catalogue import IntArray
 from features.columns import Action, Event, SongRow
 from features.lake import read_events
 from features.params import load_params
+from features.paths import data_dir
 from features.query import Query
 from features.words import Words
 from serving.recommender import Recommender
@@ -302,10 +303,10 @@ def read_until_end(lake: Path, phases: Phases) -> pd.DataFrame:
 def main() -> None:
     """Judge the test bundle's answers by the simulator's truth."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--lake", type=Path, default=Path("data/lake"))
-    parser.add_argument("--phases", type=Path, default=Path("data/phases.json"))
-    parser.add_argument("--truth", type=Path, default=Path("data/truth"))
-    parser.add_argument("--bundle", type=Path, default=Path("data/bundles/test"))
+    parser.add_argument("--lake", type=Path, default=data_dir() / "lake")
+    parser.add_argument("--phases", type=Path, default=data_dir() / "phases.json")
+    parser.add_argument("--truth", type=Path, default=data_dir() / "truth")
+    parser.add_argument("--bundle", type=Path, default=data_dir() / "bundles/test")
     parser.add_argument("--queries", type=int, help="default: all that the report asks")
     parser.add_argument("--peers", type=Path, help="the cut's folder of benchmarks.peers")
     arguments = parser.parse_args()

@@ -39,7 +39,7 @@ IN_THE_FUTURE = "in the future"
 BEFORE_2000 = "before 2000"
 OUT_OF_RANGE = "out of range"
 TOO_LONG = "too long"
-# As the API takes ids: a longer one could never be asked for, and would widen all in memory.
+# So long ids may be, here and in the API: a longer one would widen all in memory.
 MOST_CHARACTERS = 256
 
 

@@ -12,6 +12,7 @@ from pydantic import (
     model_validator,
 )
 
+from features.contract import MOST_CHARACTERS
 from features.params import MIN_TEMPERATURE, sampled_or_not
 from features.query import MAX_SESSION, Mode
 from features.times import UTC_OFFSETS
@@ -19,7 +20,7 @@ from features.times import UTC_OFFSETS
 # As the import takes it: no blanks around it (separators are such, for Arrow), and no character
 # that a database lacks.
 TRIMMED: Final = r"^[^\s\x00\x1c-\x1f]([^\x00]*[^\s\x00\x1c-\x1f])?$"
-Id = Annotated[str, Field(min_length=1, max_length=256, pattern=TRIMMED)]
+Id = Annotated[str, Field(min_length=1, max_length=MOST_CHARACTERS, pattern=TRIMMED)]
 Word = Annotated[str, Field(min_length=1, max_length=64)]
 Era = Annotated[str, Field(pattern=r"^[12][0-9]{2}0$", description="A decade, such as 1990.")]
 Actions = Literal["play", "skip", "like", "unlike", "playlist_add", "playlist_remove", "dislike"]

@@ -8,6 +8,7 @@ from fastapi import FastAPI, HTTPException, Query
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 
+from features.contract import MOST_CHARACTERS
 from serving.api import (
     MAX_SONGS,
     FoundSong,
@@ -73,7 +74,9 @@ def _add_songs(app: FastAPI, current: Callable[[], Loaded]) -> None:
 
     @app.get("/songs/similar", responses={404: {"description": "The song is unknown."}})
     def similar(
-        song_id: Annotated[str, Query(min_length=1, max_length=256, examples=["s0000012"])],
+        song_id: Annotated[
+            str, Query(min_length=1, max_length=MOST_CHARACTERS, examples=["s0000012"])
+        ],
         k: Count = 10,
     ) -> Similar:
         """Return the songs nearest to one by what listeners hear (cosine of `listen` factors).

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from features.columns import Event, UserRow
 from features.params import Ranker, load_params
+from features.paths import data_dir
 from features.state import resolve
 from serving.bundle import load_retrieval
 from serving.past import rows_at
@@ -129,25 +130,25 @@ def main() -> None:
     """Write the ranker rows of one cut."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--cut", choices=CUTS[:-1], required=True)
-    parser.add_argument("--lake", type=Path, default=Path("data/lake"))
-    parser.add_argument("--phases", type=Path, default=Path("data/phases.json"))
+    parser.add_argument("--lake", type=Path, default=data_dir() / "lake")
+    parser.add_argument("--phases", type=Path, default=data_dir() / "phases.json")
     parser.add_argument("--generators", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
-    params, history_songs = load_params().ranker, load_params().features.history_songs
+    params = load_params()
     phases = read_phases(arguments.phases)
     refuse_stale(arguments.generators, phases, arguments.cut)
     queries = phase_queries(
         arguments.lake,
         phases,
         arguments.cut,
-        history_songs,
-        params.max_queries,
-        params.seed,
-        params.starts_share,
+        params.features.history_songs,
+        params.ranker.max_queries,
+        params.ranker.seed,
+        params.ranker.starts_share,
     )
-    rows = build_rows(arguments.generators, queries, params, arguments.workers)
+    rows = build_rows(arguments.generators, queries, params.ranker, arguments.workers)
     write_rows(rows, load_retrieval(arguments.generators).feature_names, arguments.out)
 
 

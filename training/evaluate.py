@@ -9,6 +9,8 @@ proposes counts as a miss.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -30,6 +32,7 @@ POPULARITY = "popularity"
 TOP_OUTCOMES = 5
 CANDIDATES = (25, 50, 100, 200, 300, 500)
 FUSION = 60
+WEEK: Final = timedelta(days=7)
 
 
 @dataclass(frozen=True)
@@ -104,8 +107,9 @@ def pad(songs: IntArray) -> IntArray:
 
 
 def slices(recommender: Recommender, queries: Sequence[Labelled]) -> pd.DataFrame:
-    """Return one row a query with the value of each slice."""
+    """Return one row a query with the value of each slice; `fit` is how old the bundle was."""
     songs = recommender.retrieval.songs
+    fitted = datetime.fromisoformat(recommender.manifest["seen_until"])
     rows = []
     for labelled in queries:
         user = labelled.query.user
@@ -120,6 +124,7 @@ def slices(recommender: Recommender, queries: Sequence[Labelled]) -> pd.DataFram
                 "prefix": prefix_bin(labelled.place),
                 "region": "unknown" if missing(user.get(User.REGION)) else str(user[User.REGION]),
                 "daypart": f"{'weekend' if weekday >= 5 else 'weekday'} {block_of(hour)}",
+                "fit": f"week {(labelled.query.ts - fitted) // WEEK + 1}",
             }
         )
     return pd.DataFrame(rows)

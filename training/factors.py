@@ -22,6 +22,7 @@ from threadpoolctl import threadpool_limits
 from features.catalogue import FloatArray
 from features.columns import Song, User
 from features.params import Signal, SignalName, load_params
+from features.paths import data_dir
 from features.signals import VALUE, signal_scores
 from training.als import half_step
 from training.phases import CUTS, Cut, read_phases
@@ -206,8 +207,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--signal", choices=get_args(SignalName), required=True)
     parser.add_argument("--cut", choices=CUTS, required=True)
-    parser.add_argument("--lake", type=Path, default=Path("data/lake"))
-    parser.add_argument("--phases", type=Path, default=Path("data/phases.json"))
+    parser.add_argument("--lake", type=Path, default=data_dir() / "lake")
+    parser.add_argument("--phases", type=Path, default=data_dir() / "phases.json")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     signals = load_params().signals

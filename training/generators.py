@@ -17,6 +17,7 @@ from features.catalogue import Catalogue, FloatArray, catalogue, save_catalogue
 from features.columns import Event, Song, SongRow
 from features.lake import read_songs
 from features.params import SIGNALS, Params, Sessions, load_params
+from features.paths import data_dir
 from features.store import historical_song_rows
 from serving.bundle import SETTINGS, factors_file, index_factors
 from serving.fold_in import FactorModel
@@ -173,8 +174,8 @@ def main() -> None:
     """Fit the generators as of one cut and write a folder that `load_retrieval` reads."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--cut", choices=CUTS, required=True)
-    parser.add_argument("--lake", type=Path, default=Path("data/lake"))
-    parser.add_argument("--phases", type=Path, default=Path("data/phases.json"))
+    parser.add_argument("--lake", type=Path, default=data_dir() / "lake")
+    parser.add_argument("--phases", type=Path, default=data_dir() / "phases.json")
     parser.add_argument("--factors", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from features.params import load_params
+from features.paths import data_dir
 from training.curves import by_label_queries
 from training.rows import concatenate, read_rows
 
@@ -14,7 +15,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--labels", type=Path, nargs="+", required=True)
     parser.add_argument("--test", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=Path("data/report/label_queries.csv"))
+    parser.add_argument("--out", type=Path, default=data_dir() / "report/label_queries.csv")
     arguments = parser.parse_args()
     labels, names = concatenate([read_rows(path) for path in arguments.labels])
     test, _ = read_rows(arguments.test)

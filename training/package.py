@@ -13,6 +13,7 @@ import pandas as pd
 
 from features.columns import FEATURE_SERVICE, User, UserRow
 from features.params import Params, load_params
+from features.paths import data_dir
 from features.store import historical_user_rows
 from serving.bundle import SERVING_SECTIONS, SETTINGS, load_ranker, load_retrieval
 from serving.manifest import FORMAT, MANIFEST, checksums
@@ -27,11 +28,11 @@ def main() -> None:
     """Write the bundle of one cut, checked by loading it."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--cut", choices=("test", "serving"), required=True)
-    parser.add_argument("--phases", type=Path, default=Path("data/phases.json"))
+    parser.add_argument("--phases", type=Path, default=data_dir() / "phases.json")
     parser.add_argument("--generators", type=Path, required=True)
     parser.add_argument("--ranker", type=Path, required=True)
     parser.add_argument("--metrics", type=Path, help="figures to carry in the manifest")
-    parser.add_argument("--users", type=Path, default=Path("data/lake/users.parquet"))
+    parser.add_argument("--users", type=Path, default=data_dir() / "lake/users.parquet")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     phases = read_phases(arguments.phases)

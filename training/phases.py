@@ -18,6 +18,7 @@ import duckdb
 from features.columns import Action, Event
 from features.lake import event_files, read_summary
 from features.params import PhaseShares, load_params
+from features.paths import data_dir
 
 Cut = Literal["earlier", "labels", "test", "serving"]
 PhaseName = Literal["history", "earlier", "labels", "test"]
@@ -208,8 +209,8 @@ def read_phases(path: Path) -> Phases:
 def main() -> None:
     """Write the phases of the lake's time span."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--lake", type=Path, default=Path("data/lake"))
-    parser.add_argument("--out", type=Path, default=Path("data/phases.json"))
+    parser.add_argument("--lake", type=Path, default=data_dir() / "lake")
+    parser.add_argument("--out", type=Path, default=data_dir() / "phases.json")
     arguments = parser.parse_args()
     shares = load_params().phases
     summary = read_summary(arguments.lake)

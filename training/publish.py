@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from features.paths import data_dir
 from training import pages
 from training.pictures import PICTURES
 
@@ -57,7 +58,7 @@ def write_markdown(folder: Path, parts: Sequence[pages.Section], out: Path) -> N
 def main() -> None:
     """Write the page, or what may be committed."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--report", type=Path, default=Path("data/report"))
+    parser.add_argument("--report", type=Path, default=data_dir() / "report")
     parser.add_argument("--out", type=Path, help="a folder for Markdown and PNG files")
     parser.add_argument("--peers", type=Path, help="a result file of `benchmarks.peers.score`")
     arguments = parser.parse_args()

@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from features.catalogue import IntArray
 from features.params import load_params
+from features.paths import data_dir
 from features.state import resolve
 from serving.bundle import load_retrieval
 from serving.retrieval import Retrieval
@@ -241,10 +242,10 @@ def suggestion(found: pd.DataFrame, names: Sequence[str]) -> dict[str, dict[str,
 def main() -> None:
     """Print and write the pool's recall under the present quotas and under greedy ones."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--lake", type=Path, default=Path("data/lake"))
-    parser.add_argument("--phases", type=Path, default=Path("data/phases.json"))
-    parser.add_argument("--generators", type=Path, default=Path("data/generators/labels"))
-    parser.add_argument("--out", type=Path, default=Path("data/report/quotas.csv"))
+    parser.add_argument("--lake", type=Path, default=data_dir() / "lake")
+    parser.add_argument("--phases", type=Path, default=data_dir() / "phases.json")
+    parser.add_argument("--generators", type=Path, default=data_dir() / "generators/labels")
+    parser.add_argument("--out", type=Path, default=data_dir() / "report/quotas.csv")
     parser.add_argument("--queries", type=int, help="default: evaluation.max_queries")
     parser.add_argument("--step", type=int, default=10)
     arguments = parser.parse_args()

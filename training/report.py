@@ -21,6 +21,7 @@ from features.columns import Song
 from features.lake import read_songs
 from features.pairs import missing
 from features.params import Dayparts, Evaluation, load_params
+from features.paths import data_dir
 from serving.recommender import Recommender
 from training import calibration, curves, error_analysis, gate, pages
 from training.comparison import (
@@ -155,11 +156,11 @@ def daypart_maps(lake: Path, phases: Phases, how: Dayparts) -> pd.DataFrame:
 def main() -> None:
     """Evaluate the test cut's bundle and write the report."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--lake", type=Path, default=Path("data/lake"))
-    parser.add_argument("--phases", type=Path, default=Path("data/phases.json"))
-    parser.add_argument("--bundle", type=Path, default=Path("data/bundles/test"))
-    parser.add_argument("--rows", type=Path, default=Path("data/dataset/test.parquet"))
-    parser.add_argument("--out", type=Path, default=Path("data/report"))
+    parser.add_argument("--lake", type=Path, default=data_dir() / "lake")
+    parser.add_argument("--phases", type=Path, default=data_dir() / "phases.json")
+    parser.add_argument("--bundle", type=Path, default=data_dir() / "bundles/test")
+    parser.add_argument("--rows", type=Path, default=data_dir() / "dataset/test.parquet")
+    parser.add_argument("--out", type=Path, default=data_dir() / "report")
     arguments = parser.parse_args()
     params = load_params()
     how = params.evaluation

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
@@ -68,7 +69,8 @@ def catalogue():
         SongRow.AGE_DAYS: np.array([3.0, 99.0, 50.0]),
     }
     songs = SimpleNamespace(index_of={"a": 0, "b": 1, "c": 2}, numbers=numbers)
-    return SimpleNamespace(retrieval=SimpleNamespace(songs=songs))
+    seen = {"seen_until": "2024-01-01T00:00:00+00:00"}
+    return SimpleNamespace(retrieval=SimpleNamespace(songs=songs), manifest=seen)
 
 
 def test_slices_describe_each_query():
@@ -85,6 +87,14 @@ def test_slices_describe_each_query():
     assert found["region"].tolist() == ["north", "unknown", "unknown"]
     # 20:30 UTC on Saturday is 02:00 on Sunday at +05:30.
     assert found["daypart"].tolist()[:2] == ["weekend 00-06", "weekend 18-24"]
+
+
+def test_slices_tell_how_old_the_fit_was():
+    queries = [labelled(), labelled()]
+    queries[1] = replace(
+        queries[1], query=replace(queries[1].query, ts=datetime(2024, 1, 8, tzinfo=UTC))
+    )
+    assert slices(catalogue(), queries)["fit"].tolist() == ["week 1", "week 2"]
 
 
 def test_a_listener_whose_history_began_after_the_snapshot_is_known():
