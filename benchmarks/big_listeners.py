@@ -89,8 +89,9 @@ def write_store(rows: list[dict[str, Any]], data: Path) -> None:
     folder.mkdir(parents=True)
     os.environ["SEGUE_DATA"] = str(data)
     from features import store
+    from features.registered import view_schemas
 
-    for name, schema in store.view_schemas().items():
+    for name, schema in view_schemas().items():
         known = rows if name in USER_VIEWS else []
         stamped = [
             {key: row.get(key) for key in schema.names} | {UserRow.TS: AS_OF} for row in known

@@ -8,6 +8,9 @@ from typing import Any, Final, Literal
 from features.columns import Action
 from features.times import microseconds
 
+# A listener's or a song's features by name.
+Row = dict[str, Any]
+
 Mode = Literal["balanced", "familiar", "discover", "popular", "deep_cuts"]
 MODES: tuple[Mode, ...] = ("balanced", "familiar", "discover", "popular", "deep_cuts")
 # The latest events of a session that are heeded, in training and evaluation as in an answer.

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from features.catalogue import FloatArray
 from features.columns import Event, Song, User, UserRow
 from features.lake import read_events, read_songs
-from features.store import Row, historical_user_rows, snapshot_before
+from features.query import Row
+from features.store import historical_user_rows, snapshot_before
 from features.times import microseconds
 from serving.feedback import caught_up, running_session
 from serving.logged import MOST_RECENT, RECENT, Logged

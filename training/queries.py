@@ -13,8 +13,7 @@ import pandas as pd
 
 from features.columns import Event
 from features.pairs import missing
-from features.query import MAX_SESSION, Query, SessionEvent
-from features.store import Row
+from features.query import MAX_SESSION, Query, Row, SessionEvent
 from training.sessions import OUTCOME, PLACE
 
 

@@ -23,7 +23,7 @@ PACKAGES = ("features", "serving", "training", "simulation")
 # Named as a whole: their modules are chosen at run time, or belong to one stage only.
 FOLDERS = ("features/sources", "simulation")
 # What a module reads besides what it imports.
-READS = {"features.store": "features/repo"}
+READS = {"features.registered": "features/repo"}
 
 _STAGE = re.compile(r"^  (\w+):\n((?:    .*\n|\n)+)", re.MULTILINE)
 _DEPS = re.compile(r"^    deps: \[(.*?)\]\n", re.MULTILINE | re.DOTALL)
