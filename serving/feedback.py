@@ -190,12 +190,15 @@ class _History:
             song: {name: columns[name][i] for name in names} for i, song in enumerate(songs)
         }
         self.names = names
+        # When songs were touched by what was added: a row has whole seconds only.
+        self.touched: dict[str, int] = {}
 
     def add(self, event: Logged, seconds: int, values: Mapping[str, float]) -> None:
         """Add one event; later ones must come later."""
         if event.action in Action.TOUCHES:
             self.rows.setdefault(event.song_id, dict.fromkeys(self.names, 0.0))
             self.rows[event.song_id][UserRow.HISTORY_LAST_TS] = seconds
+            self.touched[event.song_id] = event.ts_us
         cells = self.rows.get(event.song_id)
         if cells is None:
             return
@@ -209,12 +212,20 @@ class _History:
 
     def columns(self) -> dict[str, list[Any]]:
         """Return the history as aligned lists, latest first."""
-        order = sorted(self.rows.items(), key=lambda item: -item[1][UserRow.HISTORY_LAST_TS])
-        kept = _with_place(order, self.length)
+        order = sorted(self.rows, key=self._recency)
+        kept = _with_place([(song, self.rows[song]) for song in order], self.length)
         return {
             UserRow.HISTORY_SONGS: [song for song, _ in kept],
             **{name: [cells[name] for _, cells in kept] for name in self.names},
         }
+
+    def _recency(self, song: str) -> tuple[float, int, str]:
+        """Return what to sort by, as `features.users.history` does; the row's own keep their order.
+
+        A batch of events may lie within one second.
+        """
+        seconds, touched = self.rows[song][UserRow.HISTORY_LAST_TS], self.touched.get(song)
+        return (-seconds, 0, "") if touched is None else (-seconds, -touched, song)
 
 
 def _with_place(

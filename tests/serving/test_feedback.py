@@ -93,6 +93,21 @@ def test_a_history_is_as_long_as_the_bundle_says(songs: Catalogue) -> None:
     assert len(overlay({}, events, songs.durations, NOW, 20)[UserRow.HISTORY_SONGS]) == 20
 
 
+def test_within_a_second_too_the_latest_comes_first(songs: Catalogue) -> None:
+    """A batch without times gets those of the server, one microsecond apart."""
+    row = ROW | {UserRow.HISTORY_LAST_TS: [1000, 1000]}
+    places = {"song-005": 1, "song-004": 2, "song-009": 3, "song-008": 3, "song-003": 4}
+    events = [Logged(song, "play", None, "s1", NOW - SECOND + us) for song, us in places.items()]
+    found = overlay(row, events, songs.durations, NOW, LENGTH)[UserRow.HISTORY_SONGS]
+    # At one moment by id, as in the feature row; what the row held stays in its order.
+    latest = ["song-003", "song-008", "song-009", "song-004", "song-005"]
+    assert found == [*latest, "song-001", "song-002"]
+    assert overlay(row, events, songs.durations, NOW, 4)[UserRow.HISTORY_SONGS] == [
+        *latest[:3],
+        "song-002",
+    ]
+
+
 def test_a_day_of_plays_does_not_drop_old_likes(songs: Catalogue) -> None:
     old = [f"old {i}" for i in range(128)]
     row: dict[str, Any] = {name: [0] * 128 for name in ROW}
