@@ -7,7 +7,7 @@ service knows from its event log; who asks about the past reads it from the lake
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,12 @@ from features.store import historical_user_rows, snapshot_before
 from features.times import microseconds
 from serving.feedback import caught_up, running_session
 from serving.logged import MOST_RECENT, RECENT, Logged
+
+_KINDS: Final = dict.fromkeys(UserRow.HISTORY, np.float32) | {
+    UserRow.HISTORY_SONGS: np.object_,
+    UserRow.HISTORY_LAST_TS: np.int64,
+    UserRow.HISTORY_PLAYS: np.int64,
+}
 
 
 def rows_at(asked: pd.DataFrame, lake: Path, history_songs: int) -> Iterator[Row]:
@@ -49,7 +55,15 @@ def rows_at(asked: pd.DataFrame, lake: Path, history_songs: int) -> Iterator[Row
         asked_us = microseconds(moment.to_pydatetime())
         events = log.recent(user, asked_us)
         running = running_session(events, named, asked_us)
-        yield caught_up(row, events, running, lengths, asked_us, history_songs)
+        yield packed(caught_up(row, events, running, lengths, asked_us, history_songs))
+
+
+def packed(row: Row) -> Row:
+    """Return a row with its history as arrays, as the store has them.
+
+    Lists of numbers take five times the memory, and long to be sent to other processes.
+    """
+    return row | {name: np.asarray(row[name], kind) for name, kind in _KINDS.items()}
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,20 @@ def test_a_history_is_what_a_snapshot_of_that_moment_would_say(lake: Path) -> No
     assert changed > len(frame) / 2
 
 
+def test_what_is_laid_over_keeps_the_types_of_the_store(lake: Path) -> None:
+    """Rows by the thousand are kept and sent to other processes, for which lists are too large."""
+    frame = asked(LATER[:1])
+    stored = store.historical_user_rows(frame[[User.ID, UserRow.TS]]).to_dict("records")
+    pairs = [
+        (row[name], before[name])
+        for row, before in zip(rows_at(frame, lake, LENGTH), stored, strict=True)
+        for name in UserRow.HISTORY
+        if len(before[name])
+    ]
+    assert len(pairs) > len(IDS)
+    assert all(isinstance(new, np.ndarray) and new.dtype == old.dtype for new, old in pairs)
+
+
 def test_slow_columns_stay_those_of_the_snapshot(lake: Path) -> None:
     frame = asked(LATER[:1])
     for row, user in zip(rows_at(frame, lake, LENGTH), frame[User.ID], strict=True):
