@@ -43,7 +43,8 @@ def check_queries(queries: pd.DataFrame) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        If a column is missing, an id is null or comes twice, or a time cannot be read.
+        If a column is missing, an id is null or comes twice, or a time cannot be read or is a
+        number.
     """
     lacking = [name for name in COLUMNS if name not in queries]
     if lacking:
@@ -52,6 +53,10 @@ def check_queries(queries: pd.DataFrame) -> pd.DataFrame:
     unusable = ids.isna() | ids.duplicated()
     if unusable.any():
         raise ValueError(f"Row {int(unusable.argmax())}: query_id is missing or comes twice.")
+    if pd.api.types.is_numeric_dtype(queries["ts"]):
+        # pandas would take seconds for nanoseconds: moments of 1970, when nobody was known.
+        kind = queries["ts"].dtype
+        raise ValueError(f"ts is {kind}, which does not tell its unit; write ISO 8601.")
     times = pd.to_datetime(queries["ts"], utc=True, errors="coerce", format="mixed")
     if times.isna().any():
         raise ValueError(

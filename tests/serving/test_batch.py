@@ -67,6 +67,11 @@ def test_a_garbled_time_is_refused(moment):
         check_queries(queries(ts=times))
 
 
+def test_a_number_is_no_time():
+    with pytest.raises(ValueError, match="ts is int64, which does not tell its unit"):
+        check_queries(queries(ts=[1_709_251_200] * 5))
+
+
 def test_times_of_any_zone_become_utc():
     frame = queries().head(2).assign(ts=["2024-03-01T05:30:00+05:30", "2024-03-01T00:00:00.000"])
     assert check_queries(frame)["ts"].tolist() == [pd.Timestamp("2024-03-01", tz="UTC")] * 2
