@@ -99,12 +99,22 @@ def questions(frame: pd.DataFrame) -> pd.DataFrame:
     """
     named = frame["session_id"] if "session_id" in frame else [None] * len(frame)
     running = [
-        NO_SESSION if not len(songs_of(songs)) else None if pd.isna(name) else str(name)
+        id_of(name) if len(songs_of(songs)) else NO_SESSION
         for songs, name in zip(frame["session"], named, strict=True)
     ]
-    users = frame["user_id"].map(lambda user: "" if pd.isna(user) else str(user))
+    users = frame["user_id"].map(lambda user: id_of(user) or "")
     sessions = pd.Series(running, frame.index, dtype=object)
     return pd.DataFrame({User.ID: users, UserRow.TS: frame["ts"], Event.SESSION: sessions})
+
+
+def id_of(cell: Any) -> str | None:
+    """Return an id as text, None where there is none.
+
+    Beside nulls pandas reads whole ids as floats; they are taken for whole, as the import does.
+    """
+    if pd.isna(cell):
+        return None
+    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
 
 
 def songs_of(session: object) -> Sequence[object]:

@@ -98,6 +98,21 @@ def test_an_empty_session_begins_now_and_another_goes_on():
     assert named[User.ID].tolist() == ["user-1", "user-2", "stranger", "", "user-1"]
 
 
+def test_whole_ids_beside_nulls_stay_whole(tmp_path):
+    """Pandas reads a column of whole numbers and a null as floats."""
+    frame = queries().assign(
+        user_id=pd.array([17, 18, 19, None, 17], "Int64"),
+        session_id=pd.array([5, None, None, None, 6], "Int64"),
+    )
+    frame.to_parquet(tmp_path / "q.parquet", index=False)
+    columns = ["user_id", "session_id"]
+    whole = pq.read_table(tmp_path / "q.parquet").replace_schema_metadata().to_pandas()
+    assert whole[columns].dtypes.tolist() == [np.float64] * 2
+    for found in (questions(whole), questions(frame)):
+        assert found[User.ID].tolist() == ["17", "18", "19", "", "17"]
+        assert found[Event.SESSION].tolist() == ["5", "", None, "", "6"]
+
+
 def test_what_was_heard_since_the_snapshot_is_known(bundle, store_data, tmp_path, monkeypatch):
     """Songs that another session of the lake played after the snapshot are the listener's own."""
     monkeypatch.setenv("SEGUE_DATA", str(store_data))
