@@ -35,6 +35,13 @@ _CHUNK = 1 << 20
 _ZIPPED_CHUNK = 1 << 12
 _BOM = b"\xef\xbb\xbf"
 _RAW_BYTES = 2_000
+# Ways to store texts besides those two whose UTF-8 is checked row by row.
+_OTHER_BYTES = (
+    pa.types.is_string_view,
+    pa.types.is_binary_view,
+    pa.types.is_large_binary,
+    pa.types.is_fixed_size_binary,
+)
 
 # Given the names of a file's columns, those that are wanted of them.
 Wanted = Callable[[Sequence[str]], Collection[str]]
@@ -261,12 +268,17 @@ def _decodable(path: Path, table: pa.Table, first: int, size: int) -> Batch:
 
 
 def _plain(table: pa.Table, wanted: Collection[str]) -> pa.Table:
-    """Relabel bytes as text, still unchecked, and spell out categories."""
+    """Relabel bytes as text, still unchecked, and spell out categories and UUIDs."""
     columns: dict[str, pa.ChunkedArray] = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
         if pa.types.is_dictionary(column.type):
             column = column.cast(column.type.value_type)
-        if pa.types.is_string_view(column.type) or pa.types.is_binary_view(column.type):
+        if isinstance(column.type, pa.UuidType):
+            texts = [None if one is None else str(one) for one in column.to_pylist()]
+            column = pa.chunked_array([texts], pa.string())
+        elif pa.types.is_large_string(column.type):
+            column = column.cast(pa.string())
+        elif any(is_kind(column.type) for is_kind in _OTHER_BYTES):
             column = column.cast(pa.large_binary()).cast(pa.binary())
         if pa.types.is_binary(column.type):
             if name not in wanted:

@@ -239,6 +239,30 @@ def test_parquet_texts_of_other_types_are_texts(tmp_path: Path, kind: pa.DataTyp
     assert faults == []
 
 
+@pytest.mark.parametrize("kind", [pa.large_string(), pa.large_binary(), pa.binary(1)])
+def test_an_id_of_any_type_that_is_not_utf8_costs_its_own_row(
+    tmp_path: Path, kind: pa.DataType
+) -> None:
+    stored = pa.large_binary() if pa.types.is_large_string(kind) else kind
+    ids = pa.array([b"u", b"\xff", None], stored).view(kind)
+    columns = {"ts": [1, 2, 3], "user_id": ids, "song_id": ["s", "s", "s"]}
+    pq.write_table(pa.table(columns), tmp_path / "events.parquet")
+    (batch,) = Files(tmp_path).events()
+    assert batch.rows["user_id"].to_pylist() == ["u", None]
+    assert [(fault.row, fault.reason) for fault in batch.faults] == [(2, WRONG_ENCODING)]
+
+
+def test_uuids_are_spelt_out(tmp_path: Path) -> None:
+    uuids = pa.ExtensionArray.from_storage(pa.uuid(), pa.array([b"\xff" * 16, None], pa.binary(16)))
+    columns = {"ts": [1, 2], "user_id": uuids, "song_id": ["s", "s"], "other": uuids}
+    pq.write_table(pa.table(columns), tmp_path / "events.parquet")
+    (batch,) = Files(tmp_path).events()
+    spelt = "ffffffff-ffff-ffff-ffff-ffffffffffff"
+    assert batch.rows["user_id"].to_pylist() == [spelt, None]
+    assert batch.raw["other"].to_pylist() == [spelt, None]
+    assert batch.faults == []
+
+
 def test_bytes_that_nobody_asked_for_spoil_no_row(tmp_path: Path) -> None:
     columns = {"ts": ["2024-03-01"], "user_id": ["u"], "song_id": ["s"], "digest": [b"\xff\xfe"]}
     pq.write_table(pa.table(columns), tmp_path / "events.parquet")
