@@ -14,6 +14,14 @@ from features.sources.reading import SUFFIXES, read_table
 
 _COLUMNS = {EVENTS: Event.ORDER, USERS: User.ORDER, SONGS: (*Song.ORDER, *Song.RIGHTS)}
 _NEEDED = {EVENTS: (Event.TS, Event.USER, Event.SONG), USERS: (User.ID,), SONGS: (Song.ID,)}
+_MOST_SHOWN = 2_000
+# What a header holds where a CSV is written otherwise: no name in the mapping would help.
+_OTHERWISE = {
+    "\0": "in UTF-16",
+    "\r": "of lines that end in CR alone",
+    "\t": "separated by tabs",
+    ";": "separated by semicolons",
+}
 # Two independent 64-bit hashes: an accidental collision would pass for a duplicate.
 _HASH_KEYS = ("segue event id 1", "segue event id 2")
 
@@ -137,11 +145,25 @@ def _renamed(batch: Batch, table: str, names: Mapping[str, str]) -> Batch:
     lacking = {*_NEEDED[table], *names} - set(chosen)
     if missing := sorted({names.get(ours, ours) for ours in lacking}):
         raise ValueError(
-            f"{batch.file} lacks the columns {missing}; it has {theirs}. "
-            f"Say in source.columns.{table} what they are called there."
+            f"{batch.file} lacks the columns {missing}; it has {_shown(theirs)}. "
+            f"{_advice(theirs, table)}"
         )
     rows = {ours: batch.raw.column(theirs.index(name)) for ours, name in chosen.items()}
     return replace(batch, rows=pa.table(rows))
+
+
+def _shown(theirs: Sequence[str]) -> str:
+    # Where a line does not end, the header is the whole file.
+    text = str(list(theirs))
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]} …"
+
+
+def _advice(theirs: Sequence[str], table: str) -> str:
+    header = ",".join(theirs)
+    for mark, what in _OTHERWISE.items():
+        if mark in header:
+            return f"It seems to be {what}; write it in UTF-8, with commas and usual line ends."
+    return f"Say in source.columns.{table} what they are called there."
 
 
 def _chosen(theirs: Sequence[str], table: str, names: Mapping[str, str]) -> dict[str, str]:

@@ -428,6 +428,24 @@ def test_mistakes_in_the_mapping_name_what_there_is(tmp_path: Path) -> None:
         Files(tmp_path, {"events": {"listener": "who"}}).files()
 
 
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"ts;user_id;song_id\n1;u;s\n", "semicolons"),
+        (b"ts\tuser_id\tsong_id, live\n1\tu\ts, live\n", "tabs"),
+        ("ts,user_id,song_id\r\n1,u,s\r\n".encode("utf-16"), "UTF-16"),
+        (b"ts,user_id,song_id\r" + b"1,u,s\r" * 9_999, "CR alone"),
+    ],
+)
+def test_a_csv_that_is_written_otherwise_is_told_so(
+    tmp_path: Path, content: bytes, what: str
+) -> None:
+    _csv(tmp_path, content, "events.csv")
+    with pytest.raises(ValueError, match=rf"seems to be .*{what}; write it in UTF-8") as refused:
+        list(Files(tmp_path).events())
+    assert len(str(refused.value)) < 3_000
+
+
 @pytest.mark.parametrize("rows", [0, 1])
 @pytest.mark.parametrize("name", ["events.csv", "events.csv.gz", "events.parquet"])
 def test_two_columns_of_one_wanted_name_are_refused(tmp_path: Path, name: str, rows: int) -> None:
