@@ -39,6 +39,7 @@ IN_THE_FUTURE = "in the future"
 BEFORE_2000 = "before 2000"
 OUT_OF_RANGE = "out of range"
 TOO_LONG = "too long"
+HOLDS_NUL = "holds NUL"
 # So long ids may be, here and in the API: a longer one would widen all in memory.
 MOST_CHARACTERS = 256
 
@@ -80,7 +81,9 @@ def _column(dtype: pa.DataType, *checks: pandera.Check, nullable: bool = True) -
 
 def _id() -> pandera.Column:
     short = pandera.Check.str_length(max_value=MOST_CHARACTERS, error=TOO_LONG)
-    return _column(TEXT, short, nullable=False)
+    # The API and PostgreSQL take none, and NumPy drops those at an id's end.
+    without_nul = pandera.Check.str_matches(r"^[^\x00]*$", error=HOLDS_NUL)
+    return _column(TEXT, short, without_nul, nullable=False)
 
 
 def _event_rules(now: datetime) -> dict[str, pandera.Column]:
