@@ -17,6 +17,8 @@ TEXTS = pa.list_(pa.string())
 TRUTH = pa.bool_()
 # Integers end here.
 MOST_WHOLE = 2.0**63
+# What Python's times can hold, to the second.
+_YEARS = (datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC))
 _TRUE, _FALSE = ("true", "yes", "1", "1.0"), ("false", "no", "0", "0.0")
 
 
@@ -126,7 +128,7 @@ def _whole(raw: pa.Array) -> pa.Array:
 def _time(raw: pa.Array) -> pa.Array:
     if pa.types.is_timestamp(raw.type):
         aware = raw if raw.type.tz else pc.assume_timezone(raw, "UTC")
-        return aware.cast(TIME, safe=False)
+        return _within_years(aware).cast(TIME, safe=False)
     if pa.types.is_date(raw.type):
         return pc.assume_timezone(raw.cast(pa.timestamp("us")), "UTC")
     numbers = _real(raw)
@@ -134,6 +136,16 @@ def _time(raw: pa.Array) -> pa.Array:
     if not _is_text(raw.type) or not pc.any(pc.is_null(numbers)).as_py():
         return moments
     return pc.coalesce(moments, _iso_time(raw))
+
+
+def _within_years(moments: pa.Array) -> pa.Array:
+    """Turn moments beyond the years 1 to 9999, as of mistaken units, into nulls."""
+    # Nanoseconds end in 2262, and could not hold these bounds.
+    if moments.type.unit == "ns":
+        return moments
+    first, last = (pa.scalar(bound, moments.type) for bound in _YEARS)
+    known = pc.and_(pc.greater_equal(moments, first), pc.less_equal(moments, last))
+    return pc.if_else(known, moments, None)
 
 
 def _iso_time(texts: pa.Array) -> pa.Array:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -366,3 +367,14 @@ def test_rights_of_songs_are_kept(tmp_path: Path) -> None:
     assert [*kept[Song.EXPLICIT].isna()] == [False, False, True]
     assert list(kept.loc["s0", Song.REGIONS_AVAILABLE]) == ["Europe", "Asia"]
     assert kept.loc["s1", Song.REGIONS_AVAILABLE] is None
+
+
+def test_a_time_beyond_the_years_of_python_is_quarantined(tmp_path: Path) -> None:
+    moments = pa.array([1_714_500_000, 1_714_500_000_000], pa.timestamp("s"))
+    rows = pa.table({"ts": moments, "user_id": ["u", "u"], "song_id": ["s", "s"]})
+    (tmp_path / "raw").mkdir()
+    pq.write_table(rows, tmp_path / "raw" / "events.parquet")
+    summary = ingest(Files(tmp_path / "raw"), tmp_path / "lake", 0.5, NOW)
+    assert (summary["kept"], summary["by_reason"]) == (1, {"ts: unparsable": 1})
+    (bad,) = pq.read_table(tmp_path / "lake" / "quarantine").to_pylist()
+    assert "out of range" in bad["raw"]

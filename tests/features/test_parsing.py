@@ -22,6 +22,13 @@ MOMENTS = {
 }
 
 
+@pytest.mark.parametrize("unit", ["s", "ms", "us"])
+def test_a_moment_beyond_the_years_of_python_is_none_and_costs_no_other(unit):
+    # A cast to microseconds would wrap the ends around.
+    raw = pa.array([2**62, -(2**62), 0], pa.timestamp(unit))
+    assert parse(raw, TIME).to_pylist() == [None, None, datetime(1970, 1, 1, tzinfo=UTC)]
+
+
 @pytest.mark.parametrize("dtype", [pa.string(), pa.large_string()])
 @pytest.mark.parametrize("before", [*MOMENTS, None, "yesterdayish"])
 def test_a_time_means_the_same_after_any_other(dtype, before):
