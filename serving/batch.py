@@ -17,13 +17,16 @@ from functools import cache
 from itertools import repeat
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from features.columns import Event, User, UserRow
+from features.parsing import TEXT, TIME, parse
 from features.paths import data_dir, served_bundle
 from features.query import MAX_SESSION, Query, SessionEvent
 from features.store import historical_user_rows
@@ -38,13 +41,13 @@ NO_SESSION: Final = ""
 
 
 def check_queries(queries: pd.DataFrame) -> pd.DataFrame:
-    """Return the queries with times in UTC.
+    """Return the queries with times in UTC and listeners as texts, as the import reads both.
 
     Raises
     ------
     ValueError
-        If a column is missing, an id is null or comes twice, or a time cannot be read or is a
-        number.
+        If a column is missing, an id is null or comes twice, a time cannot be read, or a session
+        is neither a list nor null.
     """
     lacking = [name for name in COLUMNS if name not in queries]
     if lacking:
@@ -53,16 +56,26 @@ def check_queries(queries: pd.DataFrame) -> pd.DataFrame:
     unusable = ids.isna() | ids.duplicated()
     if unusable.any():
         raise ValueError(f"Row {int(unusable.argmax())}: query_id is missing or comes twice.")
-    if pd.api.types.is_numeric_dtype(queries["ts"]):
-        # pandas would take seconds for nanoseconds: moments of 1970, when nobody was known.
-        kind = queries["ts"].dtype
-        raise ValueError(f"ts is {kind}, which does not tell its unit; write ISO 8601.")
-    times = pd.to_datetime(queries["ts"], utc=True, errors="coerce", format="mixed")
+    times = _read_as(TIME, queries["ts"])
     if times.isna().any():
         raise ValueError(
             f"Row {int(times.isna().argmax())}: ts cannot be read as a time; write ISO 8601."
         )
-    return queries.assign(ts=times)
+    no_list = ~queries["session"].map(lambda cell: _is_list(cell) or pd.isna(cell)).astype(bool)
+    if no_list.any():
+        raise ValueError(
+            f"Row {int(no_list.argmax())}: session is no list; write a list of song ids."
+        )
+    named = [name for name in ("user_id", "session_id") if name in queries]
+    return queries.assign(ts=times, **{name: _read_as(TEXT, queries[name]) for name in named})
+
+
+def _read_as(kind: pa.DataType, values: pd.Series) -> pd.Series:
+    # Else unix seconds would be nanoseconds, and whole ids beside nulls be called 1.0.
+    raw = pa.array(values, from_pandas=True)
+    if isinstance(raw, pa.DictionaryArray):
+        raw = raw.dictionary_decode()
+    return parse(raw, kind).to_pandas().set_axis(values.index)
 
 
 def read_queries(
@@ -99,27 +112,21 @@ def questions(frame: pd.DataFrame) -> pd.DataFrame:
     """
     named = frame["session_id"] if "session_id" in frame else [None] * len(frame)
     running = [
-        id_of(name) if len(songs_of(songs)) else NO_SESSION
+        (None if pd.isna(name) else str(name)) if len(songs_of(songs)) else NO_SESSION
         for songs, name in zip(frame["session"], named, strict=True)
     ]
-    users = frame["user_id"].map(lambda user: id_of(user) or "")
+    users = frame["user_id"].map(lambda user: "" if pd.isna(user) else str(user))
     sessions = pd.Series(running, frame.index, dtype=object)
     return pd.DataFrame({User.ID: users, UserRow.TS: frame["ts"], Event.SESSION: sessions})
 
 
-def id_of(cell: Any) -> str | None:
-    """Return an id as text, None where there is none.
-
-    Beside nulls pandas reads whole ids as floats; they are taken for whole, as the import does.
-    """
-    if pd.isna(cell):
-        return None
-    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
-
-
 def songs_of(session: object) -> Sequence[object]:
     """Return a session cell's latest songs as a list; null is an empty session."""
-    return list(session)[-MAX_SESSION:] if isinstance(session, list | tuple | np.ndarray) else []
+    return list(session)[-MAX_SESSION:] if _is_list(session) else []
+
+
+def _is_list(cell: object) -> TypeGuard[list[object] | tuple[object, ...] | NDArray[Any]]:
+    return isinstance(cell, list | tuple | np.ndarray)
 
 
 def answer(bundle: Path, queries: Sequence[Query], k: int, workers: int) -> Iterator[Slate]:
