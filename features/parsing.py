@@ -1,5 +1,6 @@
 """Read a raw column, of whatever type the source has, as one of the contract's six types."""
 
+import ast
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -15,6 +16,8 @@ WHOLE = pa.int64()
 REAL = pa.float64()
 TEXTS = pa.list_(pa.string())
 TRUTH = pa.bool_()
+# A list as Python and JSON spell it. A band may be called [so].
+_SPELT_LIST = r"""^\[(\s*['"].*['"]\s*)?\]$"""
 # Integers end here.
 MOST_WHOLE = 2.0**63
 # What Python's times can hold, to the second.
@@ -44,8 +47,8 @@ def parse(raw: pa.Array, dtype: pa.DataType) -> pa.Array:
     """Return the column as `dtype`, null where a value cannot be read as one.
 
     Times are ISO 8601 (UTC if they name no zone) or unix seconds, milliseconds, microseconds or
-    nanoseconds; numbers are rounded where whole ones are wanted; lists in texts are `a|b`; truths
-    are true or false, yes or no, 1 or 0.
+    nanoseconds; numbers are rounded where whole ones are wanted; lists in texts are `a|b`
+    or `["a", "b"]`; truths are true or false, yes or no, 1 or 0.
     """
     try:
         return _PARSERS[dtype](raw)
@@ -184,11 +187,7 @@ def _unix_time(numbers: npt.NDArray[np.float64]) -> pa.Array:
 
 def _texts(raw: pa.Array) -> pa.Array:
     """Return lists of texts without blank ones."""
-    lists = (
-        pc.split_pattern_regex(pc.utf8_trim(raw, "| "), r"\s*\|[\s|]*")
-        if _is_text(raw.type)
-        else raw.cast(TEXTS)
-    )
+    lists = _split(raw) if _is_text(raw.type) else raw.cast(TEXTS)
     words = without_blanks(lists.flatten())
     full = pc.is_valid(words)
     # What lies behind a null is neither flattened nor counted.
@@ -197,6 +196,25 @@ def _texts(raw: pa.Array) -> pa.Array:
     counts = np.bincount(owners, minlength=len(lists))
     offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]), pa.int32())
     return pa.ListArray.from_arrays(offsets, words.filter(full), mask=pc.is_null(lists))
+
+
+def _split(texts: pa.Array) -> pa.Array:
+    lists = pc.split_pattern_regex(pc.utf8_trim(texts, "| "), r"\s*\|[\s|]*").cast(TEXTS)
+    # As Pandas writes lists into a CSV: the whole would pass for one word.
+    spelt = pc.fill_null(pc.match_substring_regex(texts, _SPELT_LIST), False)
+    read = [
+        _literal_list(text) if is_spelt else None
+        for text, is_spelt in zip(texts.to_pylist(), spelt.to_pylist(), strict=True)
+    ]
+    return pc.if_else(spelt, pa.array(read, TEXTS), lists)
+
+
+def _literal_list(text: str) -> list[str] | None:
+    try:
+        words = ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        return None
+    return words if all(isinstance(word, str) for word in words) else None
 
 
 def _truth(raw: pa.Array) -> pa.Array:

@@ -70,6 +70,11 @@ def test_one_unsigned_number_too_large_costs_no_other():
         (["a| b", "|", "", None], [["a", "b"], [], [], None]),
         ([["a", " b "], ["", " "], [], None], [["a", "b"], [], [], None]),
         ([[None, "a"], ["|"]], [["a"], ["|"]]),
+        # As Pandas and JSON spell lists; the last two are a band and nothing that can be read.
+        (
+            ["['a', \" b|c \"]", '["a"]', "[]", "[so]|b", "['a', 1, 'b']"],
+            [["a", "b|c"], ["a"], [], ["[so]", "b"], None],
+        ),
     ],
 )
 def test_lists_hold_no_blank_texts(raw, expected):
