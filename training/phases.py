@@ -217,9 +217,9 @@ def main() -> None:
     first = datetime.fromisoformat(summary["first_ts"])
     end = datetime.fromisoformat(summary["last_ts"]) + timedelta(microseconds=1)
     as_of = shares.as_of.astimezone(UTC) if shares.as_of else end
-    if as_of > end:
-        raise ValueError(f"phases.as_of {as_of} lies after the last event {end}; choose earlier.")
     try:
+        if as_of > end:
+            raise ValueError(f"phases.as_of {as_of} is after the last event {end}; choose earlier.")
         phases = split(first, as_of, shares)
         refuse_few(listenings(arguments.lake, phases), phases)
     except ValueError as error:

@@ -1,6 +1,7 @@
 import json
 import re
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 
@@ -185,3 +186,11 @@ def test_phases_without_listenings_are_refused_with_what_lies_where(
         run(tmp_path, monkeypatch, events)
     assert re.search(f"(?s){message}", capsys.readouterr().err)
     assert not (tmp_path / "phases.json").exists()
+
+
+def test_a_moment_after_the_last_event_is_refused_with_a_sentence(tmp_path, monkeypatch, capsys):
+    late = SHARES.model_copy(update={"as_of": FIRST + 1000 * DAY})
+    monkeypatch.setattr(module, "load_params", lambda: SimpleNamespace(phases=late))
+    with pytest.raises(SystemExit, match="1"):
+        run(tmp_path, monkeypatch, daily())
+    assert "after the last event" in capsys.readouterr().err
