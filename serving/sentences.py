@@ -24,6 +24,7 @@ NEW_DAYS: Final = 30
 _LANGUAGE: Final = (UserRow.LANGUAGE_KEYS, UserRow.LANGUAGE_SHARES)
 _ERA: Final = (UserRow.ERA_KEYS, UserRow.ERA_SHARES)
 _GENRE: Final = (UserRow.GENRE_KEYS, UserRow.GENRE_SHARES)
+SESSION: Final = "session"
 PLAIN: Final = ("commute", "party", "sleep", "workout")
 
 
@@ -140,12 +141,13 @@ def for_context(retrieval: Retrieval, state: State, song: int, kind: str) -> str
 def _sessions(retrieval: Retrieval, state: State, song: int) -> str | None:
     if not len(state.session):
         return "Played in sessions with songs of yours" if len(state.history) else None
-    return f"Played in sessions like this {_going_on(state, len(state.played) > 0)}"
+    going_on = _going_on(state, len(state.played) > 0)
+    return f"Played in sessions like this {'one' if going_on == SESSION else going_on}"
 
 
 def _going_on(state: State, heard: bool) -> str:
     """Name what goes on: of a radio's seeds, nothing was heard in this session yet."""
-    return "radio" if state.radio and not heard else "session"
+    return "radio" if state.radio and not heard else SESSION
 
 
 def _trend(retrieval: Retrieval, state: State, song: int) -> str | None:

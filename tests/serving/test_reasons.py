@@ -121,6 +121,7 @@ def test_artist_album_genre_and_sound_of_the_session(recommender):
     assert say(recommender, 7, "genre", 6) is None
     assert say(recommender, 7, "sound", 6) == "Sounds like this session"
     assert say(recommender, 7, "sound") is None
+    assert say(recommender, 7, "sessions", 6) == "Played in sessions like this one"
 
 
 def test_what_the_listener_usually_plays(recommender):
