@@ -202,6 +202,8 @@ def _split(texts: pa.Array) -> pa.Array:
     lists = pc.split_pattern_regex(pc.utf8_trim(texts, "| "), r"\s*\|[\s|]*").cast(TEXTS)
     # As Pandas writes lists into a CSV: the whole would pass for one word.
     spelt = pc.fill_null(pc.match_substring_regex(texts, _SPELT_LIST), False)
+    if not pc.any(spelt).as_py():
+        return lists
     read = [
         _literal_list(text) if is_spelt else None
         for text, is_spelt in zip(texts.to_pylist(), spelt.to_pylist(), strict=True)
