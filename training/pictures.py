@@ -50,6 +50,8 @@ def methods(folder: Path) -> Figure:
         axes.barh(part["method"], part["value"], color=colours)
         intervals(axes, part["value"], part["low"], part["high"])
         axes.grid(**STYLE)
+        # More labels than these would touch each other.
+        axes.locator_params("x", nbins=5)
         axes.set(title=task.capitalize(), xlabel="NDCG@10, 95 % interval")
     return figure
 
