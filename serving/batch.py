@@ -22,11 +22,12 @@ from typing import Any, Final, TypeGuard
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from features.columns import Event, User, UserRow
-from features.parsing import TEXT, TIME, parse
+from features.parsing import TIME, parse
 from features.paths import data_dir, served_bundle
 from features.query import MAX_SESSION, Query, SessionEvent
 from features.store import historical_user_rows
@@ -41,7 +42,7 @@ NO_SESSION: Final = ""
 
 
 def check_queries(queries: pd.DataFrame) -> pd.DataFrame:
-    """Return the queries with times in UTC and listeners as texts, as the import reads both.
+    """Return the queries with times in UTC, read as the import reads them.
 
     Raises
     ------
@@ -56,7 +57,11 @@ def check_queries(queries: pd.DataFrame) -> pd.DataFrame:
     unusable = ids.isna() | ids.duplicated()
     if unusable.any():
         raise ValueError(f"Row {int(unusable.argmax())}: query_id is missing or comes twice.")
-    times = _read_as(TIME, queries["ts"])
+    # By themselves, numbers would be nanoseconds to pandas.
+    raw = pa.array(queries["ts"], from_pandas=True)
+    if isinstance(raw, pa.DictionaryArray):
+        raw = raw.dictionary_decode()
+    times = parse(raw, TIME).to_pandas().set_axis(queries.index)
     if times.isna().any():
         raise ValueError(
             f"Row {int(times.isna().argmax())}: ts cannot be read as a time; write ISO 8601."
@@ -66,16 +71,28 @@ def check_queries(queries: pd.DataFrame) -> pd.DataFrame:
         raise ValueError(
             f"Row {int(no_list.argmax())}: session is no list; write a list of song ids."
         )
-    named = [name for name in ("user_id", "session_id") if name in queries]
-    return queries.assign(ts=times, **{name: _read_as(TEXT, queries[name]) for name in named})
+    return queries.assign(ts=times)
 
 
-def _read_as(kind: pa.DataType, values: pd.Series) -> pd.Series:
-    # Else unix seconds would be nanoseconds, and whole ids beside nulls be called 1.0.
-    raw = pa.array(values, from_pandas=True)
-    if isinstance(raw, pa.DictionaryArray):
-        raw = raw.dictionary_decode()
-    return parse(raw, kind).to_pandas().set_axis(values.index)
+def id_of(cell: Any) -> str | None:
+    """Return an id as text, None where there is none; UUIDs, bytes and numbers as the import does.
+
+    Raises
+    ------
+    ValueError
+        If it is bytes that are no UTF-8.
+    """
+    if isinstance(cell, bytes):
+        try:
+            cell = cell.decode()
+        except UnicodeDecodeError:
+            raise ValueError(f"The id {cell!r} is no UTF-8; write ids as texts.") from None
+    if cell is None or pd.isna(cell):
+        return None
+    # Beside nulls whole numbers may come as floats.
+    if isinstance(cell, float) and cell.is_integer():
+        return str(int(cell))
+    return str(cell).strip() or None
 
 
 def read_queries(
@@ -85,7 +102,8 @@ def read_queries(
 
     Without a lake, that is what the feature store knew.
     """
-    frame = check_queries(pd.read_parquet(path))
+    # Beside nulls, large whole ids would lose digits as floats.
+    frame = check_queries(pq.read_table(path).to_pandas(integer_object_nulls=True))
     asked = questions(frame)
     records: list[Any]
     if lake.exists():
@@ -96,7 +114,9 @@ def read_queries(
         Query(
             ts=moment.to_pydatetime(),
             user=record,
-            session=tuple(SessionEvent(str(song)) for song in songs_of(session)),
+            session=tuple(
+                SessionEvent(song) for song in filter(None, map(id_of, songs_of(session)))
+            ),
             allow_repeats=allow_repeats,
         )
         for record, moment, session in zip(records, frame["ts"], frame["session"], strict=True)
@@ -112,10 +132,10 @@ def questions(frame: pd.DataFrame) -> pd.DataFrame:
     """
     named = frame["session_id"] if "session_id" in frame else [None] * len(frame)
     running = [
-        (None if pd.isna(name) else str(name)) if len(songs_of(songs)) else NO_SESSION
+        id_of(name) if len(songs_of(songs)) else NO_SESSION
         for songs, name in zip(frame["session"], named, strict=True)
     ]
-    users = frame["user_id"].map(lambda user: "" if pd.isna(user) else str(user))
+    users = frame["user_id"].map(lambda user: id_of(user) or "")
     sessions = pd.Series(running, frame.index, dtype=object)
     return pd.DataFrame({User.ID: users, UserRow.TS: frame["ts"], Event.SESSION: sessions})
 

@@ -2,6 +2,7 @@
 
 import shutil
 from datetime import timedelta
+from uuid import UUID
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from serving.batch import (
     answer,
     answers_frame,
     check_queries,
+    id_of,
     questions,
     read_queries,
     songs_of,
@@ -118,6 +120,37 @@ def test_whole_ids_beside_nulls_stay_whole(tmp_path):
     for found in (questions(check_queries(whole)), questions(check_queries(frame))):
         assert found[User.ID].tolist() == ["17", "18", "19", "", "17"]
         assert found[Event.SESSION].tolist() == ["5", "", None, "", "6"]
+
+
+@pytest.mark.parametrize(
+    ("cell", "text"),
+    [
+        (UUID(int=5), "00000000-0000-0000-0000-000000000005"),
+        ("ü1".encode(), "ü1"),
+        (" u1 ", "u1"),
+        (2**53 + 1, "9007199254740993"),
+        (17.0, "17"),
+        *((nothing, None) for nothing in (None, np.nan, pd.NA, " ")),
+    ],
+)
+def test_ids_of_any_kind_are_read_as_the_import_reads_them(cell, text):
+    assert id_of(cell) == text
+
+
+def test_bytes_that_are_no_text_are_no_id():
+    with pytest.raises(ValueError, match="is no UTF-8"):
+        id_of(b"\xff")
+
+
+def test_large_ids_beside_nulls_keep_all_digits(store_data, tmp_path, monkeypatch):
+    monkeypatch.setenv("SEGUE_DATA", str(store_data))
+    songs = pa.array([[2**53 + 1, None], [], None], pa.list_(pa.int64()))
+    columns = {"query_id": ["a", "b", "c"], "user_id": pa.array([2**53 + 1, None, 3])}
+    times = ["2024-03-01T00:00:00Z"] * 3
+    pq.write_table(pa.table(columns | {"ts": times, "session": songs}), tmp_path / "q.parquet")
+    _, found = read_queries(tmp_path / "q.parquet", True, store_data / "lake", 20)
+    assert [one.song_id for one in found[0].session] == ["9007199254740993"]
+    assert [len(one.session) for one in found] == [1, 0, 0]
 
 
 def test_what_was_heard_since_the_snapshot_is_known(bundle, store_data, tmp_path, monkeypatch):
