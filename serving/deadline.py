@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, field
 from queue import SimpleQueue
@@ -128,12 +128,29 @@ async def ended(call: "Future[Any]", seconds: float) -> bool:
 
     It goes on if it did not.
     """
-    if not call.done():
-        waiting = asyncio.wrap_future(call)
-        # By then nobody may wait: how it ended is looked at, so that nothing is logged of it.
-        waiting.add_done_callback(asyncio.Future.exception)
-        await asyncio.wait([waiting], timeout=seconds)
+    if call.done():
+        return True
+    loop = asyncio.get_running_loop()
+    # One future and one timer; `wrap_future` and `wait` would make more of both.
+    over = loop.create_future()
+    timer = loop.call_later(seconds, _settle, over)
+    call.add_done_callback(lambda _: _settle_from_afar(loop, over))
+    try:
+        await over
+    finally:
+        timer.cancel()
     return call.done()
+
+
+def _settle(over: "asyncio.Future[None]") -> None:
+    if not over.done():
+        over.set_result(None)
+
+
+def _settle_from_afar(loop: asyncio.AbstractEventLoop, over: "asyncio.Future[None]") -> None:
+    # Whoever waited is gone with a loop that was closed.
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(_settle, over)
 
 
 @asynccontextmanager
@@ -145,7 +162,11 @@ async def in_turn(turns: asyncio.Semaphore, seconds: float) -> AsyncIterator[Non
     TimeoutError
         If none became free.
     """
-    async with asyncio.timeout(seconds):
+    if turns.locked():
+        async with asyncio.timeout(seconds):
+            await turns.acquire()
+    else:
+        # Comes back at once: there is nothing that a timer could end.
         await turns.acquire()
     try:
         yield
