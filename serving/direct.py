@@ -18,6 +18,7 @@ from serving.stages import Stages, stage
 log = logging.getLogger("serving.direct")
 
 PATH: Final = "/recommend"
+METRICS: Final = "/metrics"
 MOST_BYTES: Final = 2**62
 REQUEST_ID: Final = b"x-request-id"
 TRACE: Final = b"x-segue-trace"
@@ -25,21 +26,29 @@ JSON: Final = (b"content-type", b"application/json")
 
 
 class Direct:
-    """ASGI middleware that answers `POST /recommend` with what `recommend` returns."""
+    """ASGI middleware that answers `POST /recommend` with what `recommend` returns.
+
+    Each answer is handed to `done`, which may put its work off; before metrics are read `catch_up`
+    is called.
+    """
 
     def __init__(
         self,
         app: ASGIApp,
         recommend: Callable[[RecommendRequest], Awaitable[RecommendResponse]],
         done: Callable[[RecommendResponse, Stages], None],
+        catch_up: Callable[[], None],
     ) -> None:
         self.app = app
         self.recommend = recommend
         self.done = done
+        self.catch_up = catch_up
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request for songs, pass everything else on."""
         if scope["type"] != "http" or scope["path"] != PATH or scope["method"] != "POST":
+            if scope["type"] == "http" and scope["path"] == METRICS:
+                self.catch_up()
             await self.app(scope, receive, send)
             return
         messages = await read(receive, MOST_BYTES) or []
@@ -71,7 +80,7 @@ class Direct:
             own.append((TRACE, stages.trace().encode()))
         await send({"type": "http.response.start", "status": 200, "headers": own})
         await send({"type": "http.response.body", "body": body})
-        # Counted and logged while the answer is on its way.
+        # Counted and logged once the answer is on its way.
         self.done(response, stages)
 
 

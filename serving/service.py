@@ -31,6 +31,7 @@ from features.paths import (
     worker_count,
 )
 from serving.access import AccessGuard, read_keys
+from serving.afterwards import Afterwards
 from serving.answers import Sources, Work, answer
 from serving.api import RecommendRequest, RecommendResponse
 from serving.database import address
@@ -124,6 +125,9 @@ class Segue:
         expose = self.exposures.put if self.exposures else lambda _: None
         self.sources = Sources(online_user_row, events.recent, expose)
         self.seconds = deadline_seconds()
+        self.observing: Afterwards[tuple[RecommendResponse, Stages]] = Afterwards(
+            lambda answered: observe(*answered), "observing"
+        )
         # Opens the store in the thread that answers first, so that no listener waits for it.
         first = Work(
             self.live.current,
@@ -154,8 +158,9 @@ class Segue:
 
     @bentoml.on_shutdown
     def stop(self) -> None:
-        """Stop looking for newer bundles, and write down what waits."""
+        """Stop looking for newer bundles; count, log and write down what waits."""
         self.stopped.set()
+        self.observing.stop()
         self.desk.close()
         if self.exposures:
             self.exposures.close()
@@ -199,6 +204,16 @@ async def recommend(request: RecommendRequest) -> RecommendResponse:
     return await running().answered(request)
 
 
+def done(response: RecommendResponse, stages: Stages) -> None:
+    """Have an answer counted and logged soon."""
+    running().observing.put((response, stages.snapshot()))
+
+
+def catch_up() -> None:
+    """Count and log now what waits for that."""
+    running().observing.flush()
+
+
 def observe(response: RecommendResponse, stages: Stages) -> None:
     """Count an answer and log it in one line."""
     version = response.model_version
@@ -227,7 +242,7 @@ def service() -> Any:
 service().add_asgi_middleware(AccessGuard)
 service().add_asgi_middleware(BodyGuard, worker=str(os.getpid()))
 # The last one: everything that may refuse a request comes before it is answered.
-service().add_asgi_middleware(Direct, recommend=recommend, done=observe)
+service().add_asgi_middleware(Direct, recommend=recommend, done=done, catch_up=catch_up)
 
 
 def bundle_folder() -> Path:

@@ -36,6 +36,12 @@ class Stages:
             _current.reset(self._token)
         self.seconds["total"] = perf_counter() - self._begun
 
+    def snapshot(self) -> "Stages":
+        """Return a copy to which work that goes on behind its answer adds nothing."""
+        copied = Stages(self.request_id)
+        copied.seconds, copied.facts = dict(self.seconds), dict(self.facts)
+        return copied
+
     def milliseconds(self) -> dict[str, float]:
         """Return the stages in their order, unknown ones last."""
         seconds = self.seconds

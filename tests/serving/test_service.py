@@ -1,6 +1,8 @@
 """The HTTP API, in process through `to_asgi()`, and for real through `bentoml serve`."""
 
+import io
 import json
+import logging
 import os
 import re
 import shutil
@@ -326,6 +328,18 @@ def test_an_answer_says_where_its_time_went(client: Client) -> None:
     bad = client.post("/recommend", json=body, headers={"X-Request-ID": "no\tgood id"})
     assert re.fullmatch("[0-9a-f]{32}", bad.json()["request_id"])
     assert "x-segue-trace" not in bad.headers
+
+
+def test_each_answer_is_logged_in_one_line(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = io.StringIO()
+    handlers = [logging.StreamHandler(output)]
+    monkeypatch.setattr(logging.getLogger("serving.requests"), "handlers", handlers)
+    headers = {"X-Segue-Trace": "1"}
+    answers = [client.post("/recommend", json={"k": k}, headers=headers) for k in (1, 2, 3)]
+    # Whoever reads metrics finds each answer counted, and so logged.
+    client.get("/metrics")
+    traces = [answer.headers["x-segue-trace"] for answer in answers]
+    assert output.getvalue().splitlines()[-3:] == traces
 
 
 def test_the_documentation_has_typed_requests_with_examples(client: Client) -> None:
