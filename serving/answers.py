@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -64,7 +64,7 @@ class Sources:
         self,
         read_row: Callable[[str], Row],
         read_events: Callable[[str | None, str | None], Sequence[Logged]] = no_events,
-        expose: Callable[[Exposure], None] = lambda _: None,
+        expose: Callable[[Callable[[], Exposure]], None] = lambda _: None,
     ) -> None:
         self.rows = Guarded(read_row, FEATURES)
         self.events = Guarded(read_events, EVENTS)
@@ -166,7 +166,9 @@ async def answer(
     work, outcome = await carried_out(work, sources)
     degraded = (*work.failed, *outcome.degraded)
     with stage("write"):
-        sources.expose(exposure_of(work, outcome, ident, degraded))
+        # Put together behind the answer's back; only its time is taken now.
+        now = datetime.now(UTC)
+        sources.expose(partial(exposure_of, work, outcome, ident, degraded, now))
         return _response(loaded, ident, outcome, degraded)
 
 
@@ -215,20 +217,23 @@ def _response(
 
 
 def exposure_of(
-    work: Work, outcome: Outcome, request_id: str, degraded: tuple[str, ...]
+    work: Work, outcome: Outcome, request_id: str, degraded: tuple[str, ...], now: datetime
 ) -> Exposure:
-    """Return what the answer leaves for training; without a pool, the slate is all there was."""
+    """Return what the answer leaves for training; without a pool, the slate is all there was.
+
+    `now` is when the answer was made.
+    """
     slate, prepared, request = outcome.slate, outcome.prepared, work.request
     retrieval = work.loaded.recommender.retrieval
     sampled = prepared is not None and outcome.variant == "ranker"
     ids: Any = [song.song_id for song in slate.songs]
     if prepared is not None and len(slate.scores):
-        # Their names are looked up behind the answer's back.
+        # Most of them are looked at only where they are packed.
         ids = retrieval.songs.ids.chosen(prepared.pool.songs)
     return Exposure(
         request_id=request_id,
         # The server's time: a request may ask for another moment, which its JSON keeps.
-        ts=datetime.now(UTC) if request.context and request.context.ts else work.query.ts,
+        ts=now if request.context and request.context.ts else work.query.ts,
         user_id=request.user_id,
         variant=outcome.variant,
         model_version=work.loaded.recommender.version,

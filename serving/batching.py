@@ -44,7 +44,7 @@ class Batcher(Generic[Item, Result]):
         self.most = most
         self.largest = largest
         self.linger_seconds = linger_seconds
-        self._waiting: deque[tuple[Item, Future[Result]]] = deque()
+        self._waiting: deque[tuple[Item, Future[Result] | None]] = deque()
         self._changed = threading.Condition()
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -59,14 +59,18 @@ class Batcher(Generic[Item, Result]):
             If too many wait, or the batcher was stopped.
         """
         future: Future[Result] = Future()
-        with self._changed:
-            if self._stopped or len(self._waiting) >= self.most:
-                raise FullError(f"{len(self._waiting)} items wait to be written; try again later.")
-            self._waiting.append((item, future))
-            # In between the writer lingers; to wake it would only take time from its callers.
-            if len(self._waiting) in (1, self.largest):
-                self._changed.notify()
+        self._add(item, future)
         return future
+
+    def put(self, item: Item) -> None:
+        """Hand an item in whose result nobody but `write` wants.
+
+        Raises
+        ------
+        FullError
+            If too many wait, or the batcher was stopped.
+        """
+        self._add(item, None)
 
     def stop(self) -> None:
         """Write what waits, and end."""
@@ -75,23 +79,33 @@ class Batcher(Generic[Item, Result]):
             self._changed.notify()
         self._thread.join(STOP_SECONDS)
 
+    def _add(self, item: Item, future: "Future[Result] | None") -> None:
+        with self._changed:
+            if self._stopped or len(self._waiting) >= self.most:
+                raise FullError(f"{len(self._waiting)} items wait to be written; try again later.")
+            self._waiting.append((item, future))
+            # In between the writer lingers; to wake it would only take time from its callers.
+            if len(self._waiting) in (1, self.largest):
+                self._changed.notify()
+
     def _run(self) -> None:
         while group := self._take():
             # From here on a caller cannot withdraw its item any more.
-            kept = [(i, f) for i, f in group if f.set_running_or_notify_cancel()]
+            kept = [(i, f) for i, f in group if f is None or f.set_running_or_notify_cancel()]
             if not kept:
                 continue
             items, futures = zip(*kept, strict=True)
             try:
                 results = self.write(items)
             except BaseException as error:  # noqa: BLE001 - the callers are the ones to know
-                for future in futures:
+                for future in filter(None, futures):
                     future.set_exception(error)
             else:
                 for future, result in zip(futures, results, strict=True):
-                    future.set_result(result)
+                    if future is not None:
+                        future.set_result(result)
 
-    def _take(self) -> list[tuple[Item, "Future[Result]"]]:
+    def _take(self) -> list[tuple[Item, "Future[Result] | None"]]:
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._stopped)
             until = time.monotonic() + self.linger_seconds

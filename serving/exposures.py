@@ -7,10 +7,11 @@ in a thread; they lie beside the event log (`exposures.db`) or in the same Postg
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
+from collections import Counter as Counted
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import repeat
 from typing import Any, Final
 
 import numpy as np
@@ -118,8 +119,8 @@ class ExposureLog:
     def __init__(self, database: Database) -> None:
         self.database = database
         self._named: set[str] = set()
-        self._batcher: Batcher[Exposure, str] = Batcher(
-            self.write, "exposures", MOST, LARGEST, LINGER_SECONDS
+        self._batcher: Batcher[Callable[[], Exposure], str] = Batcher(
+            self._made_and_written, "exposures", MOST, LARGEST, LINGER_SECONDS
         )
 
     @classmethod
@@ -128,10 +129,13 @@ class ExposureLog:
         # A killed process loses nothing that was committed, a power cut the last commits.
         return cls(Database(url, metadata, synchronous="NORMAL"))
 
-    def put(self, exposure: Exposure) -> None:
-        """Hand an exposure in; where too many wait it is counted and dropped."""
+    def put(self, make: Callable[[], Exposure]) -> None:
+        """Hand in what makes an exposure; where too many wait it is counted and dropped.
+
+        It is called in this log's thread.
+        """
         try:
-            self._batcher.submit(exposure).add_done_callback(_count)
+            self._batcher.put(make)
         except FullError:
             exposures_total.labels("dropped").inc()
 
@@ -170,6 +174,21 @@ class ExposureLog:
         """Write what waits and close all connections."""
         self._batcher.stop()
         self.database.close()
+
+    def _made_and_written(self, makes: Sequence[Callable[[], Exposure]]) -> list[str]:
+        """Make and write exposures; return and count what became of each."""
+        made = [_made(make) for make in makes]
+        good = [one for one in made if one is not None]
+        try:
+            written = iter(self.write(good) if good else ())
+        except Exception as error:  # noqa: BLE001 - nobody waits for it; it is counted
+            for _ in good:
+                log.warning("An exposure was not written: %s", error)
+            written = repeat("failed")
+        outcomes = ["failed" if one is None else next(written) for one in made]
+        for outcome, count in Counted(outcomes).items():
+            exposures_total.labels(outcome).inc(count)
+        return outcomes
 
     def _written(self, group: Sequence[Exposure]) -> list[str]:
         rows = [_packed(one) for one in group]
@@ -243,11 +262,12 @@ def skew(exposure: Exposure, songs: Sequence[str], features: NDArray[np.float32]
     return {name: n for name, n in ({"candidates": alone} | counts).items() if n}
 
 
-def _count(future: "Future[str]") -> None:
-    error = future.exception()
-    if error:
-        log.warning("An exposure was not written: %s", error)
-    exposures_total.labels("failed" if error else future.result()).inc()
+def _made(make: Callable[[], Exposure]) -> Exposure | None:
+    try:
+        return make()
+    except Exception:
+        log.exception("An exposure was not made.")
+        return None
 
 
 def _packed(one: Exposure) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +78,8 @@ def written(log: ExposureLog) -> list[Exposure]:
 
 def test_what_is_put_can_be_read(log: ExposureLog) -> None:
     bare = {"features": np.empty((0, 0), "f4"), "feature_names": NAMES, "user_id": None}
-    for one in (exposure(1), exposure(0), exposure(2, **bare)):
-        log.put(one)
+    for make in (partial(exposure, 1), partial(exposure, 0), partial(exposure, 2, **bare)):
+        log.put(make)
     wait_for(lambda: len(written(log)) == 3)
     found = written(log)
     assert [one.request_id for one in found] == ["r0", "r1", "r2"]
@@ -100,7 +101,7 @@ def outcomes(log: ExposureLog, group: list[Exposure]) -> dict[str, float]:
 
     before = counted()
     for one in group:
-        log.put(one)
+        log.put(lambda one=one: one)  # type: ignore[misc]
     wait_for(lambda: sum(counted().values()) - sum(before.values()) == len(group))
     return {kind: n - before[kind] for kind, n in counted().items() if n > before[kind]}
 
@@ -121,6 +122,15 @@ def test_an_exposure_that_cannot_be_written_costs_no_other(log: ExposureLog) -> 
     bad = exposure(1, variant=None)
     assert outcomes(log, [exposure(0), bad, exposure(2)]) == {"written": 2, "failed": 1}
     assert [one.request_id for one in written(log)] == ["r0", "r2"]
+
+
+def test_an_exposure_that_cannot_be_made_costs_no_other(log: ExposureLog) -> None:
+    failed = exposures_total.labels("failed")._value
+    before = failed.get()
+    log.put(lambda: 1 / 0)  # type: ignore[arg-type, return-value]
+    log.put(partial(exposure, 0))
+    wait_for(lambda: failed.get() == before + 1 and bool(written(log)))
+    assert [one.request_id for one in written(log)] == ["r0"]
 
 
 def test_a_database_that_is_gone_is_asked_once_for_a_group() -> None:
@@ -154,11 +164,11 @@ def test_a_full_queue_drops_and_never_waits(
     monkeypatch.setattr("serving.exposures.MOST", 4)
     log = ExposureLog.open(f"sqlite:///{tmp_path / 'exposures.db'}")
     gate = threading.Event()
-    real = log.write
+    real = log._batcher.write
     log._batcher.write = lambda group: gate.wait(SECONDS) and real(group)  # type: ignore[assignment, func-returns-value]
     begun = time.monotonic()
     for number in range(100):
-        log.put(exposure(number))
+        log.put(partial(exposure, number))
     assert time.monotonic() - begun < SECONDS
     gate.set()
     log.close()
