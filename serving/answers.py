@@ -14,7 +14,7 @@ from features.catalogue import Catalogue
 from features.columns import User
 from features.query import Query, SessionEvent, Wishes
 from features.times import microseconds
-from serving.api import Context, Profile, RecommendRequest, RecommendResponse, Seed
+from serving.api import Context, Profile, RecommendRequest, Seed
 from serving.context_songs import named
 from serving.deadline import Bounded, Deadline, Guarded, ended, in_turn
 from serving.exploration import Explore
@@ -153,10 +153,11 @@ class Work:
 
 async def answer(
     loaded: Loaded, request: RecommendRequest, sources: Sources, deadline: Deadline
-) -> RecommendResponse:
+) -> dict[str, Any]:
     """Answer one request from one bundle, by the deadline, from what can be had.
 
-    `degraded` of the answer names what could not.
+    Returns the fields of a `RecommendResponse`, in their order; `degraded` names what could not be
+    had.
     """
     ident = request_id()
     temperature = request.temperature
@@ -197,23 +198,20 @@ async def carried_out(work: Work, sources: Sources) -> tuple[Work, Outcome]:
 
 def _response(
     loaded: Loaded, ident: str, outcome: Outcome, degraded: tuple[str, ...]
-) -> RecommendResponse:
-    # Checked once as a whole: ten objects would each be made and checked by themselves.
-    return RecommendResponse.model_validate(
-        {
-            "request_id": ident,
-            "model_version": loaded.recommender.version,
-            "variant": outcome.variant,
-            "degraded": list(degraded),
-            "unknown_songs": list(dict.fromkeys(outcome.slate.unknown_songs)),
-            "relaxed": list(outcome.slate.relaxed),
-            "notes": list(outcome.slate.notes),
-            "songs": [
-                _song(loaded, song, position)
-                for position, song in enumerate(outcome.slate.songs, start=1)
-            ],
-        }
-    )
+) -> dict[str, Any]:
+    return {
+        "request_id": ident,
+        "model_version": loaded.recommender.version,
+        "variant": outcome.variant,
+        "degraded": list(degraded),
+        "unknown_songs": list(dict.fromkeys(outcome.slate.unknown_songs)),
+        "relaxed": list(outcome.slate.relaxed),
+        "notes": list(outcome.slate.notes),
+        "songs": [
+            _song(loaded, song, position)
+            for position, song in enumerate(outcome.slate.songs, start=1)
+        ],
+    }
 
 
 def exposure_of(

@@ -6,12 +6,12 @@ inside its tracing, metrics and limits and in front of the rest.
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Any, Final
 
 from pydantic import ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.api import RecommendRequest, RecommendResponse, faults
+from serving.api import RecommendRequest, as_json, faults
 from serving.guard import not_as_described, read, replayed
 from serving.stages import Stages, stage
 
@@ -35,8 +35,8 @@ class Direct:
     def __init__(
         self,
         app: ASGIApp,
-        recommend: Callable[[RecommendRequest], Awaitable[RecommendResponse]],
-        done: Callable[[RecommendResponse, Stages], None],
+        recommend: Callable[[RecommendRequest], Awaitable[dict[str, Any]]],
+        done: Callable[[dict[str, Any], Stages], None],
         catch_up: Callable[[], None],
     ) -> None:
         self.app = app
@@ -64,7 +64,7 @@ class Direct:
             with stages:
                 response = await self.recommend(request)
                 with stage("write"):
-                    body = response.model_dump_json().encode()
+                    body = as_json(response)
         except Exception:
             # The endpoint tries again, and says how it failed as it does for any other.
             log.exception("No answer to the request %s", stages.request_id)

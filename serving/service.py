@@ -125,7 +125,7 @@ class Segue:
         expose = self.exposures.put if self.exposures else lambda _: None
         self.sources = Sources(online_user_row, events.recent, expose)
         self.seconds = deadline_seconds()
-        self.observing: Afterwards[tuple[RecommendResponse, Stages]] = Afterwards(
+        self.observing: Afterwards[tuple[dict[str, Any], Stages]] = Afterwards(
             lambda answered: observe(*answered), "observing"
         )
         # Opens the store in the thread that answers first, so that no listener waits for it.
@@ -168,10 +168,10 @@ class Segue:
     @bentoml.api(route="/recommend")
     async def recommend(self, request: RecommendRequest, /) -> RecommendResponse:
         """Return the next songs for a listener, best first; newcomers and empty sessions too."""
-        return await self.answered(request)
+        return RecommendResponse.model_validate(await self.answered(request))
 
-    async def answered(self, request: RecommendRequest) -> RecommendResponse:
-        """Answer from the bundle in use, by the deadline."""
+    async def answered(self, request: RecommendRequest) -> dict[str, Any]:
+        """Answer from the bundle in use, by the deadline; see `RecommendResponse`."""
         deadline = Deadline.after(self.seconds)
         return await answer(self.live.current, request, self.sources, deadline)
 
@@ -199,12 +199,12 @@ def log_as_json() -> None:
         requests.propagate = False
 
 
-async def recommend(request: RecommendRequest) -> RecommendResponse:
+async def recommend(request: RecommendRequest) -> dict[str, Any]:
     """Let the running service answer."""
     return await running().answered(request)
 
 
-def done(response: RecommendResponse, stages: Stages) -> None:
+def done(response: dict[str, Any], stages: Stages) -> None:
     """Have an answer counted and logged soon."""
     running().observing.put((response, stages.snapshot()))
 
@@ -214,11 +214,11 @@ def catch_up() -> None:
     running().observing.flush()
 
 
-def observe(response: RecommendResponse, stages: Stages) -> None:
+def observe(response: dict[str, Any], stages: Stages) -> None:
     """Count an answer and log it in one line."""
-    version = response.model_version
-    degraded = "+".join(response.degraded) or "none"
-    labelled(answers_total, response.variant, version, degraded).inc()
+    version = response["model_version"]
+    degraded = "+".join(response["degraded"]) or "none"
+    labelled(answers_total, response["variant"], version, degraded).inc()
     for name, seconds in stages.seconds.items():
         labelled(stage_seconds, name, version).observe(seconds)
     for source, songs in stages.facts.get("sources", {}).items():

@@ -9,7 +9,7 @@ import pytest
 from features.columns import User, UserRow
 from features.query import Wishes
 from serving.answers import Row, Sources, Work, answer, filled, query_of, wishes_of
-from serving.api import Profile, RecommendRequest, RecommendResponse
+from serving.api import Profile, RecommendRequest, RecommendResponse, as_json
 from serving.deadline import Deadline
 from serving.exploration import Explore
 from serving.fallback import when_late
@@ -28,7 +28,17 @@ def asked(
     loaded: Loaded, read_row: Callable[[str], Row] = lambda _: EMPTY, **body: Any
 ) -> RecommendResponse:
     request = RecommendRequest.model_validate(body)
-    return asyncio.run(answer(loaded, request, Sources(read_row), Deadline.after(60)))
+    return answered_by(loaded, request, Sources(read_row))
+
+
+def answered_by(
+    loaded: Loaded, request: RecommendRequest, sources: Sources, seconds: float = 60
+) -> RecommendResponse:
+    """Answer, and hold what is sent to the response's type, byte for byte."""
+    content = asyncio.run(answer(loaded, request, sources, Deadline.after(seconds)))
+    response = RecommendResponse.model_validate(content, strict=True)
+    assert as_json(content) == response.model_dump_json().encode()
+    return response
 
 
 def test_the_row_is_read_once_and_only_for_someone(loaded: Loaded) -> None:
@@ -186,6 +196,13 @@ def test_wishes_reach_the_query(loaded: Loaded) -> None:
     assert query_of(calm, {}, [], songs, 128).wishes.heed_context
 
 
+def test_an_answer_without_a_ranking_has_the_same_shape(loaded: Loaded) -> None:
+    request = RecommendRequest(user_id="u1", k=5)
+    answered = answered_by(loaded, request, Sources(lambda _: EMPTY), seconds=0)
+    assert (answered.variant, answered.degraded) == ("popularity", ["deadline"])
+    assert len(answered.songs) == 5
+
+
 def test_an_occasion_is_told_among_the_reasons(loaded: Loaded) -> None:
     answered = asked(loaded, context={"occasion": "party"}, k=100, explain=True)
     for song in answered.songs:
@@ -201,10 +218,10 @@ def test_a_row_that_cannot_be_used_is_left_out(loaded: Loaded) -> None:
     newer = Logged("song-033", "play", 200_000, "earlier", 1_705_000_000_000_000)
     sources = Sources(lambda _: torn, lambda *_: [newer])
     request = RecommendRequest(user_id="u1", k=5)
-    answered = asyncio.run(answer(loaded, request, sources, Deadline.after(60)))
+    answered = answered_by(loaded, request, sources)
     assert (answered.variant, answered.degraded) == ("ranker", ["features"])
     plain = Sources(lambda _: {}, lambda *_: [newer])
-    assert answered.songs == asyncio.run(answer(loaded, request, plain, Deadline.after(60))).songs
+    assert answered.songs == answered_by(loaded, request, plain).songs
     # Whoever has no time for a ranking asks for the query, too.
     work = Work(loaded, request, Explore.of("", 0.0), Deadline.after(0), row=torn, events=[newer])
     late = when_late(loaded.recommender, loaded.popular, work.query, 5, work.reached)
