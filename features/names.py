@@ -16,7 +16,7 @@ ROWS: Final = 65_536
 SCHEMA: Final = pa.schema([(Song.TITLE, pa.string()), (Song.ARTISTS, pa.list_(pa.string()))])
 
 
-_NOTHING: Final = np.zeros(1, np.int32)
+_NOTHING: Final = np.zeros(1, np.int32).data
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,7 @@ class Names:
         """Return a song's artists, main artist first; empty where the source names none."""
         _, starts, names = self._columns[row // ROWS]
         first, end = starts[row % ROWS : row % ROWS + 2]
-        found = (names[place] for place in range(first, end))
-        return [name for name in found if name is not None]
+        return [name for place in range(first, end) if (name := names[place]) is not None]
 
     @cached_property
     def _columns(self) -> list[tuple["_Texts", Any, "_Texts"]]:
@@ -43,7 +42,7 @@ class Names:
         return [
             (
                 _Texts(batch.column(0)),
-                batch.column(1).offsets.to_numpy(),
+                batch.column(1).offsets.to_numpy().data,
                 _Texts(batch.column(1).values),
             )
             for batch in self.batches
@@ -55,14 +54,15 @@ class _Texts:
 
     def __init__(self, column: Any) -> None:
         present, offsets, content = column.buffers()
-        self.offsets = np.frombuffer(offsets, np.int32)[column.offset :] if offsets else _NOTHING
+        # Views give plain integers; an array would make an object of its own of each.
+        self.offsets = (memoryview(offsets).cast("i") if offsets else _NOTHING)[column.offset :]
         self.content = memoryview(content) if content else memoryview(b"")
         self.column = column if present and column.null_count else None
 
     def __getitem__(self, place: int) -> str | None:
         if self.column is not None and not self.column[place].is_valid:
             return None
-        return bytes(self.content[self.offsets[place] : self.offsets[place + 1]]).decode()
+        return str(self.content[self.offsets[place] : self.offsets[place + 1]], "utf-8")
 
 
 def names(songs: pd.DataFrame) -> Names:
