@@ -26,6 +26,7 @@ from sqlalchemy.exc import OperationalError
 
 from features.columns import Event, Song
 from features.times import EPOCH, microseconds
+from features.words import Chosen
 from serving.batching import Batcher, FullError
 from serving.database import Database
 
@@ -36,6 +37,7 @@ MOST: Final = 256
 LARGEST: Final = 64
 LINGER_SECONDS: Final = 0.2
 CODEC: Final = "zstd"
+NUL: Final = b"\0"
 SHARED: Final = (
     Event.REQUEST,
     Event.TS,
@@ -280,7 +282,7 @@ def _packed(one: Exposure) -> dict[str, Any]:
         "temperature": one.temperature,
         "degraded": json.dumps(one.degraded),
         "request": one.request,
-        "songs": _compressed(json.dumps(list(map(str, one.songs))).encode()),
+        "songs": _compressed(_joined(one.songs)),
         "scores": one.scores.astype("<f8").tobytes(),
         "shown": one.shown.astype("<i4").tobytes(),
         "propensities": one.propensities.astype("<f8").tobytes(),
@@ -290,7 +292,7 @@ def _packed(one: Exposure) -> dict[str, Any]:
 
 
 def _unpacked(row: dict[str, Any], names: tuple[str, ...]) -> Exposure:
-    songs = json.loads(_expanded(row["songs"]))
+    songs = _parted(_expanded(row["songs"]))
     block = np.frombuffer(_expanded(row["features"]), "<f4")
     return Exposure(
         request_id=row[Event.REQUEST],
@@ -320,6 +322,23 @@ def _frame(one: Exposure) -> pd.DataFrame:
     features = {name: one.features[:, i] for i, name in enumerate(one.feature_names)}
     shared = {name: [value] * count for name, value in zip(SHARED, values, strict=True)}
     return pd.DataFrame(shared | columns | features)
+
+
+def _joined(songs: Sequence[str]) -> bytes:
+    """Return ids as one text, a NUL before each; none has one in it."""
+    # What was looked up need not be decoded for that.
+    if isinstance(songs, Chosen):
+        keys = songs.words.keys[songs.at].tolist()
+    else:
+        keys = [song.encode() for song in songs]
+    return b"".join([NUL + key for key in keys])
+
+
+def _parted(text: bytes) -> list[str]:
+    """Return the ids of a text, of a JSON list too: so they were written at first."""
+    if text.startswith(b"["):
+        return list(json.loads(text))
+    return text.decode().split(NUL.decode())[1:]
 
 
 def _compressed(data: bytes | memoryview) -> bytes:

@@ -1,9 +1,10 @@
 """Exposures: written behind the answers, read as frames, and without skew."""
 
+import json
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -13,19 +14,28 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, update
 
 from features.columns import User, UserRow
 from features.ingest import ingest
 from features.lake import read_events
 from features.sources import open_source
 from features.store import historical_user_rows
+from features.words import Words
 from serving.answers import filled, query_of
 from serving.api import Profile, RecommendRequest
 from serving.event_log import EventLog, export
 from serving.exploration import Explore, drawn
 from serving.exploration import propensities as plackett_luce
-from serving.exposures import Exposure, ExposureLog, exposures_total, frame, skew
+from serving.exposures import (
+    Exposure,
+    ExposureLog,
+    _compressed,
+    exposures,
+    exposures_total,
+    frame,
+    skew,
+)
 from serving.logged import Logged
 from serving.recommender import Recommender
 from tests.serving.conftest import AS_OF, Client
@@ -90,6 +100,21 @@ def test_what_is_put_can_be_read(log: ExposureLog) -> None:
     assert found[2].features.shape == (0, 0)
     some = list(log.read(AS_OF + timedelta(seconds=1), AS_OF + timedelta(seconds=2)))
     assert [one.request_id for one in some] == ["r1"]
+
+
+def test_song_ids_are_read_whether_they_were_given_looked_up_or_written_as_json(
+    log: ExposureLog,
+) -> None:
+    words = Words.of(["[x]", "a", "b", "ü\n🎵"])
+    given: list[Sequence[str]] = [[], ["[x]"], ["ü\n🎵", "a"], words.chosen(np.array([3, 0, 1]))]
+    for number, songs in enumerate(given):
+        log.put(partial(exposure, number, songs=songs, features=np.zeros((len(songs), 2), "f4")))
+    wait_for(lambda: len(written(log)) == len(given))
+    assert [one.songs for one in written(log)] == [list(songs) for songs in given]
+    old = _compressed(json.dumps(["[x]", "ü\n🎵"]).encode())
+    with log.database.writing() as connection:
+        connection.execute(update(exposures).values(songs=old, features=_compressed(b"")))
+    assert [one.songs for one in written(log)] == [["[x]", "ü\n🎵"]] * len(given)
 
 
 def outcomes(log: ExposureLog, group: list[Exposure]) -> dict[str, float]:
