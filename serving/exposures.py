@@ -32,7 +32,7 @@ from serving.database import Database
 
 log = logging.getLogger("serving.exposures")
 
-# At most so many answers wait (about 80 KB each), and so long.
+# At most so many answers wait (about 200 KB each), and so long.
 MOST: Final = 256
 LARGEST: Final = 64
 LINGER_SECONDS: Final = 0.2
