@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from features.catalogue import Catalogue, FloatArray, IntArray
 from features.columns import Action, Song, UserRow
+from features.compiled import sum_by_key
 from features.params import SIGNALS, SignalName
 from features.query import Query, SessionEvent
 from features.times import EPOCH, SECOND_US, USUAL_DURATION_MS
@@ -73,10 +74,10 @@ class State:
         """
         songs, values = self.observed(signal)
         skipped, missed = self.observed("skip")
-        unique, place = np.unique(np.concatenate([songs, skipped]), return_inverse=True)
-        net = np.bincount(place, np.concatenate([values, -skip_weight * missed]), len(unique))
+        songs = np.concatenate([songs, skipped])
+        unique, net = sum_by_key(songs, np.concatenate([values, -skip_weight * missed]))
         keep = net != 0
-        return unique[keep], net[keep].astype(np.float32)
+        return unique[keep], net[keep]
 
 
 def resolve(query: Query, songs: Catalogue) -> State:

@@ -215,3 +215,52 @@ def mean_shares(
         total /= np.float32(1 + len(columns))
         found[i] = total if total > 0 else np.nan
     return found, touched
+
+
+@compiled
+def best_of_shares(
+    overall: Any, left: Any, right: Any, columns: Any, totals: Any, listed: Any, count: int
+) -> Any:
+    """Return the songs of a list with the largest `mean_shares`, best first, ties by song.
+
+    The list may hold a song several times, and -1 for none.
+    """
+    ascending = np.sort(listed)
+    distinct = 0
+    for song in ascending:
+        if song >= 0 and (distinct == 0 or song != ascending[distinct - 1]):
+            ascending[distinct] = song
+            distinct += 1
+    songs = ascending[:distinct]
+    shares, _ = mean_shares(overall, left, right, columns, totals, songs)
+    heard = 0
+    for i in range(distinct):
+        if not np.isnan(shares[i]):
+            songs[heard], shares[heard] = songs[i], shares[i]
+            heard += 1
+    return songs[largest(shares[:heard], count)]
+
+
+@compiled
+def proposals(ranks: Any, chosen: Any) -> tuple[Any, Any]:
+    """Return how many songs each generator ranked, and which generator ranked each chosen one best.
+
+    Parameters
+    ----------
+    ranks
+        Shape (songs, generators), NaN where a generator did not propose a song.
+    chosen
+        Some of the songs; of those that nobody ranked, the generator is -1.
+    """
+    counts = np.zeros(ranks.shape[1], np.int64)
+    for generator in range(ranks.shape[1]):
+        for i in range(ranks.shape[0]):
+            counts[generator] += not np.isnan(ranks[i, generator])
+    first = np.full(len(chosen), -1, np.int64)
+    for place in range(len(chosen)):
+        lowest = np.float32(np.inf)
+        for generator in range(ranks.shape[1]):
+            if ranks[chosen[place], generator] < lowest:
+                lowest = ranks[chosen[place], generator]
+                first[place] = generator
+    return counts, first

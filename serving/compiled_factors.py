@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from features.compiled import compiled
+from features.compiled import compiled, largest
 
 
 @compiled
@@ -53,6 +53,21 @@ def byte_products(codes: Any, scales: Any, known: Any, songs: Any, vector: Any) 
             total += np.float32(codes[song, j]) * vector[j]
         products[i] = total * scales[song] if len(known) == 0 or known[song] else np.nan
     return products, touched
+
+
+@compiled
+def best_byte_products(
+    codes: Any, scales: Any, known: Any, songs: Any, vector: Any, count: int
+) -> Any:
+    """Return the songs with the largest `byte_products`, best first, ties by song."""
+    ascending = np.sort(songs)
+    kept = 0
+    for song in ascending:
+        if len(known) == 0 or known[song]:
+            ascending[kept] = song
+            kept += 1
+    products, _ = byte_products(codes, scales, known, ascending[:kept], vector)
+    return ascending[largest(products, count)]
 
 
 @compiled

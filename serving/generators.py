@@ -18,11 +18,17 @@ from features.columns import Song, User, UserRow
 from features.params import Recent, Seeds, Sessions, SignalName
 from features.state import State
 from features.times import DAY_US
-from serving.compiled import best_of_artists, mean_shares, rows_decayed, worth_by_artist
+from serving.compiled import (
+    best_of_artists,
+    best_of_shares,
+    mean_shares,
+    rows_decayed,
+    worth_by_artist,
+)
 from serving.compiled_sessions import songs_of_nearest_sessions
 from serving.fold_in import FactorModel, fold_in
 from serving.index import VectorIndex
-from serving.scores import NO_SCORES, FactorScores, MixedScores, Scores, SparseScores, add_up, best
+from serving.scores import NO_SCORES, FactorScores, MixedScores, Scores, SparseScores, add_up
 
 # Songs kept of each region, language and artist: what a proposal is taken from.
 LISTED: Final = 512
@@ -289,20 +295,23 @@ class TrendingScores:
         A song that is beyond twice the count on each list is below all of those: hardly any is
         missed.
         """
-        rows = [0, *(1 + column for column in self.columns)]
-        listed = self.generator.listed[rows, : 2 * count]
-        songs = np.sort(listed, axis=None)
-        songs = songs[np.append(songs[1:] != songs[:-1], True) & (songs >= 0)]
-        scores = self.of(songs)
-        known = ~np.isnan(scores)
-        return songs[known][best(scores[known], count)]
+        one, columns = self.generator, self._columns
+        listed = one.listed[np.append(0, 1 + columns), : 2 * count]
+        regions, languages = one.songs.region_popularity, one.songs.language_popularity
+        found: IntArray = best_of_shares(
+            one.overall, regions, languages, columns, one.totals, listed.ravel(), count
+        )
+        return found
 
     def of(self, songs: IntArray) -> FloatArray:
         """Return the mean shares; NaN where nobody heard the song."""
         one = self.generator
         regions, languages = one.songs.region_popularity, one.songs.language_popularity
-        columns = np.array(self.columns, dtype=np.int64)
         found: FloatArray = mean_shares(
-            one.overall, regions, languages, columns, one.totals, songs
+            one.overall, regions, languages, self._columns, one.totals, songs
         )[0]
         return found
+
+    @cached_property
+    def _columns(self) -> NDArray[np.int64]:
+        return np.array(self.columns, dtype=np.int64)

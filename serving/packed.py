@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.catalogue import FloatArray, IntArray
-from serving.compiled_factors import byte_products, byte_rows
+from serving.compiled_factors import best_byte_products, byte_products, byte_rows
 
 LARGEST: Final = 127
 # What `byte_products` takes for "all songs are known".
@@ -51,6 +51,13 @@ class Packed:
     ) -> FloatArray:
         """Return the inner products of some songs with a vector; NaN where one is not known."""
         found: FloatArray = byte_products(self.codes, self.scales, known, songs, vector)[0]
+        return found
+
+    def best(
+        self, songs: IntArray, vector: FloatArray, count: int, known: NDArray[np.bool_] = ALL
+    ) -> IntArray:
+        """Return the known songs with the largest products of some, best first, ties by song."""
+        found: IntArray = best_byte_products(self.codes, self.scales, known, songs, vector, count)
         return found
 
 

@@ -19,6 +19,7 @@ from features.params import Exploration, Feedback, Modes, Steering
 from features.query import Query
 from features.state import State
 from serving.bundle import load_ranker, load_retrieval, load_sections
+from serving.compiled import proposals
 from serving.exploration import Explore
 from serving.manifest import history_songs, read_manifest
 from serving.ranker import Ranker
@@ -228,15 +229,16 @@ class Recommender:
         if stages is None:
             return
         pool, names = prepared.pool, self.retrieval.names
-        ranks = np.where(np.isnan(pool.ranks[chosen]), np.float32(np.inf), pool.ranks[chosen])
-        first = [names[i] for i in ranks.argmin(axis=1).tolist()]
-        for place in np.flatnonzero(np.isinf(ranks).all(axis=1)).tolist():
-            # Nobody ranked it: it counts for what added it.
-            first[place] = self._sources(prepared, int(chosen[place]))[0]
+        counts, best_by = proposals(pool.ranks, chosen)
+        # A song that nobody ranked counts for what added it.
+        first = [
+            names[generator] if generator >= 0 else self._sources(prepared, row)[0]
+            for generator, row in zip(best_by.tolist(), chosen.tolist(), strict=True)
+        ]
         stages.facts |= {
             "version": self.version,
             "pool": len(pool.songs),
-            "proposed": dict(zip(names, np.isfinite(pool.ranks).sum(axis=0).tolist(), strict=True)),
+            "proposed": dict(zip(names, counts.tolist(), strict=True)),
             "sources": Counter(first),
         }
 

@@ -56,8 +56,10 @@ class FactorScores:
     def top(self, count: int) -> IntArray:
         """Return the songs with the largest inner products, best first."""
         if self.near is not None:
-            songs = np.sort(self.near(count))
-            songs = songs if self.complete else songs[self.known[songs]]
+            songs = self.near(count)
+            if isinstance(self.item_factors, Packed):
+                return self.item_factors.best(songs, self.vector, count, self._known)
+            songs = np.sort(songs if self.complete else songs[self.known[songs]])
             return songs[best(self.of(songs), count)]
         scores = np.where(self.known, self.item_factors @ self.vector, -np.inf)
         return best(scores, min(count, int(self.known.sum()))).astype(np.int32)
@@ -65,12 +67,15 @@ class FactorScores:
     def of(self, songs: IntArray) -> FloatArray:
         """Return inner products; NaN for songs without factors."""
         if isinstance(self.item_factors, Packed):
-            known = ALL if self.complete else self.known
-            return self.item_factors.products(songs, self.vector, known)
+            return self.item_factors.products(songs, self.vector, self._known)
         products = self.item_factors[songs] @ self.vector
         if not self.complete:
             products = np.where(self.known[songs], products, np.nan)
         return products.astype(np.float32, copy=False)
+
+    @property
+    def _known(self) -> NDArray[np.bool_]:
+        return ALL if self.complete else self.known
 
 
 @dataclass(frozen=True)

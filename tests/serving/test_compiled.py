@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from serving.compiled import best_of_artists, entries_of_column, pooled, worth_by_artist
+from serving.compiled import (
+    best_of_artists,
+    best_of_shares,
+    entries_of_column,
+    mean_shares,
+    pooled,
+    proposals,
+    worth_by_artist,
+)
 from serving.compiled_sessions import followers_here
 
 SEEDS = range(20)
@@ -75,3 +83,36 @@ def test_followers_of_the_last_song_fade_by_gap_and_age(seed: int) -> None:
     songs, values = followers_here(session, 3, 0.5, 0.8)
     assert songs.tolist() == [song for song, _ in expected]
     np.testing.assert_allclose(values, [value for _, value in expected], rtol=1e-6)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_songs_of_lists_come_by_their_mean_share(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    # Tenths, so that shares are equal and zero now and then.
+    overall, left, right = (
+        (random.integers(0, 4, shape) / 10).astype(np.float32) for shape in (30, (30, 2), (30, 3))
+    )
+    columns, totals = random.permutation(5)[: seed % 3], np.full(5, 2, np.float32)
+    listed = random.integers(-1, 30, 20).astype(np.int32)
+    count = int(random.integers(1, 12))
+    tables = np.hstack([left, right])[:, columns] / 2
+    shares = np.column_stack([overall, tables]).mean(axis=1)
+    heard = [s for s in sorted({*listed.tolist()} - {-1}) if shares[s] > 0]
+    found = best_of_shares(overall, left, right, columns, totals, listed, count)
+    every = np.arange(30, dtype=np.int32)
+    worth = mean_shares(overall, left, right, columns, totals, every)[0]
+    np.testing.assert_allclose(worth[heard], shares[heard], rtol=1e-6)
+    assert found.tolist() == sorted(heard, key=lambda s: -worth[s])[:count]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_chosen_song_is_of_the_generator_that_ranked_it_best(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    ranks = random.integers(0, 9, (12, 4)).astype(np.float32)
+    ranks[random.random((12, 4)) < 0.6] = np.nan
+    chosen = random.permutation(12)[:5]
+    counts, first = proposals(ranks, chosen)
+    assert counts.tolist() == np.isfinite(ranks).sum(axis=0).tolist()
+    # Of two that ranked it alike, the first.
+    expected = [-1 if np.isnan(row).all() else int(np.nanargmin(row)) for row in ranks[chosen]]
+    assert first.tolist() == expected

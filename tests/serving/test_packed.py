@@ -50,6 +50,18 @@ def test_products_are_those_of_the_rows(rows):
     np.testing.assert_allclose(found @ vector, found[:] @ vector, rtol=1e-3, atol=1e-3)
 
 
+def test_the_best_of_some_songs_are_those_of_the_largest_products(rows):
+    songs, vector = np.array([7, 3, 1, 9, 4], np.int32), rows[0]
+    known = np.ones(len(rows), np.bool_)
+    known[3] = False
+    theirs = packed(rows)
+    products = theirs.products(songs, vector)
+    expected = songs[np.argsort(-products)].tolist()
+    assert theirs.best(songs, vector, 3).tolist() == expected[:3]
+    left = [song for song in expected if song != 3]
+    assert theirs.best(songs, vector, 9, known).tolist() == left
+
+
 def test_unknown_songs_have_no_score(rows):
     known = np.arange(SONGS) != 8
     vector = np.ones(FACTORS, np.float32)
