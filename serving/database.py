@@ -58,10 +58,16 @@ class Database:
         The tables; made at first use where there are none.
     synchronous
         SQLite only: `FULL` survives a power cut at every commit, `NORMAL` a killed process.
+    page_bytes
+        SQLite only: how large the pages of a new file are; a power of two up to 65536.
     """
 
     def __init__(
-        self, url: str, metadata: MetaData | None = None, synchronous: str = "FULL"
+        self,
+        url: str,
+        metadata: MetaData | None = None,
+        synchronous: str = "FULL",
+        page_bytes: int = 4096,
     ) -> None:
         self.url = address(url)
         self.metadata = metadata
@@ -78,9 +84,9 @@ class Database:
             )
             self.reader: Engine = self.writer.execution_options(isolation_level="AUTOCOMMIT")
         else:
-            self.writer = _sqlite_engine(self.url, synchronous)
+            self.writer = _sqlite_engine(self.url, synchronous, page_bytes)
             # As one reader waits for no writer in WAL mode, only the writer begins transactions.
-            self.reader = _sqlite_engine(self.url, synchronous)
+            self.reader = _sqlite_engine(self.url, synchronous, page_bytes)
             event.listen(self.writer, "begin", _begin_immediate)
 
     @contextmanager
@@ -310,12 +316,14 @@ def address(url: str) -> URL:
     return parsed
 
 
-def _sqlite_engine(url: URL, synchronous: str) -> Engine:
+def _sqlite_engine(url: URL, synchronous: str, page_bytes: int) -> Engine:
     engine = create_engine(url, connect_args={"timeout": BUSY_MS / 1000})
 
     def settle(connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
         # SQLAlchemy's listener begins transactions, not Python's module.
         connection.isolation_level = None
+        # Heeded before a file's first page only, which WAL mode writes.
+        connection.execute(f"PRAGMA page_size={page_bytes}")
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute(f"PRAGMA synchronous={synchronous}")
         # The first read opens the WAL.

@@ -128,8 +128,8 @@ async def ended(call: "Future[Any]", seconds: float) -> bool:
 
     It goes on if it did not.
     """
-    if call.done():
-        return True
+    if call.done() or seconds <= 0:
+        return call.done()
     loop = asyncio.get_running_loop()
     # One future and one timer; `wrap_future` and `wait` would make more of both.
     over = loop.create_future()

@@ -24,16 +24,19 @@ from features.store import historical_user_rows
 from features.words import Words
 from serving.answers import filled, query_of
 from serving.api import Profile, RecommendRequest
+from serving.database import Database
 from serving.event_log import EventLog, export
 from serving.exploration import Explore, drawn
 from serving.exploration import propensities as plackett_luce
 from serving.exposures import (
+    PAGE_BYTES,
     Exposure,
     ExposureLog,
     _compressed,
     exposures,
     exposures_total,
     frame,
+    metadata,
     skew,
 )
 from serving.logged import Logged
@@ -129,6 +132,20 @@ def outcomes(log: ExposureLog, group: list[Exposure]) -> dict[str, float]:
         log.put(lambda one=one: one)  # type: ignore[misc]
     wait_for(lambda: sum(counted().values()) - sum(before.values()) == len(group))
     return {kind: n - before[kind] for kind, n in counted().items() if n > before[kind]}
+
+
+def test_a_new_file_has_large_pages_and_an_old_one_keeps_its_own(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/exposures.db"
+    before = Database(url, metadata)
+    before.ensure()
+    before.close()
+    for path, size in ((url, 4096), (f"sqlite:///{tmp_path}/new.db", PAGE_BYTES)):
+        log = ExposureLog.open(path)
+        assert log.write([exposure()]) == ["written"]
+        with log.database.reading() as connection:
+            assert connection.exec_driver_sql("PRAGMA page_size").scalar() == size
+            assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        log.close()
 
 
 def test_a_request_id_that_comes_again_costs_that_exposure_alone(log: ExposureLog) -> None:
