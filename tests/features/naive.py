@@ -4,6 +4,7 @@ Events, users and songs are lists of dicts with `None` where a value is absent.
 """
 
 import math
+from array import array
 from collections import Counter, defaultdict
 from datetime import timedelta
 
@@ -330,7 +331,7 @@ class World:
 
 def plain(value):
     """Strip what pandas and NumPy make of a value, so that sources can be compared."""
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray | array):
         return value.tolist()
     if value is None or value is pd.NaT or (isinstance(value, float) and math.isnan(value)):
         return None
