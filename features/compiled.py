@@ -18,19 +18,27 @@ compiled = njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc"
 
 
 @compiled
-def order_of_words(ours: Any, theirs: Any) -> Any:
-    """Tell by -1, 0 or 1 how two words stand in order; they are bytes, filled up with zeros."""
-    for at in range(max(len(ours), len(theirs))):
-        left = ours[at] if at < len(ours) else 0
-        right = theirs[at] if at < len(theirs) else 0
-        if left != right:
-            return -1 if left < right else 1
-    return 0
+def byte_at(word: Any, at: int) -> int:
+    """Return a byte of a word, 0 behind its end."""
+    return word[at] if at < len(word) else 0
 
 
 @compiled
-def words_up_to(ascending: Any, wanted: Any, low: Any, high: Any) -> None:
-    """Move each `low` to the first word that comes after the wanted one, `high` where none does."""
+def first_difference(ours: Any, theirs: Any, at: int) -> int:
+    """Return the first place from `at` on where two words differ, their width if none."""
+    width = max(len(ours), len(theirs))
+    while at < width and byte_at(ours, at) == byte_at(theirs, at):
+        at += 1
+    return at
+
+
+@compiled
+def words_up_to(ascending: Any, wanted: Any, low: Any, high: Any, below: Any, above: Any) -> None:
+    """Move each `low` to the first word that comes after the wanted one, `high` where none does.
+
+    `below` and `above` say how many bytes the wanted word shares with the words before `low` and
+    at `high`. All that lie between share the fewer of these, which are not compared again.
+    """
     # All searches take a step before any takes the next: what they read lies far apart, and comes
     # from memory at the same time.
     searching = True
@@ -40,10 +48,14 @@ def words_up_to(ascending: Any, wanted: Any, low: Any, high: Any) -> None:
             if low[i] < high[i]:
                 searching = True
                 middle = (low[i] + high[i]) // 2
-                if order_of_words(ascending[middle], wanted[i]) > 0:
+                word = ascending[middle]
+                at = first_difference(word, wanted[i], min(below[i], above[i]))
+                if byte_at(word, at) > byte_at(wanted[i], at):
                     high[i] = middle
+                    above[i] = at
                 else:
                     low[i] = middle + 1
+                    below[i] = at
 
 
 @compiled
@@ -54,16 +66,17 @@ def places_of_words(ascending: Any, sample: Any, step: int, wanted: Any) -> Any:
     `sample` holds every word whose place is a multiple of `step`: it is small enough to stay in
     the caches, where most steps of a search then take place.
     """
-    low = np.zeros(len(wanted), np.int64)
-    high = np.full(len(wanted), len(sample), np.int64)
-    words_up_to(sample, wanted, low, high)
-    for i in range(len(wanted)):
+    count, width = len(wanted), max(ascending.shape[1], wanted.shape[1])
+    low, high = np.zeros(count, np.int64), np.full(count, len(sample), np.int64)
+    below, above = np.zeros(count, np.int64), np.zeros(count, np.int64)
+    words_up_to(sample, wanted, low, high, below, above)
+    for i in range(count):
         high[i] = min(low[i] * step, len(ascending))
-        low[i] = max(low[i] - 1, 0) * step
-    words_up_to(ascending, wanted, low, high)
-    found = np.full(len(wanted), -1, np.int32)
-    for i in range(len(wanted)):
-        if low[i] > 0 and order_of_words(ascending[low[i] - 1], wanted[i]) == 0:
+        low[i] = max((low[i] - 1) * step + 1, 0)
+    words_up_to(ascending, wanted, low, high, below, above)
+    found = np.full(count, -1, np.int32)
+    for i in range(count):
+        if below[i] == width:
             found[i] = low[i] - 1
     return found
 
