@@ -82,6 +82,25 @@ def places_of_words(ascending: Any, sample: Any, step: int, wanted: Any) -> Any:
 
 
 @compiled
+def places_in_text(ascending: Any, sample: Any, step: int, text: Any, count: int) -> Any:
+    """Return the places of `count` words of a text, which single zeros part; see above."""
+    ends = np.full(count, len(text), np.int64)
+    width, start, number = 0, 0, 0
+    for at in range(len(text) + 1):
+        if at == len(text) or text[at] == 0:
+            ends[number] = at
+            width = max(width, at - start)
+            start = at + 1
+            number += 1
+    wanted = np.zeros((count, width), np.uint8)
+    start = 0
+    for i in range(count):
+        wanted[i, : ends[i] - start] = text[start : ends[i]]
+        start = ends[i] + 1
+    return places_of_words(ascending, sample, step, wanted)
+
+
+@compiled
 def lower_bound(ascending: Any, value: Any, low: int, high: int) -> Any:
     """Return the first place from `low` on whose value is not smaller, `high` if there is none."""
     while low < high:

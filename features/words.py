@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from features.compiled import places_of_words
+from features.compiled import places_in_text, places_of_words
 
 # Below, a dict of all words costs little and answers fastest.
 FEW: Final = 20_000
@@ -58,9 +58,14 @@ class Words:
         if len(self.keys) <= FEW:
             get = self.places.get
             return np.fromiter((get(word, -1) for word in words), np.int32, len(words))
+        text = "\0".join(words).encode()
+        if text.count(0) < len(words):
+            letters = np.frombuffer(text, np.uint8)
+            found: NDArray[np.int32] = places_in_text(*self._searched, STEP, letters, len(words))
+            return found
+        # Some word holds itself what parts them in the text.
         wanted = np.array([word.encode() for word in words], dtype=np.bytes_)
-        found: NDArray[np.int32] = places_of_words(*self._searched, STEP, _bytes(wanted))
-        return found
+        return np.asarray(places_of_words(*self._searched, STEP, _bytes(wanted)), np.int32)
 
     @cached_property
     def _searched(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

@@ -19,6 +19,15 @@ def test_find_agrees_with_a_dict(monkeypatch, few):
     assert [words.places.get(word) for word in ASKED] == [table.get(word) for word in ASKED]
     assert dict(words.places) == table
     assert words.find([]).tolist() == []
+    assert words.find([""]).tolist() == [0]
+    assert words.find(np.array(ASKED)).tolist() == words.find(ASKED).tolist()
+
+
+def test_a_word_that_holds_a_zero_is_another_word(monkeypatch):
+    monkeypatch.setattr(module, "FEW", 0)
+    words = Words.of(SOME)
+    assert words.find(["a", "a\0b", "ab"]).tolist() == [2, -1, 3]
+    assert Words.of(["a", "a\0b", "b"]).find(["b", "a\0b", "b\0b"]).tolist() == [2, 1, -1]
 
 
 def test_places_give_words():
