@@ -65,7 +65,8 @@ class State:
         """Return songs and values of one signal, history and session together, values > 0."""
         songs = np.concatenate([self.history, self.acted])
         values = np.concatenate([self.history_values[signal], self.session_values[signal]])
-        return songs[values > 0], values[values > 0]
+        positive = values > 0
+        return songs[positive], values[positive]
 
     def observed_net(self, signal: SignalName, skip_weight: float) -> tuple[IntArray, FloatArray]:
         """Return songs once each, ascending, and a signal's values less the skips' share of them.
@@ -82,18 +83,20 @@ class State:
 
 def resolve(query: Query, songs: Catalogue) -> State:
     """Look the query's songs up and value its session by the signals' definitions."""
-    heard = _list(query.user, UserRow.HISTORY_SONGS)
-    found = songs.indices([*(event.song_id for event in query.session), *heard])
-    session, history = found[: len(query.session)], found[len(query.session) :]
+    heard = query.user.get(UserRow.HISTORY_SONGS)
+    asked = [event.song_id for event in query.session]
+    found = songs.indices(asked if heard is None else [*asked, *heard])
+    session, history = found[: len(asked)], found[len(asked) :]
     kept = history >= 0
+    history = history[kept]
     return State(
         query=query,
         ts_us=query.ts_us,
-        history=history[kept],
+        history=history,
         history_last_us=_array(query.user, UserRow.HISTORY_LAST_TS, kept, np.int64) * SECOND_US,
         history_values={
             name: _unless(
-                history[kept],
+                history,
                 _decided(query.session, session, name),
                 _array(query.user, UserRow.HISTORY_VALUES[name], kept, np.float32),
             )
@@ -197,17 +200,13 @@ def _decided(events: tuple[SessionEvent, ...], songs: IntArray, signal: str) -> 
         return songs[:0]
     setter, cancellers = Action.STATES[signal]
     words = (setter, *cancellers)
-    return songs[[place for place, event in enumerate(events) if event.action in words]]
+    places = [place for place, event in enumerate(events) if event.action in words]
+    return songs[places] if places else songs[:0]
 
 
 def _unless(songs: IntArray, decided: IntArray, values: FloatArray) -> FloatArray:
     """Return the values, zero for songs that were decided anew."""
     return np.where(np.isin(songs, decided), np.float32(0), values) if len(decided) else values
-
-
-def _list(row: Mapping[str, Any], name: str) -> list[Any]:
-    value = row.get(name)
-    return [] if value is None else list(value)
 
 
 def _array(row: Mapping[str, Any], name: str, kept: NDArray[np.bool_], dtype: type) -> NDArray[Any]:
@@ -217,4 +216,4 @@ def _array(row: Mapping[str, Any], name: str, kept: NDArray[np.bool_], dtype: ty
         return np.zeros(np.count_nonzero(kept), dtype=dtype)
     array: NDArray[Any] = np.asarray(values, dtype=dtype)[kept]
     # Bad numbers become zero here, infinite ones the largest there are.
-    return array if np.isfinite(array).all() else np.nan_to_num(array)
+    return array if dtype is np.int64 or np.isfinite(array).all() else np.nan_to_num(array)
