@@ -249,6 +249,8 @@ def exposure_of(
 
 def filled(row: dict[str, Any], profile: Profile) -> dict[str, Any]:
     """Return the row with its absent sign-up columns taken from the profile."""
+    if profile is NO_PROFILE:
+        return row
     said = {
         User.BIRTH_YEAR: profile.birth_year,
         User.COUNTRY: profile.country,

@@ -89,6 +89,8 @@ def merged(logged: Sequence[Logged], said: Sequence[SessionEvent]) -> tuple[Sess
     events come first and those that only the request has follow. Two events are the same if song
     and action are; the latest 500 are kept.
     """
+    if not logged:
+        return tuple(said)
     waiting: dict[tuple[str, str], int] = {}
     for event in logged:
         key = (event.song_id, event.action)
