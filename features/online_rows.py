@@ -28,6 +28,8 @@ FLOATS: Final = "float_list_val"
 LISTS: Final = frozenset({"string_list_val", "int64_list_val"})
 PLAIN: Final = frozenset({"string_val", "int64_val", "double_val", "float_val", "bool_val"})
 MOMENT: Final = "unix_timestamp_val"
+# What protobuf writes before a list of floats, two bytes, and not before any other value.
+FLOATS_TAG: Final = ValueProto(float_list_val=FloatList()).SerializeToString()[:2]
 
 
 def online_rows(owner: str, ids: Sequence[str]) -> list[Row]:
@@ -122,9 +124,10 @@ def _entity(owner: str, key: str) -> EntityKeyProto:
 
 def _parsed(stored: bytes) -> Any:
     """Return a value from its bytes; see `_plain`."""
-    header = _header(len(stored))
-    if header is not None and stored.startswith(header):
-        return array("f", stored[len(header) :])
+    if stored.startswith(FLOATS_TAG):
+        header = _header(len(stored))
+        if header is not None and stored.startswith(header):
+            return array("f", stored[len(header) :])
     return _plain(ValueProto.FromString(stored))
 
 
