@@ -57,7 +57,7 @@ class Words:
             return np.full(len(words), -1, dtype=np.int32)
         if len(self.keys) <= FEW:
             get = self.places.get
-            return np.fromiter((get(word, -1) for word in words), np.int32, len(words))
+            return np.array([get(word, -1) for word in words], dtype=np.int32)
         text = "\0".join(words).encode()
         if text.count(0) < len(words):
             letters = np.frombuffer(text, np.uint8)
