@@ -1,4 +1,5 @@
 import asyncio
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -197,8 +198,14 @@ def test_wishes_reach_the_query(loaded: Loaded) -> None:
 
 
 def test_an_answer_without_a_ranking_has_the_same_shape(loaded: Loaded) -> None:
-    request = RecommendRequest(user_id="u1", k=5)
-    answered = answered_by(loaded, request, Sources(lambda _: EMPTY), seconds=0)
+    request, over = RecommendRequest(user_id="u1", k=5), threading.Event()
+
+    def slow(_: str) -> dict[str, Any]:
+        over.wait()
+        return dict(EMPTY)
+
+    answered = answered_by(loaded, request, Sources(slow), seconds=0)
+    over.set()
     assert (answered.variant, answered.degraded) == ("popularity", ["deadline"])
     assert len(answered.songs) == 5
 
