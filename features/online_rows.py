@@ -103,9 +103,10 @@ class _File:
 
     @classmethod
     def open(cls, path: str, sql: str, prefix: bytes) -> "_File":
-        """Open a generation's file, which nobody writes to any more."""
-        # SQLite need not lock it then, nor look whether it changed: eight system calls a row.
-        address = f"{Path(path).resolve().as_uri()}?mode=ro&immutable=1"
+        """Open a generation's file, which must be there."""
+        # Not as immutable, which would save a fifth: `feast materialize` writes into it in place,
+        # and a reader has to finish what such a writer left half done.
+        address = f"{Path(path).resolve().as_uri()}?mode=rw"
         connection = sqlite3.connect(address, uri=True, check_same_thread=False)
         # Pages are looked at where they lie, instead of being copied for each reading.
         connection.execute(f"PRAGMA mmap_size = {MAPPED_BYTES}").close()

@@ -35,7 +35,8 @@ log = logging.getLogger("serving.exposures")
 # At most so many answers wait (about 200 KB each), and so long.
 MOST: Final = 256
 LARGEST: Final = 64
-LINGER_SECONDS: Final = 0.2
+# Short: an answer that is made meanwhile waits the longer the more there is to write.
+LINGER_SECONDS: Final = 0.03
 CODEC: Final = "zstd"
 # An exposure is some 25 KB: in SQLite's usual pages of 4 KB it takes twice as long to write.
 PAGE_BYTES: Final = 16_384

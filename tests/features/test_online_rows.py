@@ -93,3 +93,16 @@ def test_a_request_reads_lists_of_fractions_as_arrays(data: Any) -> None:  # noq
     row = store.online_user_row("u1")
     assert isinstance(row["artist_shares"], array)
     assert isinstance(store.online_user_rows(["u1"])[0]["artist_shares"], list)
+
+
+def test_what_feast_writes_into_the_file_in_use_is_read(data: Any) -> None:  # noqa: F811
+    store.materialize(TIMES[0])
+    before = [store.online_user_row(user) for user in USER_IDS]
+    place = online()
+    with place.opened(place.generation(), register) as config:
+        # As `feast materialize` does, unlike `store.materialize`.
+        FeatureStore(config=config).materialize(TIMES[0], TIMES[-1])
+    after = [store.online_user_row(user) for user in USER_IDS]
+    assert str(before) != str(after)
+    store.materialize(TIMES[-1])
+    assert str(after) == str([store.online_user_row(user) for user in USER_IDS])
