@@ -6,13 +6,24 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Engine, Integer, MetaData, create_engine, event, make_url, text
-from sqlalchemy.engine import URL, Connection
+from sqlalchemy import (
+    BigInteger,
+    Engine,
+    Integer,
+    MetaData,
+    Table,
+    create_engine,
+    event,
+    make_url,
+    text,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL, Connection, Dialect
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection, QueuePool
 
@@ -77,6 +88,7 @@ class Database:
         self._reopening = threading.Lock()
         self._kept = threading.local()
         self._all_kept: list[PoolProxiedConnection] = []
+        self._inserts: dict[Any, Any] = {}
         self.is_postgresql = self.url.get_backend_name() == "postgresql"
         if self.is_postgresql:
             self.writer = create_engine(
@@ -104,6 +116,38 @@ class Database:
             yield connection
         if files and files != self._found():
             raise Unavailable("gone", f"{self.url.database} was moved while it was written to.")
+
+    def insert_new(
+        self,
+        connection: Connection,
+        table: Table,
+        rows: Sequence[Mapping[str, Any]],
+        column: str,
+    ) -> list[Any]:
+        """Insert rows but those whose unique values are there; return a column of the inserted.
+
+        All rows have the names of the first.
+        """
+        if not rows:
+            return []
+        insert = self._insert(connection.dialect, table, tuple(rows[0]), column, len(rows) > 1)
+        return list(connection.execute(insert, list(rows)).scalars())
+
+    def _insert(
+        self, dialect: Dialect, table: Table, names: tuple[str, ...], column: str, many: bool
+    ) -> Any:
+        """Return the statement in SQL: SQLAlchemy keeps none that heeds conflicts.
+
+        To make it anew takes ten times as long as to insert a row.
+        """
+        made, key = self._inserts, (table.name, names, column, many)
+        if key not in made:
+            kind = postgresql if self.is_postgresql else sqlite
+            insert = kind.insert(table).on_conflict_do_nothing().returning(table.c[column])
+            made[key] = insert.compile(
+                dialect=dialect, column_keys=list(names), for_executemany=many
+            )
+        return made[key]
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,8 +23,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 from sqlalchemy import BigInteger, Column, Float, Index, MetaData, Table, Text, func, select
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import Connection, Row
+from sqlalchemy.engine import Row
 from tqdm import tqdm
 
 from features.columns import Event
@@ -99,7 +99,8 @@ class EventLog:
             whose id is known, from an earlier batch or this one, is left as it was first written.
         """
         with self.database.writing() as connection:
-            return [self._insert(connection, batch) for batch in batches]
+            insert = partial(self.database.insert_new, connection, events, column=SEQ)
+            return [len(insert(rows=batch)) for batch in batches]
 
     def recent(
         self, user_id: str | None, session_id: str | None = None, limit: int = MOST_RECENT
@@ -135,14 +136,6 @@ class EventLog:
     def close(self) -> None:
         """Close all connections."""
         self.database.close()
-
-    def _insert(self, connection: Connection, batch: Sequence[Mapping[str, Any]]) -> int:
-        if not batch:
-            return 0
-        dialect = postgresql if self.database.is_postgresql else sqlite
-        statement = dialect.insert(events).on_conflict_do_nothing(index_elements=[Event.ID])
-        # Only what is new comes back; PostgreSQL's driver counts no rows of many at once.
-        return len(connection.execute(statement.returning(events.c[SEQ]), list(batch)).all())
 
     def _read(self, column: str, whose: str, limit: int) -> list[Logged]:
         sql = _RECENT_SQL.format(column=column, mark=self.database.mark)

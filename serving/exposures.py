@@ -20,7 +20,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from prometheus_client import Counter
 from sqlalchemy import BigInteger, Column, Float, Index, LargeBinary, MetaData, Table, Text, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import OperationalError
 
@@ -197,12 +196,10 @@ class ExposureLog:
 
     def _written(self, group: Sequence[Exposure]) -> list[str]:
         rows = [_packed(one) for one in group]
-        # Clients choose request ids, and may choose one twice.
-        unknown = self._dialect.insert(exposures).on_conflict_do_nothing()
         with self.database.writing() as connection:
             named = self._name_features(connection, group)
-            found = connection.execute(unknown.returning(exposures.c[Event.REQUEST]), rows)
-            new = set(found.scalars())
+            # Clients choose request ids, and may choose one twice.
+            new = set(self.database.insert_new(connection, exposures, rows, Event.REQUEST))
         self._named |= named
         outcomes = []
         for one in group:
@@ -224,13 +221,8 @@ class ExposureLog:
             for version, names in named.items()
             if version not in self._named
         ]
-        if new:
-            connection.execute(self._dialect.insert(feature_names).on_conflict_do_nothing(), new)
+        self.database.insert_new(connection, feature_names, new, Event.MODEL_VERSION)
         return set(named)
-
-    @property
-    def _dialect(self) -> Any:
-        return postgresql if self.database.is_postgresql else sqlite
 
 
 def frame(found: Sequence[Exposure]) -> pd.DataFrame:
