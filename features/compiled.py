@@ -325,7 +325,7 @@ def columns_of(table: Any, rows: Any) -> tuple[Any, Any]:
     found = np.empty((width, len(rows)), table.dtype)
     touched = 0.0
     for i in range(len(rows)):
-        touched += table[rows[i], 0]
+        touched += table[rows[i], 0] + table[rows[i], width - 1]
     for i in range(len(rows)):
         for column in range(width):
             found[column, i] = table[rows[i], column]

@@ -39,29 +39,45 @@ def best_of_artists(
 
 @compiled
 def worth_by_artist(artist_of: Any, worth: Any, artists: Any, weights: Any, songs: Any) -> Any:
-    """Return each song's worth times its artist's weight; NaN for songs of other artists."""
+    """Return each song's worth times its artist's weight; NaN for songs of other artists.
+
+    The second result means nothing; see `serving.compiled_factors.byte_products`.
+    """
     found = np.full(len(songs), np.float32(np.nan), np.float32)
+    touched = np.float32(0)
+    for song in songs:
+        touched += np.float32(artist_of[song]) + worth[song]
     for i in range(len(songs)):
         artist = artist_of[songs[i]]
         for j in range(len(artists)):
             if artists[j] == artist:
                 found[i] = worth[songs[i]] * weights[j]
                 break
-    return found
+    return found, touched
 
 
 @compiled
-def entries_of_column(indptr: Any, indices: Any, data: Any, rows: Any, column: int) -> Any:
+def entries_of_column(
+    indptr: Any, indices: Any, data: Any, rows: Any, column: int
+) -> tuple[Any, Any]:
     """Return a sparse matrix's entries of one column in some rows, NaN where there is none.
 
-    Each row's columns ascend.
+    Each row's columns ascend. The second result means nothing; see
+    `serving.compiled_factors.byte_products`.
     """
     found = np.empty(len(rows), np.float32)
+    touched = np.int64(0)
+    for row in rows:
+        touched += indptr[row + 1]
+    for row in rows:
+        # The middle of a row is where its search begins.
+        middle = (indptr[row] + indptr[row + 1]) // 2
+        touched += indices[middle] if middle < len(indices) else 0
     for i in range(len(rows)):
         end = indptr[rows[i] + 1]
         place = lower_bound(indices, column, indptr[rows[i]], end)
         found[i] = data[place] if place < end and indices[place] == column else np.nan
-    return found
+    return found, touched
 
 
 @compiled

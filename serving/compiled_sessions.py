@@ -86,19 +86,26 @@ def songs_of_nearest_sessions(
     played: Any,
     decay: Any,
     back: Any,
-) -> tuple[Any, Any]:
+) -> tuple[Any, Any, Any]:
     """Return songs, ascending, and their values by the sessions that are nearest to the seeds.
 
     `sessions_with` finds sessions, the `neighbours` of the largest sums are kept, and
-    `songs_near_shared` values their songs.
+    `songs_near_shared` values their songs. The third result means nothing; see
+    `serving.compiled_factors.byte_products`.
     """
     met, values = sessions_with(song_starts, sessions_of, recency, seeds, weights)
     sessions, sums = sum_by_key(met, values)
     nearest = largest(sums, neighbours)
+    touched = np.int64(0)
+    for place in nearest:
+        touched += starts[sessions[place] + 1]
+    for place in nearest:
+        touched += songs_of[starts[sessions[place]]]
     songs, near = songs_near_shared(
         starts, songs_of, sessions[nearest], sums[nearest], seeds, played, decay, back
     )
-    return sum_by_key(songs, near)
+    songs, sums = sum_by_key(songs, near)
+    return songs, sums, touched
 
 
 @compiled

@@ -146,7 +146,7 @@ class NearestSessions:
         seeds = state.seeds(self.params.seeds)
         if not len(seeds):
             return NO_SCORES
-        songs, values = songs_of_nearest_sessions(
+        songs, values, _ = songs_of_nearest_sessions(
             self.song_sessions.indptr,
             self.song_sessions.indices,
             self.recency,
@@ -249,7 +249,7 @@ class ArtistScores:
         artist_of = one.songs.codes[Song.ARTISTS].codes
         found: FloatArray = worth_by_artist(
             artist_of, one.popularity, self.artists, self.weights, songs
-        )
+        )[0]
         return found
 
 

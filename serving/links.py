@@ -119,4 +119,5 @@ def row(matrix: csr_matrix, song: int) -> SparseScores:
 
 def column_of(matrix: csr_matrix, rows: IntArray, song: int) -> FloatArray:
     """Return the entries of one column in some rows, NaN where there is none."""
-    return entries_of_column(matrix.indptr, matrix.indices, matrix.data, rows, song)
+    found: FloatArray = entries_of_column(matrix.indptr, matrix.indices, matrix.data, rows, song)[0]
+    return found
