@@ -214,7 +214,8 @@ def _split(texts: pa.Array) -> pa.Array:
 def _literal_list(text: str) -> list[str] | None:
     try:
         words = ast.literal_eval(text)
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
+        # All that `literal_eval` may raise, as its manual lists it: a set of lists, say.
         return None
     return words if all(isinstance(word, str) for word in words) else None
 

@@ -82,6 +82,12 @@ def test_lists_hold_no_blank_texts(raw, expected):
     assert parse(pa.array(raw)[1:], TEXTS).to_pylist() == expected[1:]
 
 
+@pytest.mark.parametrize("inside", ["{['b']}", "{[]: 1}", "-" * 60_000 + "1", "(" * 300])
+def test_a_list_that_python_cannot_read_costs_no_other(inside):
+    texts = pa.array([f"['a', {inside}, 'c']", "['a']"])
+    assert parse(texts, TEXTS).to_pylist() == [None, ["a"]]
+
+
 def test_what_lies_behind_a_null_list_is_no_ones():
     fixed = pa.array([None, ["a", " "]], pa.list_(pa.string(), 2))
     assert parse(fixed, TEXTS).to_pylist() == [None, ["a"]]
