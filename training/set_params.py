@@ -68,6 +68,12 @@ def main() -> None:
             set_key(document, key, parsed(value))
         except KeyError as error:
             parser.exit(2, f"{arguments.params} is as it was. {error.args[0]}\n")
+        except yaml.YAMLError:
+            parser.exit(
+                2,
+                f"{arguments.params} is as it was. The value of `{key}`, {value}, is no YAML; "
+                "put a text in quotes of its own.\n",
+            )
     buffer = io.StringIO()
     round_trip.dump(document, buffer)
     if buffer.getvalue() == before:

@@ -91,3 +91,13 @@ def test_a_word_without_a_value_is_refused(params, assign, capsys):
     with pytest.raises(SystemExit):
         assign("simulation.seed")
     assert "not KEY=VALUE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", ["[old] music", "@home", "{"])
+def test_a_value_that_is_no_yaml_is_refused_with_a_sentence(params, assign, value, capsys):
+    before = params.read_bytes()
+    with pytest.raises(SystemExit) as stop:
+        assign(f"source.path={value}")
+    assert stop.value.code == 2
+    assert f"`source.path`, {value}, is no YAML" in capsys.readouterr().err
+    assert params.read_bytes() == before
