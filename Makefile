@@ -39,7 +39,8 @@ run: pipeline ## environment, data, pipeline, feature store and the service with
 
 pipeline: setup ## train on the source of params.yaml, or on SOURCE=simulated|30music|files DATA=path; deploys the bundle
 	@test -n "$(DATA)" || { echo "Say where the data is: make $(or $(MAKECMDGOALS),pipeline) SOURCE=$(SOURCE) DATA=path"; exit 2; }
-	@$(if $(ASKED_DATA),python -m training.set_params $(if $(ASKED_SOURCE),source.name="$(SOURCE)") source.path="$(DATA)")
+	@# Within the shell's quotes YAML's, by which a path stays a text: 2024, [old] music, my: music.
+	@$(if $(ASKED_DATA),python -m training.set_params $(if $(ASKED_SOURCE),source.name="$(SOURCE)") source.path="'$(subst ','',$(DATA))'")
 	@python -c 'from features.params import load_params; source = load_params().source; \
 		print(f"== pipeline: source {source.name} at {source.path}")'
 	@dvc repro bundle_serving

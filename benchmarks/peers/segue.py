@@ -5,6 +5,7 @@ DVC repeats only the stages that changed.
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -42,7 +43,9 @@ def update(checkout: Path, project: Path = PROJECT) -> None:
 def settings(source: str, data: Path, cut: str) -> list[str]:
     """Return the parameters of a cut as `training.set_params` takes them."""
     as_of = "null" if cut == END else f"'{cut}'"
-    return [f"source.name={source}", f"source.path={data.resolve()}", f"phases.as_of={as_of}"]
+    # Quoted, so that YAML keeps the text.
+    path = json.dumps(str(data.resolve()), ensure_ascii=False)
+    return [f"source.name={source}", f"source.path={path}", f"phases.as_of={as_of}"]
 
 
 def main() -> None:

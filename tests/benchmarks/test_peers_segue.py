@@ -32,3 +32,8 @@ def test_a_cut_is_a_moment_or_the_end(tmp_path):
     assert settings("30music", tmp_path, "end")[-1] == "phases.as_of=null"
     moment = "2014-11-27T10:29:45Z"
     assert settings("30music", tmp_path, moment)[-1] == f"phases.as_of='{moment}'"
+
+
+def test_any_path_stays_a_text(tmp_path):
+    data = tmp_path / "my: music"
+    assert settings("30music", data, "end")[1] == f'source.path="{data}"'
