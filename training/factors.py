@@ -25,7 +25,7 @@ from features.params import Signal, SignalName, load_params
 from features.paths import data_dir
 from features.signals import VALUE, signal_scores
 from training.als import half_step
-from training.phases import CUTS, Cut, read_phases
+from training.phases import CUTS, Cut, Phases, read_phases
 
 SEED = 7
 SPREAD_SAMPLE = 1000
@@ -180,14 +180,28 @@ def skip_weight(signals: Mapping[SignalName, Signal], name: SignalName) -> float
     return 0.0 if apart else signals["skip"].alpha / signals[name].alpha
 
 
+def seen_at_some_cut(lake: Path, name: SignalName, phases: Phases, params: Signal) -> bool:
+    """Return whether any cut has a score of a signal: then it is a generator at each of them.
+
+    A ranker learns from two cuts and answers at a third, so all must have the same features, even
+    where likes came later than the rest or lie longer ago than their window. No score is told.
+    """
+    ends = (phases.fit_until(cut) for cut in CUTS)
+    return any(not read_scores(lake, name, until, params).empty for until in ends)
+
+
 def save_fit(
     path: Path,
     fitted: SongFactors,
     signals: Mapping[SignalName, Signal],
     name: SignalName,
     until: datetime,
+    seen: bool = True,
 ) -> None:
-    """Write one signal's fit, with what folds listeners in and the moment that it saw events to."""
+    """Write one signal's fit, with what folds listeners in and the moment that it saw events to.
+
+    `seen` says whether any cut has the signal (`seen_at_some_cut`).
+    """
     np.savez(
         path,
         song_ids=fitted.song_ids,
@@ -199,6 +213,7 @@ def save_fit(
         alpha=signals[name].alpha,
         spread=fitted.spread,
         seen_until=until.isoformat(),
+        seen=seen,
     )
 
 
@@ -214,11 +229,14 @@ def main() -> None:
     signals = load_params().signals
     params = signals[arguments.signal]
     cut: Cut = arguments.cut
-    until = read_phases(arguments.phases).fit_until(cut)
+    phases = read_phases(arguments.phases)
+    until = phases.fit_until(cut)
     scores = read_matrix(arguments.lake, arguments.signal, until, signals)
     fitted = fit_factors(scores, params)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    save_fit(arguments.out / f"{arguments.signal}.npz", fitted, signals, arguments.signal, until)
+    seen = len(scores) > 0 or seen_at_some_cut(arguments.lake, arguments.signal, phases, params)
+    path = arguments.out / f"{arguments.signal}.npz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_fit(path, fitted, signals, arguments.signal, until, seen)
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def trending(plays: pd.DataFrame, until: datetime, half_life_days: float, n: int
 
 
 def write_factors(source: Path, target: Path, song_ids: NDArray[np.str_], until: datetime) -> None:
-    """Align one signal's factors with the catalogue; nothing is written for an absent signal.
+    """Align one signal's factors with the catalogue; nothing is written where there are none.
 
     Raises
     ------
@@ -65,8 +65,26 @@ def write_factors(source: Path, target: Path, song_ids: NDArray[np.str_], until:
         factors[place[place >= 0]] = fitted["item_factors"][place >= 0]
         known = np.zeros(len(song_ids), dtype=np.bool_)
         known[place[place >= 0]] = True
-        scalars: Any = {name: float(fitted[name]) for name in FACTOR_SCALARS if name in fitted}
+        scalars = scalars_of(fitted)
     save_factors(target, FactorModel(factors, known, **scalars))
+
+
+def write_unheard(source: Path, target: Path, songs: int) -> None:
+    """Write factors that know no song, for a signal that other cuts have and this one has not.
+
+    Nothing is written for a signal that no cut has, or this one has.
+    """
+    with np.load(source) as fitted:
+        if len(fitted["song_ids"]) or not fitted["seen"]:
+            return
+        factors = np.zeros((songs, fitted["item_factors"].shape[1]), dtype=np.float32)
+        model = FactorModel(factors, np.zeros(songs, dtype=np.bool_), **scalars_of(fitted))
+    save_factors(target, model)
+
+
+def scalars_of(fitted: Mapping[str, NDArray[Any]]) -> Any:
+    """Return the numbers of a fit by which listeners are folded in."""
+    return {name: float(fitted[name]) for name in FACTOR_SCALARS if name in fitted}
 
 
 LINKS: Final[Mapping[str, Callable[..., csr_matrix]]] = {
@@ -149,6 +167,9 @@ def write_retrieval(
     }
     write_json(out / SETTINGS, settings)
     index_factors(out)
+    # After the indexes, which cannot be built over no song.
+    for signal in SIGNALS:
+        write_unheard(factors / f"{signal}.npz", out / factors_file(signal), len(songs))
     write_json(out / "fit.json", {"cut": cut, "seen_until": until.isoformat()})
 
 

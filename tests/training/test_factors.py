@@ -8,6 +8,7 @@ from features.params import load_params
 from serving.fold_in import FactorModel, fold_in
 from tests.training import tiny
 from tests.training.tiny import DAY, MINUTE, START, TICK
+from training import factors
 from training.als import half_step
 from training.factors import (
     confidence_matrix,
@@ -18,6 +19,7 @@ from training.factors import (
     read_matrix,
     read_scores,
 )
+from training.phases import CUTS, Phase, Phases, write_phases
 
 PARAMS = load_params().signals["listen"].model_copy(update={"factors": 2, "iterations": 15})
 
@@ -194,3 +196,26 @@ def test_skips_enter_the_matrix_that_asks_for_them(tmp_path):
     found = read_matrix(tmp_path, "listen", START, signals)
     assert found["song_id"].tolist() == ["a", "b"]
     assert found["value"][0] > 0 > found["value"][1]
+
+
+@pytest.mark.parametrize("signal", ["like", "playlist"])
+def test_a_fit_says_whether_any_cut_has_the_signal(tmp_path, monkeypatch, signal):
+    # Four phases of ten days; the one like is of the third, so that two cuts have seen it.
+    bounds = [(START + day * DAY, START + (day + 9) * DAY) for day in (0, 10, 20, 30)]
+    phases = Phases(*(Phase(*bound) for bound in bounds), as_of=START + 39 * DAY)
+    write_phases(phases, tmp_path / "phases.json")
+    events = [
+        tiny.event(0, START, "x", "a"),
+        tiny.event(1, START + 21 * DAY, "y", "a", "like"),
+    ]
+    tiny.write_lake(tmp_path / "lake", events, [tiny.user("u0")], [tiny.song("a")])
+    at = ["--lake", str(tmp_path / "lake"), "--phases", str(tmp_path / "phases.json")]
+    said = []
+    for cut in CUTS:
+        command = ["factors", "--signal", signal, "--cut", cut, *at, "--out", str(tmp_path / cut)]
+        monkeypatch.setattr("sys.argv", command)
+        factors.main()
+        with np.load(tmp_path / cut / f"{signal}.npz") as fit:
+            said.append((len(fit["song_ids"]), bool(fit["seen"])))
+    late = [(0, True), (0, True), (1, True), (1, True)]
+    assert said == (late if signal == "like" else [(0, False)] * 4)

@@ -6,11 +6,18 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from features.params import Ease, Links, Transitions, Vectors, load_params
-from serving.bundle import _load_dayparts, _load_tensor
+from serving.bundle import _load_dayparts, _load_tensor, load_factors
+from serving.fold_in import fold_in
 from tests.features import small
 from tests.training import tiny
 from tests.training.tiny import DAY, MINUTE, START, TICK
-from training.generators import trending, with_rights, write_factors, write_generators
+from training.generators import (
+    trending,
+    with_rights,
+    write_factors,
+    write_generators,
+    write_unheard,
+)
 from training.item_links import ease, keep_best, listeners, together, transitions
 from training.phases import LeakError
 from training.plays import read_plays, recency, session_songs
@@ -264,7 +271,7 @@ def test_time_is_fitted_and_served_where_it_is_enabled(tmp_path):
     assert tensor.alpha == params.generators.tensor.alpha
 
 
-def factors(path, seen_until, songs=("s2", "gone", "s0")):
+def factors(path, seen_until, songs=("s2", "gone", "s0"), *, seen=True):
     np.savez(
         path,
         song_ids=np.array(songs, dtype=np.str_),
@@ -273,6 +280,7 @@ def factors(path, seen_until, songs=("s2", "gone", "s0")):
         alpha=2.0,
         spread=1.5,
         seen_until=seen_until.isoformat(),
+        seen=seen,
     )
 
 
@@ -293,8 +301,26 @@ def test_factors_are_laid_out_as_the_catalogue(tmp_path):
 
 
 def test_an_absent_signal_writes_nothing(tmp_path):
-    factors(tmp_path / "in.npz", START, songs=())
+    factors(tmp_path / "in.npz", START, songs=(), seen=False)
     write_factors(tmp_path / "in.npz", tmp_path / "out.npz", np.array(["s0"]), START)
+    write_unheard(tmp_path / "in.npz", tmp_path / "out.npz", 1)
+    assert not (tmp_path / "out.npz").exists()
+
+
+def test_a_signal_that_only_other_cuts_have_knows_no_song(tmp_path):
+    factors(tmp_path / "in.npz", START, songs=())
+    write_factors(tmp_path / "in.npz", tmp_path / "out.npz", np.array(["s0", "s1"]), START)
+    assert not (tmp_path / "out.npz").exists()
+    write_unheard(tmp_path / "in.npz", tmp_path / "out.npz", 2)
+    model = load_factors(tmp_path / "out.npz")
+    assert model.item_factors.shape == (2, 2)
+    assert not model.known.any()
+    assert fold_in(model, np.array([0, 1]), np.ones(2, np.float32)) is None
+
+
+def test_what_a_cut_has_is_not_written_over(tmp_path):
+    factors(tmp_path / "in.npz", START)
+    write_unheard(tmp_path / "in.npz", tmp_path / "out.npz", 3)
     assert not (tmp_path / "out.npz").exists()
 
 
