@@ -42,7 +42,12 @@ def before(events: ir.Table, as_of: datetime, days: float | None = None) -> ir.T
     kept = events.filter(events[Event.TS] < utc(as_of))
     if days is None:
         return kept
-    return kept.filter(kept[Event.TS] >= utc(as_of - timedelta(days=days)))
+    try:
+        since = as_of - timedelta(days=days)
+    except OverflowError:
+        # A window longer than there are years holds everything.
+        return kept
+    return kept.filter(kept[Event.TS] >= utc(since))
 
 
 def age_days(ts: ir.TimestampColumn, as_of: datetime) -> ir.FloatingColumn:

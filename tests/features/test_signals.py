@@ -54,6 +54,14 @@ def test_the_window_holds_its_first_moment_and_not_the_one_before():
     assert scores(table, "like") == pytest.approx({"s1": 0.125})
 
 
+@pytest.mark.parametrize("days", [1e6, float("inf")])
+def test_a_window_longer_than_there_are_years_holds_everything(days):
+    table = events(("like", "s1", ago(10)), ("like", "s2", ago(8_000)))
+    assert scores(table, "like", window=days, half_life=days) == pytest.approx(
+        {"s1": 1, "s2": 1}, rel=0.01
+    )
+
+
 def test_an_event_at_the_very_moment_is_not_seen():
     table = events(("like", "s1", NOW), ("like", "s2", NOW - timedelta(microseconds=1)))
     assert scores(table, "like") == pytest.approx({"s2": 1.0})
