@@ -13,7 +13,8 @@ Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 SignalName = Literal["like", "playlist", "skip", "listen"]
 SIGNALS: tuple[SignalName, ...] = ("like", "playlist", "skip", "listen")
-
+# Others fall back on the first, and the second is made of the signals' factors.
+ALWAYS_THERE: Final = ("trending", "blend")
 
 # Scores divided by less overflow, and propensities would be no numbers.
 MIN_TEMPERATURE: Final = 0.001
@@ -99,7 +100,10 @@ class Signal(_Section):
 
 
 class Generator(_Section):
-    """How many songs a generator proposes, 0 if it only scores; one not `enabled` does neither."""
+    """How many songs a generator proposes, 0 if it only scores; one not `enabled` does neither.
+
+    `ALWAYS_THERE` cannot be switched off (`load_params`).
+    """
 
     enabled: bool = True
     candidates: Annotated[int, Field(ge=0)]
@@ -377,4 +381,20 @@ def load_params(path: Path = PROJECT / "params.yaml") -> Params:
         raise ValueError(f"{path}: `signals` lacks {sorted(missing)}; add them.")
     if params.signals["skip"].skip_as != "matrix":
         raise ValueError(f"{path}: skips are `skip` itself; set signals.skip.skip_as to `matrix`.")
+    _refuse_unheeded(params.generators, path)
     return params
+
+
+def _refuse_unheeded(generators: Generators, path: Path) -> None:
+    """Raise ValueError for a switch that would change nothing, or more than it says."""
+    for name in ALWAYS_THERE:
+        if not getattr(generators, name).enabled:
+            raise ValueError(
+                f"{path}: generators.{name} cannot be switched off; set its `candidates` to 0, so "
+                "that it proposes nothing, and take `enabled` out."
+            )
+    if generators.continuations.enabled and not generators.sessions.enabled:
+        raise ValueError(
+            f"{path}: generators.continuations reads what generators.sessions writes; switch both "
+            "off, or set the `candidates` of sessions to 0."
+        )

@@ -123,3 +123,18 @@ def test_skips_cannot_be_zeros_of_themselves(tmp_path):
     path = written(tmp_path, setting("signals.skip.skip_as", "zero"))
     with pytest.raises(ValueError, match=r"signals\.skip\.skip_as"):
         load_params(path)
+
+
+@pytest.mark.parametrize("name", ["trending", "blend", "sessions"])
+def test_a_generator_that_others_need_cannot_be_switched_off(tmp_path, name):
+    path = written(tmp_path, setting(f"generators.{name}.enabled", False))
+    with pytest.raises(ValueError, match=rf"generators\.{name}"):
+        load_params(path)
+
+
+def test_sessions_and_what_reads_them_are_switched_off_together(tmp_path):
+    def change(content):
+        for name in ("sessions", "continuations"):
+            content["generators"][name]["enabled"] = False
+
+    assert not load_params(written(tmp_path, change)).generators.sessions.enabled
