@@ -11,6 +11,10 @@ from features.paths import PROJECT
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
+# What NumPy takes.
+Seed = Annotated[int, Field(ge=0)]
+# What LightGBM takes.
+Leaves = Annotated[int, Field(ge=2, le=131_072)]
 SignalName = Literal["like", "playlist", "skip", "listen"]
 SIGNALS: tuple[SignalName, ...] = ("like", "playlist", "skip", "listen")
 # Others fall back on the first, and the second is made of the signals' factors.
@@ -51,7 +55,7 @@ class Simulation(_Section):
     """The simulated world."""
 
     size: Literal["tiny", "default", "large"]
-    seed: int
+    seed: Seed
 
 
 class Ingest(_Section):
@@ -250,7 +254,7 @@ class StartsRanker(_Section):
 
     rounds: Count = 250
     learning_rate: Positive = 0.02
-    num_leaves: Count = 7
+    num_leaves: Leaves = 7
     min_data_in_leaf: Count = 200
     feature_fraction: Annotated[float, Field(gt=0, le=1)] = 0.25
     bagging_fraction: Annotated[float, Field(gt=0, le=1)] = 0.5
@@ -262,7 +266,7 @@ class Ranker(_Section):
 
     rounds: Count
     learning_rate: Positive
-    num_leaves: Count
+    num_leaves: Leaves
     min_data_in_leaf: Count
     feature_fraction: Annotated[float, Field(gt=0, le=1)]
     max_queries: Count
@@ -272,7 +276,7 @@ class Ranker(_Section):
     weights: OutcomeWeights
     slate_value: Annotated[float, Field(ge=0, le=1)]
     starts: StartsRanker = StartsRanker()
-    seed: int
+    seed: Seed
 
 
 class Exploration(_Section):
@@ -342,7 +346,7 @@ class Evaluation(_Section):
     max_queries: Count
     starts_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     bootstrap: Count
-    seed: int
+    seed: Seed
 
 
 class Params(_Section):
