@@ -156,6 +156,14 @@ def log_odds(share: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.log(inside / (1 - inside))
 
 
+def save(booster: lightgbm.Booster | None, path: Path) -> None:
+    """Write a booster; where there is none, what an earlier run left there is no part of this."""
+    if booster:
+        booster.save_model(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def main() -> None:
     """Fit everything that orders and judges a pool, on one or more sets of rows."""
     parser = argparse.ArgumentParser(description=main.__doc__)
@@ -166,17 +174,15 @@ def main() -> None:
     rows, names = concatenate([read_rows(path) for path in arguments.rows])
     arguments.out.mkdir(parents=True, exist_ok=True)
     fit_ranker(rows, names, params).save_model(arguments.out / "ranker.txt")
-    starts = fit_starts(rows, names, params)
-    if starts:
-        starts.save_model(arguments.out / "starts.txt")
+    save(fit_starts(rows, names, params), arguments.out / "starts.txt")
     curves = {}
     played = rows.features[rows.answer]
     listeners = rows.listener[rows.answer]
     outcome = rows.outcome[rows.answer]
     for name, label in OUTCOME_OF.items():
         fitted = fit_probability(played, outcome == OUTCOMES.index(label), listeners, names, params)
+        save(fitted.booster if fitted else None, arguments.out / f"{name}.txt")
         if fitted:
-            fitted.booster.save_model(arguments.out / f"{name}.txt")
             curves[name] = {"raw": fitted.raw.tolist(), "share": fitted.share.tolist()}
     write_json(arguments.out / "calibration.json", curves)
     last = pd.Timestamp(rows.ts.max(), tz="UTC") + pd.Timedelta(1, "us")

@@ -258,6 +258,20 @@ def test_the_command_says_what_it_has_seen(tmp_path, monkeypatch):
     assert {f"{name}.txt" for name in ("ranker", *curves)} <= {path.name for path in out.iterdir()}
 
 
+def test_what_an_earlier_run_left_is_no_part_of_a_ranker(tmp_path, monkeypatch):
+    # Too few for probabilities, and without the feature that tells starts.
+    write_rows(made_rows(5, 20), NAMES, tmp_path / "labels.parquet")
+    out = tmp_path / "ranker"
+    out.mkdir()
+    for name in ("starts", "p_like", "p_skip"):
+        (out / f"{name}.txt").write_text("of more rows", encoding="utf-8")
+    rows = str(tmp_path / "labels.parquet")
+    monkeypatch.setattr("sys.argv", ["ranker", "--rows", rows, "--out", str(out)])
+    ranker.main()
+    left = {path.name for path in out.iterdir()}
+    assert left == {"ranker.txt", "calibration.json", "ranker_fit.json"}
+
+
 def test_numbers_of_trees_reach_the_last():
     assert tree_counts(20) == [20]
     assert tree_counts(60) == [20, 40, 60]
