@@ -136,3 +136,43 @@ def test_a_bundle_that_saw_the_test_phase_is_not_evaluated(saw_too_much, monkeyp
     monkeypatch.setattr(report, "Recommender", SimpleNamespace(load=lambda _: seen))
     with pytest.raises(LeakError, match="Refit"):
         run(report, "--phases", saw_too_much / "phases.json", "--lake", saw_too_much)
+
+
+class Asked(Exception):  # noqa: N818 - no error: it ends the command where it begins to evaluate
+    """The report has read what it evaluates with."""
+
+
+@pytest.fixture
+def lake(tmp_path):
+    """Return a lake of two songs: one is heard before the test cut's fit ends, one from then on."""
+    until = PHASES.fit_until("test")
+    events = [
+        tiny.event(0, until - TICK, "a", "s0"),
+        tiny.event(1, until, "b", "s1"),
+        tiny.event(2, PHASES.test.start, "c", "s1"),
+    ]
+    tiny.write_lake(tmp_path, events, [tiny.user("u0")], [tiny.song("s0"), tiny.song("s1")])
+    write_phases(PHASES, tmp_path / "phases.json")
+    return tmp_path
+
+
+def test_the_report_tells_what_was_heard_before_the_fit(lake, monkeypatch):
+    seen = {"seen_until": PHASES.fit_until("test").isoformat()}
+    bundle = SimpleNamespace(manifest=seen, history_songs=8)
+    monkeypatch.setattr(report, "Recommender", SimpleNamespace(load=lambda _: bundle))
+    monkeypatch.setattr(report, "phase_queries", lambda *_: [])
+
+    def evaluate(_recommender, _queries, heard, _how):
+        raise Asked(heard["song_id"].tolist())
+
+    monkeypatch.setattr(report, "evaluate", evaluate)
+    with pytest.raises(Asked) as asked:
+        run(report, "--phases", lake / "phases.json", "--lake", lake)
+    assert asked.value.args[0] == ["s0"]
+
+
+def test_daypart_maps_are_of_the_plays_before_the_fit(lake):
+    maps = report.daypart_maps(lake, PHASES, load_params().generators.dayparts)
+    share = maps[maps["map"] == "all plays, %"]["value"]
+    # One play, in one daypart.
+    assert sorted(share) == [0.0] * 27 + [100.0]
