@@ -5,17 +5,16 @@ import pandas as pd
 import pytest
 
 from features import store
-from features.columns import Event, UserRow
+from features.columns import UserRow
 from features.params import load_params
 from features.query import MAX_SESSION
 from features.snapshots import write_snapshots
-from serving.past import rows_at
 from tests.training import tiny
 from tests.training.tiny import DAY, MINUTE, START, TICK
 from training import dataset
 from training.phases import LeakError, Phase, Phases
-from training.queries import Sessions, labelled_queries, sample_positions
-from training.sessions import PLACE, read_sessions
+from training.queries import Sessions, sample_positions
+from training.sessions import PLACE
 
 SNAPSHOTS = [START + 10 * DAY, START + 11 * DAY]
 GAP = 30 * MINUTE
@@ -66,9 +65,8 @@ def lake(tmp_path_factory):
 @pytest.fixture(scope="module")
 def asked(lake):
     """Return all labelled queries of the label phase, by their event id."""
-    events, heard = read_sessions(lake, PHASES.labels)
-    rows = rows_at(heard.rename(columns={Event.TS: UserRow.TS}), lake, 128)
-    return {item.query_id: item for item in labelled_queries(events, heard, heard, rows)}
+    every = dataset.phase_queries(lake, PHASES, "labels", 128, max_queries=1000, seed=1)
+    return {item.query_id: item for item in every}
 
 
 def songs(labelled):
