@@ -82,7 +82,8 @@ def rows(outcomes):
     n = len(outcomes)
     said = np.linspace(0.1, 0.9, n, dtype=np.float32)
     return Rows(
-        features=np.repeat(said, 2)[:, None],
+        # Of the other songs it is said wrongly.
+        features=np.column_stack([said, np.full(n, 0.99, np.float32)]).reshape(-1, 1),
         query=np.repeat(np.arange(n), 2),
         answer=np.tile([True, False], n),
         later=np.zeros(2 * n, dtype=np.bool_),
@@ -102,6 +103,7 @@ def test_only_songs_that_were_played_are_judged_and_absent_probabilities_left_ou
     assert list(figures) == ["p_skip"]
     assert figures["p_skip"]["songs"] == 30
     assert figures["p_skip"]["happened"] == 0.5
+    assert figures["p_skip"]["said"] == pytest.approx(0.5)
     assert table["songs"].sum() == 30
     assert "| p_skip | 30 |" in "\n".join(markdown(figures))
     # Without an interval, as of one listener, no bounds are written.
