@@ -32,7 +32,10 @@ class Continuations:
         songs, lengths, sessions = self._matches(state)
         if not len(songs):
             return NO_SCORES
-        weights = self.recency[sessions] * self.params.gain ** (lengths - 1)
+        gains = self.params.gain ** (lengths - 1)
+        weights = self.recency[sessions] * gains
+        # Sessions so long ago that their recency is 0 in single precision are all alike.
+        weights = weights if weights.any() else gains
         return add_up(songs, weights / weights.sum())
 
     def features(self, state: State, songs: IntArray) -> Group:

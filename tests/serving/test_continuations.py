@@ -116,3 +116,10 @@ def test_a_session_start_has_no_match_whatever_the_history():
     }
     generator = matcher([[0, 1, 2]], [1.0])
     assert generator.scores(resolve(Query(ts=NOW, user=user), CATALOGUE)) is NO_SCORES
+
+
+def test_sessions_too_long_ago_to_tell_apart_count_alike():
+    sessions = [[0, 1, 2], [0, 1, 3], [5, 1, 3]]
+    found = matcher(sessions, [0.0, 0.0, 0.0]).scores(state(0, 1))
+    # Two matches of two songs, each worth four times the one of a single song.
+    np.testing.assert_allclose(found.of(np.array([2, 3], np.int32)), [4 / 9, 5 / 9])
