@@ -2,9 +2,14 @@
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 
 import pytest
+
+# Each of the processes that run tests at the same time counts its own answers.
+_COUNTS = tempfile.TemporaryDirectory(prefix="segue_counts_", ignore_cleanup_errors=True)
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = _COUNTS.name
 
 # They train the whole graph.
 LONGEST = ("test_dvc.py", "test_running.py")
