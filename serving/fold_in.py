@@ -56,12 +56,13 @@ class FactorModel:
         return gram(self.item_factors, self.regularization)
 
     def regularised(self, observed: int) -> FloatArray:
-        """YtY and the regularisation of a listener of so many observed songs, in a new array."""
+        """YtY and the regularisation of a listener of so many observed songs."""
+        if not self.exponent:
+            return self.gram
         system = self.gram.copy()
-        if self.exponent:
-            more = self.regularization * ((observed + self.offset) ** self.exponent - 1)
-            # The diagonal.
-            system.ravel()[:: len(system) + 1] += np.float32(more)
+        more = self.regularization * ((observed + self.offset) ** self.exponent - 1)
+        # The diagonal.
+        system.ravel()[:: len(system) + 1] += np.float32(more)
         return system
 
 
@@ -103,14 +104,14 @@ def solve(
     Parameters
     ----------
     regularised
-        YtY + reg I for a number of observed cells, in an array that may be written over.
+        YtY + reg I for a number of observed cells; all listeners may share the array.
     factors, extra, cells
         Of each observation: the cell's factors, its confidence above 1 (below 0: an observed
         zero), and which cell it is.
     """
     target, distinct = fold_in_target(factors, cells, extra)
-    system = regularised(distinct)
-    system += (factors.T * np.abs(extra)) @ factors
+    system = (factors.T * np.abs(extra)) @ factors
+    system += regularised(distinct)
     # NumPy's `solve` takes twice as long: the system is symmetric and positive definite.
     _, solution, info = sposv(system, target)
     if info:
