@@ -124,7 +124,7 @@ class Database:
         rows: Sequence[Mapping[str, Any]],
         column: str,
     ) -> list[Any]:
-        """Insert rows but those whose unique values are there; return a column of the inserted.
+        """Insert rows but those whose value of a unique column is there; return those inserted.
 
         All rows have the names of the first.
         """
@@ -143,8 +143,9 @@ class Database:
         made, key = self._inserts, (table.name, names, column, many)
         if key not in made:
             kind = postgresql if self.is_postgresql else sqlite
-            insert = kind.insert(table).on_conflict_do_nothing().returning(table.c[column])
-            made[key] = insert.compile(
+            # Any other conflict is an error: such a row is not there, and would be lost in silence.
+            insert = kind.insert(table).on_conflict_do_nothing(index_elements=[column])
+            made[key] = insert.returning(table.c[column]).compile(
                 dialect=dialect, column_keys=list(names), for_executemany=many
             )
         return made[key]

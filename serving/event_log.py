@@ -99,7 +99,7 @@ class EventLog:
             whose id is known, from an earlier batch or this one, is left as it was first written.
         """
         with self.database.writing() as connection:
-            insert = partial(self.database.insert_new, connection, events, column=SEQ)
+            insert = partial(self.database.insert_new, connection, events, column=Event.ID)
             return [len(insert(rows=batch)) for batch in batches]
 
     def recent(

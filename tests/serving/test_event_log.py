@@ -63,6 +63,14 @@ def test_a_known_event_stays_as_it_was_first_written(log: EventLog) -> None:
     assert [event.action for event in log.recent("u1")] == ["like"]
 
 
+def test_a_new_event_whose_number_is_taken_is_refused_not_called_known(log: EventLog) -> None:
+    log.append([[row(1)]])
+    # As where a server counts from 1 again, beside rows that were copied there.
+    with pytest.raises(Unavailable, match="seq|events_pkey"):
+        log.append([[row(2, seq=1)]])
+    assert log.count() == 1
+
+
 def test_recent_events_come_in_order_of_time_the_latest_kept(log: EventLog) -> None:
     log.append([[row(2), row(1, played_ms=5), row(3, **{Event.SESSION: "other"})]])
     log.append([[row(4, user="u2"), row(5, ts=NOW_US + 3)]])
