@@ -70,6 +70,8 @@ class Direct:
             log.exception("No answer to the request %s", stages.request_id)
             await self.app(scope, replayed(messages, receive), send)
             return
+        # Work that goes on behind a late answer still adds to its stages.
+        stages = stages.snapshot()
         own = [
             JSON,
             (b"content-length", str(len(body)).encode()),

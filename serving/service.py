@@ -206,7 +206,7 @@ async def recommend(request: RecommendRequest) -> dict[str, Any]:
 
 def done(response: dict[str, Any], stages: Stages) -> None:
     """Have an answer counted and logged soon."""
-    running().observing.put((response, stages.snapshot()))
+    running().observing.put((response, stages))
 
 
 def catch_up() -> None:
