@@ -20,6 +20,7 @@ from serving.lookup import Lookup, lookup
 from serving.manifest import BundleError
 from serving.recommender import Recommender
 from serving.residency import make_resident
+from serving.stages import Stages
 from serving.warm_up import warm_up_queries
 
 log = logging.getLogger("serving.live")
@@ -132,11 +133,13 @@ def _try_out(loaded: Loaded) -> None:
     """Answer queries of every kind before the bundle is in use; see `serving.warm_up`."""
     recommender = loaded.recommender
     songs = recommender.retrieval.songs
-    for query in warm_up_queries(songs, loaded.popular.tolist()):
-        prepared = recommender.prepare(query, k=5)
-        for temperature in (0.0, 1.0):
-            recommender.answer(prepared, 5, explain=True, explore=Explore(temperature, seed=1))
-        most_popular(songs, loaded.popular, query, k=5)
+    # Within a request, so that what answers note of themselves is tried, too.
+    with Stages():
+        for query in warm_up_queries(songs, loaded.popular.tolist()):
+            prepared = recommender.prepare(query, k=5)
+            for temperature in (0.0, 1.0):
+                recommender.answer(prepared, 5, explain=True, explore=Explore(temperature, seed=1))
+            most_popular(songs, loaded.popular, query, k=5)
     loaded.lookup.similar(0, k=5)
 
 
