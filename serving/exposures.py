@@ -11,7 +11,6 @@ from collections import Counter as Counted
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import repeat
 from typing import Any, Final
 
 import numpy as np
@@ -180,16 +179,14 @@ class ExposureLog:
         self.database.close()
 
     def _made_and_written(self, makes: Sequence[Callable[[], Exposure]]) -> list[str]:
-        """Make and write exposures; return and count what became of each."""
-        made = [_made(make) for make in makes]
-        good = [one for one in made if one is not None]
+        """Make and write exposures; return and count what became of them, in no certain order."""
+        made = [one for one in map(_made, makes) if one is not None]
         try:
-            written = iter(self.write(good) if good else ())
+            outcomes = self.write(made)
         except Exception as error:  # noqa: BLE001 - nobody waits for it; it is counted
-            for _ in good:
-                log.warning("An exposure was not written: %s", error)
-            written = repeat("failed")
-        outcomes = ["failed" if one is None else next(written) for one in made]
+            log.warning("%d exposures were not written: %s", len(made), error)
+            outcomes = ["failed"] * len(made)
+        outcomes += ["failed"] * (len(makes) - len(made))
         for outcome, count in Counted(outcomes).items():
             exposures_total.labels(outcome).inc(count)
         return outcomes
