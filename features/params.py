@@ -4,7 +4,15 @@ from pathlib import Path
 from typing import Annotated, Final, Literal
 
 import yaml
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+)
 
 from features.paths import PROJECT
 
@@ -106,7 +114,7 @@ class Signal(_Section):
 class Generator(_Section):
     """How many songs a generator proposes, 0 if it only scores; one not `enabled` does neither.
 
-    `ALWAYS_THERE` cannot be switched off (`load_params`).
+    `ALWAYS_THERE` cannot be switched off (`Params`).
     """
 
     enabled: bool = True
@@ -366,6 +374,34 @@ class Params(_Section):
     steering: Steering = Steering()
     evaluation: Evaluation
 
+    @field_validator("signals")
+    @classmethod
+    def _all_there(cls, signals: dict[SignalName, Signal]) -> dict[SignalName, Signal]:
+        missing = set(SIGNALS) - set(signals)
+        if missing:
+            raise ValueError(f"lacks {sorted(missing)}; add them.")
+        if signals["skip"].skip_as != "matrix":
+            raise ValueError("skips are `skip` itself; set signals.skip.skip_as to `matrix`.")
+        return signals
+
+    # Here and not in `Generators`, which bundles of earlier, laxer days are read with too.
+    @field_validator("generators")
+    @classmethod
+    def _switches_heeded(cls, generators: Generators) -> Generators:
+        """Refuse a switch that would change nothing, or more than it says."""
+        for name in ALWAYS_THERE:
+            if not getattr(generators, name).enabled:
+                raise ValueError(
+                    f"{name} cannot be switched off; set its `candidates` to 0, so that it "
+                    "proposes nothing, and take `enabled` out."
+                )
+        if generators.continuations.enabled and not generators.sessions.enabled:
+            raise ValueError(
+                "continuations reads what sessions writes; switch both off, or set the "
+                "`candidates` of sessions to 0."
+            )
+        return generators
+
 
 def load_params(path: Path = PROJECT / "params.yaml") -> Params:
     """Read and check the parameters.
@@ -373,32 +409,14 @@ def load_params(path: Path = PROJECT / "params.yaml") -> Params:
     Raises
     ------
     ValueError
-        If a key is unknown, missing or out of range; the message names file and key.
+        If a key is unknown, missing, out of range or at odds with others; the message names file
+        and key.
     """
     try:
-        params = Params.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return Params.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except ValidationError as error:
-        lines = [f"  {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        lines = [
+            f"  {'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}"
+            for e in error.errors()
+        ]
         raise ValueError(f"{path} is not valid, mend these keys:\n" + "\n".join(lines)) from error
-    missing = set(SIGNALS) - set(params.signals)
-    if missing:
-        raise ValueError(f"{path}: `signals` lacks {sorted(missing)}; add them.")
-    if params.signals["skip"].skip_as != "matrix":
-        raise ValueError(f"{path}: skips are `skip` itself; set signals.skip.skip_as to `matrix`.")
-    _refuse_unheeded(params.generators, path)
-    return params
-
-
-def _refuse_unheeded(generators: Generators, path: Path) -> None:
-    """Raise ValueError for a switch that would change nothing, or more than it says."""
-    for name in ALWAYS_THERE:
-        if not getattr(generators, name).enabled:
-            raise ValueError(
-                f"{path}: generators.{name} cannot be switched off; set its `candidates` to 0, so "
-                "that it proposes nothing, and take `enabled` out."
-            )
-    if generators.continuations.enabled and not generators.sessions.enabled:
-        raise ValueError(
-            f"{path}: generators.continuations reads what generators.sessions writes; switch both "
-            "off, or set the `candidates` of sessions to 0."
-        )

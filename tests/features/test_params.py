@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import yaml
 
@@ -108,7 +110,7 @@ def test_a_missing_key_is_refused_by_name(tmp_path, key):
 
 def test_a_missing_signal_is_refused(tmp_path):
     path = written(tmp_path, lambda content: content["signals"].pop("skip"))
-    with pytest.raises(ValueError, match="skip"):
+    with pytest.raises(ValueError, match=r"signals: lacks \['skip'\]; add them"):
         load_params(path)
 
 
@@ -130,11 +132,31 @@ def test_skips_cannot_be_zeros_of_themselves(tmp_path):
         load_params(path)
 
 
-@pytest.mark.parametrize("name", ["trending", "blend", "sessions"])
-def test_a_generator_that_others_need_cannot_be_switched_off(tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("trending", "generators: trending cannot be switched off; set its `candidates` to 0"),
+        ("blend", "generators: blend cannot be switched off; set its `candidates` to 0"),
+        ("sessions", "generators: continuations reads what sessions writes; switch both off"),
+    ],
+)
+def test_a_generator_that_others_need_cannot_be_switched_off(tmp_path, name, said):
     path = written(tmp_path, setting(f"generators.{name}.enabled", False))
-    with pytest.raises(ValueError, match=rf"generators\.{name}"):
+    with pytest.raises(ValueError, match=re.escape(f"{path} is not valid")) as caught:
         load_params(path)
+    assert said in str(caught.value)
+
+
+def test_what_is_at_odds_is_said_together_with_what_is_out_of_range(tmp_path):
+    def change(content):
+        content["generators"]["blend"]["enabled"] = False
+        content["signals"]["skip"]["skip_as"] = "zero"
+        content["ranker"]["seed"] = -1
+
+    with pytest.raises(ValueError, match="mend these keys") as caught:
+        load_params(written(tmp_path, change))
+    keys = [line.strip().partition(":")[0] for line in str(caught.value).splitlines()[1:]]
+    assert keys == ["signals", "generators", "ranker.seed"]
 
 
 def test_sessions_and_what_reads_them_are_switched_off_together(tmp_path):
