@@ -69,7 +69,7 @@ class VectorIndex:
         # Long lists need more cells than short ones: some times as many songs as are to be found.
         probes = max(self.probes, ROOM * OVERFETCH * count * cells / songs)
         if allowed is None:
-            return _everywhere(min(int(probes), cells))
+            return _unfiltered(min(int(probes), cells))
         share = int(np.bitwise_count(allowed).sum()) / songs
         probes = min(probes / max(share, 1 / cells), cells)
         return _params(nprobe=int(probes), sel=selector(allowed))
@@ -81,7 +81,7 @@ selector: Any = faiss.IDSelectorBitmap
 
 
 @lru_cache(maxsize=1024)
-def _everywhere(probes: int) -> Any:
+def _unfiltered(probes: int) -> Any:
     """Return the parameters of a search without a filter, made once: each is some microseconds."""
     return _params(nprobe=probes)
 
