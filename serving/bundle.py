@@ -146,14 +146,17 @@ def _generators(folder: Path, params: Generators, songs: Catalogue) -> dict[str,
 
 
 def index_factors(folder: Path) -> None:
-    """Build the indexes of a folder that retrieves: of a large catalogue's proposing signals."""
+    """Build the indexes of a folder that retrieves: of a large catalogue's proposing signals.
+
+    A signal that knows no song gets none, and finds nothing without one too.
+    """
     signals = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))["signals"]
     for signal in SIGNALS:
         path = folder / factors_file(signal)
         if not path.exists() or signals[signal]["candidates"] == 0:
             continue
         model = load_factors(path)
-        if len(model.known) >= EXACT_BELOW:
+        if len(model.known) >= EXACT_BELOW and model.known.any():
             build_index(folder / index_file(signal), model)
 
 

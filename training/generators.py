@@ -49,7 +49,10 @@ def trending(plays: pd.DataFrame, until: datetime, half_life_days: float, n: int
 
 
 def write_factors(source: Path, target: Path, song_ids: NDArray[np.str_], until: datetime) -> None:
-    """Align one signal's factors with the catalogue; nothing is written where there are none.
+    """Align one signal's factors with the catalogue.
+
+    A signal that other cuts have and this one has not knows no song; nothing is written for one
+    that no cut has.
 
     Raises
     ------
@@ -58,28 +61,15 @@ def write_factors(source: Path, target: Path, song_ids: NDArray[np.str_], until:
     """
     with np.load(source) as fitted:
         refuse_later(f"{source}", datetime.fromisoformat(str(fitted["seen_until"])), until)
-        place = pd.Index(song_ids).get_indexer(fitted["song_ids"])
-        if not len(place):
+        if not fitted["seen"]:
             return
+        place = pd.Index(song_ids).get_indexer(fitted["song_ids"])
         factors = np.zeros((len(song_ids), fitted["item_factors"].shape[1]), dtype=np.float32)
         factors[place[place >= 0]] = fitted["item_factors"][place >= 0]
         known = np.zeros(len(song_ids), dtype=np.bool_)
         known[place[place >= 0]] = True
         scalars = scalars_of(fitted)
     save_factors(target, FactorModel(factors, known, **scalars))
-
-
-def write_unheard(source: Path, target: Path, songs: int) -> None:
-    """Write factors that know no song, for a signal that other cuts have and this one has not.
-
-    Nothing is written for a signal that no cut has, or this one has.
-    """
-    with np.load(source) as fitted:
-        if len(fitted["song_ids"]) or not fitted["seen"]:
-            return
-        factors = np.zeros((songs, fitted["item_factors"].shape[1]), dtype=np.float32)
-        model = FactorModel(factors, np.zeros(songs, dtype=np.bool_), **scalars_of(fitted))
-    save_factors(target, model)
 
 
 def scalars_of(fitted: Mapping[str, NDArray[Any]]) -> Any:
@@ -167,9 +157,6 @@ def write_retrieval(
     }
     write_json(out / SETTINGS, settings)
     index_factors(out)
-    # After the indexes, which cannot be built over no song.
-    for signal in SIGNALS:
-        write_unheard(factors / f"{signal}.npz", out / factors_file(signal), len(songs))
     write_json(out / "fit.json", {"cut": cut, "seen_until": until.isoformat()})
 
 

@@ -10,7 +10,7 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from features.params import SIGNALS
-from serving.bundle import blend, load_factors, load_retrieval
+from serving.bundle import blend, index_factors, index_file, load_factors, load_retrieval
 from serving.fold_in import FactorModel
 from serving.generators import SignalFactors
 from serving.layout import latest, save_factors
@@ -170,3 +170,16 @@ def test_a_bundle_from_before_the_models_of_time_has_them_off(bundle, tmp_path):
     assert found.dayparts is None
     assert "tensor" not in found.generators
     assert found.feature_names == load_retrieval(bundle).feature_names
+
+
+def test_a_signal_that_knows_no_song_gets_no_index(tmp_path, monkeypatch):
+    monkeypatch.setattr("serving.bundle.EXACT_BELOW", 1)
+    factors = np.random.default_rng(3).normal(size=(800, 8)).astype(np.float32)
+    for signal, known in (("like", np.zeros(800, np.bool_)), ("listen", np.ones(800, np.bool_))):
+        model = FactorModel(factors * known[:, None], known, 0.1, 1.0, 1.0)
+        save_factors(tmp_path / f"factors_{signal}.npz", model)
+    signals = {signal: {"candidates": 5} for signal in SIGNALS}
+    (tmp_path / "settings.json").write_text(json.dumps({"signals": signals}), encoding="utf-8")
+    index_factors(tmp_path)
+    assert (tmp_path / index_file("listen")).exists()
+    assert not (tmp_path / index_file("like")).exists()

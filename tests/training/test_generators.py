@@ -11,13 +11,7 @@ from serving.fold_in import fold_in
 from tests.features import small
 from tests.training import tiny
 from tests.training.tiny import DAY, MINUTE, START, TICK
-from training.generators import (
-    trending,
-    with_rights,
-    write_factors,
-    write_generators,
-    write_unheard,
-)
+from training.generators import trending, with_rights, write_factors, write_generators
 from training.item_links import ease, keep_best, listeners, together, transitions
 from training.phases import LeakError
 from training.plays import read_plays, recency, session_songs
@@ -303,25 +297,16 @@ def test_factors_are_laid_out_as_the_catalogue(tmp_path):
 def test_an_absent_signal_writes_nothing(tmp_path):
     factors(tmp_path / "in.npz", START, songs=(), seen=False)
     write_factors(tmp_path / "in.npz", tmp_path / "out.npz", np.array(["s0"]), START)
-    write_unheard(tmp_path / "in.npz", tmp_path / "out.npz", 1)
     assert not (tmp_path / "out.npz").exists()
 
 
 def test_a_signal_that_only_other_cuts_have_knows_no_song(tmp_path):
     factors(tmp_path / "in.npz", START, songs=())
     write_factors(tmp_path / "in.npz", tmp_path / "out.npz", np.array(["s0", "s1"]), START)
-    assert not (tmp_path / "out.npz").exists()
-    write_unheard(tmp_path / "in.npz", tmp_path / "out.npz", 2)
     model = load_factors(tmp_path / "out.npz")
     assert model.item_factors.shape == (2, 2)
     assert not model.known.any()
     assert fold_in(model, np.array([0, 1]), np.ones(2, np.float32)) is None
-
-
-def test_what_a_cut_has_is_not_written_over(tmp_path):
-    factors(tmp_path / "in.npz", START)
-    write_unheard(tmp_path / "in.npz", tmp_path / "out.npz", 3)
-    assert not (tmp_path / "out.npz").exists()
 
 
 def test_rights_are_added_where_the_source_has_them():
