@@ -227,9 +227,11 @@ def frame(found: Sequence[Exposure]) -> pd.DataFrame:
 
     `position` counts from 1; it and `propensity` are NaN for what was not shown.
     """
-    if not found:
+    # Columns without rows have no types to agree on with the others.
+    parts = [_frame(one) for one in found if len(one.songs)]
+    if not parts:
         return pd.DataFrame(columns=[*SHARED, *CANDIDATES])
-    return pd.concat([_frame(one) for one in found], ignore_index=True)
+    return pd.concat(parts, ignore_index=True)
 
 
 def skew(exposure: Exposure, songs: Sequence[str], features: NDArray[np.float32]) -> dict[str, int]:

@@ -189,6 +189,21 @@ def test_a_frame_of_nothing_has_no_rows() -> None:
     assert frame([]).empty
 
 
+def test_an_exposure_without_candidates_adds_no_row() -> None:
+    nothing = np.empty(0)
+    none = {
+        "songs": [],
+        "scores": nothing,
+        "shown": nothing.astype(np.intp),
+        "propensities": nothing,
+        "features": np.empty((0, len(NAMES)), np.float32),
+    }
+    alone = frame([exposure(0)])
+    pd.testing.assert_frame_equal(frame([exposure(1, **none), exposure(0)]), alone)
+    pd.testing.assert_frame_equal(frame([exposure(0), exposure(1, **none)]), alone)
+    pd.testing.assert_frame_equal(frame([exposure(1, **none)]), frame([]))
+
+
 def test_a_frame_has_one_row_a_candidate() -> None:
     rows = frame([exposure(0), exposure(1)])
     assert len(rows) == 10
