@@ -271,7 +271,7 @@ def _html(text: str) -> str:
     """Return a paragraph or a Markdown table as HTML."""
     if not text.startswith("|"):
         return f"<p>{_inline(text)}</p>"
-    head, _, *body = (line.strip("| ").split(" | ") for line in text.splitlines())
+    head, _, *body = (tables.cells_of(line) for line in text.splitlines())
     rows = [f"<tr>{''.join(f'<th>{_inline(cell)}</th>' for cell in head)}</tr>"]
     rows += [f"<tr>{''.join(f'<td>{_inline(cell)}</td>' for cell in line)}</tr>" for line in body]
     return f'<div class="wide"><table>{"".join(rows)}</table></div>'

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+import matplotlib
+
 from features.paths import data_dir
 from training import pages
 from training.pictures import PICTURES
@@ -31,7 +33,9 @@ def draw(folder: Path, parts: Sequence[pages.Section]) -> dict[str, bytes]:
 
 def _png(folder: Path, name: str) -> bytes:
     stream = io.BytesIO()
-    PICTURES[name](folder).savefig(stream, format="png", dpi=110, metadata=NO_DATES)
+    # Names of the data, such as a region's, may hold dollars and are no formulas.
+    with matplotlib.rc_context({"text.parse_math": False}):
+        PICTURES[name](folder).savefig(stream, format="png", dpi=110, metadata=NO_DATES)
     return stream.getvalue()
 
 

@@ -6,7 +6,9 @@ from features.pairs import missing
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]], spaced: bool = False) -> str:
-    """Return a Markdown table; `spaced` writes the rule below the head as the other rows are.
+    r"""Return a Markdown table; `spaced` writes the rule below the head as the other rows are.
+
+    A `|` in a cell, which would end it, is written as `\|`.
 
     Examples
     --------
@@ -20,7 +22,18 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]], spaced: b
 
 
 def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
+    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+
+
+def cells_of(row: str) -> list[str]:
+    r"""Return the cells that a row of a Markdown table was written from.
+
+    Examples
+    --------
+    >>> cells_of(r"| region: a \| b | 0.3 |")
+    ['region: a | b', '0.3']
+    """
+    return [cell.replace(r"\|", "|") for cell in row[2:-2].split(" | ")]
 
 
 def bounds(low: float | None, high: float | None, *, form: str = ".4f") -> str:

@@ -122,6 +122,17 @@ def test_the_same_tables_give_the_same_bytes(report, monkeypatch):
     assert (report / "report.html").read_bytes() == first
 
 
+def test_names_of_the_data_are_neither_cells_nor_formulas(report, monkeypatch, tmp_path):
+    for name in ("wins", "fates"):
+        table = pd.read_csv(report / f"{name}.csv")
+        table.assign(slice="region: $a_{$ | b").to_csv(report / f"{name}.csv", index=False)
+    run(monkeypatch, "--report", report)
+    page = (report / "report.html").read_text()
+    assert "<td>region: $a_{$ | b</td><td>40</td>" in page
+    run(monkeypatch, "--report", report, "--out", tmp_path / "out")
+    assert r"| region: $a_{$ \| b | 40 |" in (tmp_path / "out" / "README.md").read_text()
+
+
 def test_the_best_peers_stand_beside_it(report, monkeypatch, tmp_path):
     found = wins().assign(task=TASKS[0], method="vstan").to_dict("records")
     content = {"cut": {"as_of": "2014-11-27T10:29"}, "figures": {"best_peer_per_slice": found}}

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from training.tables import bounds, markdown_table
+from training.tables import bounds, cells_of, markdown_table
 
 
 @pytest.mark.parametrize(("spaced", "rule"), [(False, "|---|---|"), (True, "| --- | --- |")])
@@ -14,3 +14,10 @@ def test_an_interval_stands_behind_its_value_if_there_is_one():
     assert bounds(0.1, 0.25, form=".2f") == " [0.10, 0.25]"
     assert bounds(np.nan, np.nan) == ""
     assert bounds(None, None) == ""
+
+
+def test_a_cells_own_bars_end_no_cell():
+    cells = ["region: north | south", "|", ""]
+    row = markdown_table(["a", "b", "c"], [cells]).splitlines()[-1]
+    assert row == r"| region: north \| south | \| |  |"
+    assert cells_of(row) == cells
