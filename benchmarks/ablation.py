@@ -42,7 +42,7 @@ from training.phases import Cut, read_phases
 from training.queries import Labelled
 from training.ranker import fit_ranker
 from training.rows import Rows, read_rows, write_rows
-from training.tables import bounds
+from training.tables import bounds, markdown_table
 
 SHOWN: Final = ("ndcg_10", "hr_20", "mrr_20")
 WHOLE_POOL: Final = 1_000_000
@@ -179,17 +179,16 @@ def markdown(table: pd.DataFrame, cost: dict[str, float], context: str) -> str:
     means = ", ".join(f"{m} {base[f'{m}_value'].mean():.4f}" for m in SHOWN)
     lines = [context, "", f"Base, the mean of {len(base)} fits: {means}", ""]
     for kind, part in table.groupby("kind", sort=False):
-        lines += [f"### {kind}", "", "| | " + " | ".join(SHOWN) + " | µs a request |"]
-        lines.append("|---" * (len(SHOWN) + 2) + "|")
+        rows = []
         for row in part.sort_values("ndcg_10", ascending=False).to_dict("records"):
             cells = [
                 f"{row[m]:+.4f}{bounds(row[f'{m}_low'], row[f'{m}_high'], form='+.4f')}"
                 for m in SHOWN
             ]
             spent = cost.get(str(row["name"]))
-            price = "" if spent is None else f"{spent:.0f}"
-            lines.append(f"| {row['name']} | " + " | ".join(cells) + f" | {price} |")
-        lines.append("")
+            rows.append([str(row["name"]), *cells, "" if spent is None else f"{spent:.0f}"])
+        head = ["", *SHOWN, "µs a request"]
+        lines += [f"### {kind}", "", markdown_table(head, rows), ""]
     return "\n".join(lines)
 
 

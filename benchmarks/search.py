@@ -31,7 +31,7 @@ from optuna.storages.journal import JournalFileBackend
 from benchmarks.measure import RESULTS, machine, save
 from benchmarks.search_bench import SHOWN, Bench, Setting, judged, read_bench, relative
 from features.paths import data_dir
-from training.tables import bounds
+from training.tables import bounds, markdown_table
 
 FITS: Final = 2
 # Seeds of the fits that judge: none of those that chose.
@@ -133,15 +133,15 @@ def best(found: Sequence[dict[str, Any]], default: Setting, count: int) -> dict[
 
 def table(judgement: dict[str, dict[str, Any]]) -> str:
     """Return the judged settings as Markdown: what each brings to the default."""
-    lines = ["| | " + " | ".join(SHOWN) + " |", "|---" * (len(SHOWN) + 1) + "|"]
+    rows = []
     for name, row in judgement.items():
         cells = [
             f"{row[m]['value']:.4f}: {row[m]['brings']:+.4f}"
             f"{bounds(row[m]['low'], row[m]['high'], form='+.4f')}"
             for m in SHOWN
         ]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        rows.append([name, *cells])
+    return markdown_table(["", *SHOWN], rows) + "\n"
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ from serving.ranker import Ranker
 from training.metrics import interval
 from training.rows import Rows
 from training.sessions import OUTCOME_OF, OUTCOMES
+from training.tables import markdown_table
 
 BINS: Final = 15
 # A mean distance of at most this much passes.
@@ -144,16 +145,13 @@ def markdown(figures: dict[str, dict[str, float]]) -> Sequence[str]:
     """Return the paragraphs of a report: what the figures are, and a table of them."""
     if not figures:
         return ["The source has no likes and no skips, or too few to learn a probability from."]
-    head = "| | songs | said | happened | ECE | 95 % interval | by chance | at most"
-    lines = [f"{head} {MOST_ERROR} |"]
-    lines.append("|---" * 8 + "|")
+    head = ["", "songs", "said", "happened", "ECE", "95 % interval", "by chance"]
+    rows = []
     for name, row in figures.items():
         between = "" if missing(row.get("low")) else f"{row['low']:.4f} to {row['high']:.4f}"
-        lines.append(
-            f"| {name} | {row['songs']:,} | {row['said']:.4f} | {row['happened']:.4f} | "
-            f"{row['ece']:.4f} | {between} | {row['by_chance']:.4f} | "
-            f"{'yes' if row['ece'] <= MOST_ERROR else 'no'} |"
-        )
+        numbers = [f"{row['songs']:,}", *(f"{row[key]:.4f}" for key in ("said", "happened", "ece"))]
+        passed = "yes" if row["ece"] <= MOST_ERROR else "no"
+        rows.append([name, *numbers, between, f"{row['by_chance']:.4f}", passed])
     told = (
         f"Expected calibration error on the test phase's songs that were played (the answers of "
         f"the test rows): {BINS} bins of equal size by prediction, equal predictions together; the "
@@ -161,4 +159,4 @@ def markdown(figures: dict[str, dict[str, float]]) -> Sequence[str]:
         "bootstrap over listeners in fixed bins (which adds noise, so it lies high); `by chance` "
         "is what a perfectly calibrated model of these predictions would show with so many songs."
     )
-    return [told, "\n".join(lines)]
+    return [told, markdown_table([*head, f"at most {MOST_ERROR}"], rows)]

@@ -33,6 +33,7 @@ from training.dataset import phase_queries
 from training.phases import Cut, read_phases, refuse_stale
 from training.queries import Labelled
 from training.rows import listener_code
+from training.tables import markdown_table
 
 DEPTH: Final = 200
 SIZES: Final = (100, 200, 300, 500)
@@ -226,11 +227,11 @@ def markdown(found: pd.DataFrame, names: Sequence[str]) -> str:
     """Return the table as Markdown, generators that propose nothing anywhere left out."""
     shown = [name for name in names if found[name].any()]
     head = ["pool", "mean size", "recall", "recall (seen)", *shown]
-    lines = [head, ["---"] * len(head)]
+    rows = []
     for row in found.to_dict("records"):
         numbers = [f"{row['size']:.0f}", f"{row['recall']:.4f}", f"{row['recall_seen']:.4f}"]
-        lines.append([str(row["pool"]), *numbers, *(str(int(row[name])) for name in shown)])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        rows.append([str(row["pool"]), *numbers, *(str(int(row[name])) for name in shown)])
+    return markdown_table(head, rows, spaced=True)
 
 
 def suggestion(found: pd.DataFrame, names: Sequence[str]) -> dict[str, dict[str, Any]]:

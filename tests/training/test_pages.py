@@ -115,6 +115,14 @@ def test_the_page_needs_nothing_from_outside(report, monkeypatch):
     assert SECRET not in page
 
 
+def test_every_row_of_the_page_has_a_cell_a_column(report, monkeypatch):
+    run(monkeypatch, "--report", report)
+    page = (report / "report.html").read_text()
+    for table in re.findall(r"<table>(.*?)</table>", page, re.DOTALL):
+        rows = re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)
+        assert len({len(re.findall(r"<t[hd]>", row)) for row in rows}) == 1, rows[0]
+
+
 def test_the_same_tables_give_the_same_bytes(report, monkeypatch):
     run(monkeypatch, "--report", report)
     first = (report / "report.html").read_bytes()
