@@ -32,6 +32,7 @@ ROOM: Final = 4
 BITS: Final = 4
 BLOCK: Final = 131_072
 SAMPLE: Final = 262_144
+SEED: Final = 7
 # faiss's search of one query at a time, which keeps what it finds in a reservoir. By itself it
 # takes the one for many queries at once, a fifth slower for one.
 ONE_QUERY: Final = 11
@@ -86,9 +87,9 @@ def _unfiltered(probes: int) -> Any:
     return _params(nprobe=probes)
 
 
-def build_index(path: Path, model: FactorModel, seed: int = 7) -> None:
+def build_index(path: Path, model: FactorModel) -> None:
     """Build and write the index over a model's known songs."""
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(SEED)
     _, inverse = roots(model.gram)
     known = np.flatnonzero(model.known)
 

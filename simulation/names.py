@@ -27,9 +27,9 @@ _SECOND = (
 _BANDS = "Foxes Satellites Lanterns Wolves Engines Sailors Orchids Strangers Comets Tigers"
 
 
-def word(language: str, rng: np.random.Generator, shortest: int = 2, longest: int = 3) -> str:
-    """Return one capitalised word of the language's syllables."""
-    count = int(rng.integers(shortest, longest + 1))
+def word(language: str, rng: np.random.Generator) -> str:
+    """Return one capitalised word of two or three of the language's syllables."""
+    count = int(rng.integers(2, 4))
     return "".join(_one(_SYLLABLES[language], rng) for _ in range(count)).capitalize()
 
 

@@ -35,7 +35,7 @@ def import_graph() -> ImportGraph:
     return build_graph(*PACKAGES, cache_dir=None)
 
 
-def code_of(command: str, graph: ImportGraph, project: Path = PROJECT) -> tuple[str, ...]:
+def code_of(command: str, graph: ImportGraph) -> tuple[str, ...]:
     """Return the files and folders of code that a stage's `python -m ...` reads, sorted.
 
     Raises
@@ -50,7 +50,7 @@ def code_of(command: str, graph: ImportGraph, project: Path = PROJECT) -> tuple[
     if module not in graph.modules:
         raise ValueError(f"dvc.yaml: `{command}` runs no module of {PACKAGES}; call one.")
     modules = {module, *graph.find_upstream_modules(module)}
-    paths = {path for name in modules for path in _files_of(name, project)}
+    paths = {path for name in modules for path in _files_of(name)}
     return tuple(sorted(paths | {READS[name] for name in modules & set(READS)}))
 
 
@@ -73,14 +73,14 @@ def mended(text: str, code: Callable[[str], tuple[str, ...]]) -> str:
     return head + stages + _STAGE.sub(mend, graph) + plots + tail
 
 
-def _files_of(module: str, project: Path) -> list[str]:
+def _files_of(module: str) -> list[str]:
     """Return a module's file, and those above it that Python runs first and that do something."""
     parts = module.split(".")
     path = "/".join(parts)
     folder = next((f for f in FOLDERS if f"{path}/".startswith(f"{f}/")), None)
-    own = f"{path}/__init__.py" if (project / path).is_dir() else f"{path}.py"
+    own = f"{path}/__init__.py" if (PROJECT / path).is_dir() else f"{path}.py"
     above = ["/".join([*parts[:end], "__init__.py"]) for end in range(1, len(parts))]
-    return [folder or own, *(init for init in above if not folder and _acts(project / init))]
+    return [folder or own, *(init for init in above if not folder and _acts(PROJECT / init))]
 
 
 def _acts(init: Path) -> bool:

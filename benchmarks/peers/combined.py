@@ -20,6 +20,7 @@ from benchmarks.peers.lists import Run, blank, read_tops
 from benchmarks.peers.methods import METHODS
 from benchmarks.peers.ranking import DEPTH, Tops, padded
 
+SEED: Final = 7
 # Of each kind the best is taken where members shall differ.
 KIND: Final = {
     "sequential rules": "transitions",
@@ -143,14 +144,14 @@ def by_query(pairs: IntArray, scores: Any, queries: int, songs: int) -> Tops:
 
 
 def training_rows(
-    pairs: IntArray, answers: IntArray, songs: int, negatives: int, seed: int = 7
+    pairs: IntArray, answers: IntArray, songs: int, negatives: int
 ) -> tuple[IntArray, NDArray[np.bool_]]:
     """Return the pairs to learn from: answers and some others, of queries whose answer is there."""
     row, song = pairs // songs, pairs % songs
     is_answer = song == answers[row]
     has = np.zeros(len(answers), dtype=np.bool_)
     has[row[is_answer]] = True
-    draw = np.random.default_rng(seed).random(len(pairs))
+    draw = np.random.default_rng(SEED).random(len(pairs))
     order = np.lexsort((np.where(is_answer, -1.0, draw), row))
     starts = np.searchsorted(row, np.arange(len(answers)))
     place = np.empty(len(pairs), dtype=np.int64)
@@ -206,7 +207,7 @@ def learn(features: Any, answer: Any, query: IntArray, settings: Mapping[str, An
     params = {
         "objective": "lambdarank",
         "num_threads": 1,
-        "seed": 7,
+        "seed": SEED,
         "deterministic": True,
         "verbose": -1,
         **{
