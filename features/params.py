@@ -1,7 +1,7 @@
 """`params.yaml` as frozen, typed objects; unknown or missing keys are refused."""
 
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, get_args
 
 import yaml
 from pydantic import (
@@ -24,7 +24,7 @@ Seed = Annotated[int, Field(ge=0)]
 # What LightGBM takes.
 Leaves = Annotated[int, Field(ge=2, le=131_072)]
 SignalName = Literal["like", "playlist", "skip", "listen"]
-SIGNALS: tuple[SignalName, ...] = ("like", "playlist", "skip", "listen")
+SIGNALS: Final[tuple[SignalName, ...]] = get_args(SignalName)
 # Others fall back on the first, and the second is made of the signals' factors.
 ALWAYS_THERE: Final = ("trending", "blend")
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from features.columns import Action
 from features.times import microseconds
@@ -12,7 +12,7 @@ from features.times import microseconds
 Row = dict[str, Any]
 
 Mode = Literal["balanced", "familiar", "discover", "popular", "deep_cuts"]
-MODES: tuple[Mode, ...] = ("balanced", "familiar", "discover", "popular", "deep_cuts")
+MODES: Final[tuple[Mode, ...]] = get_args(Mode)
 # The latest events of a session that are heeded, in training and evaluation as in an answer.
 MAX_SESSION: Final = 500
 

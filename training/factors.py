@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import get_args
 
 import ibis
 import numpy as np
@@ -21,7 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from features.catalogue import FloatArray
 from features.columns import Song, User
-from features.params import Signal, SignalName, load_params
+from features.params import SIGNALS, Signal, SignalName, load_params
 from features.paths import data_dir
 from features.signals import VALUE, signal_scores
 from training.als import half_step
@@ -220,7 +219,7 @@ def save_fit(
 def main() -> None:
     """Fit one signal as of one cut and write `<out>/<signal>.npz`."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--signal", choices=get_args(SignalName), required=True)
+    parser.add_argument("--signal", choices=SIGNALS, required=True)
     parser.add_argument("--cut", choices=CUTS, required=True)
     parser.add_argument("--lake", type=Path, default=data_dir() / "lake")
     parser.add_argument("--phases", type=Path, default=data_dir() / "phases.json")

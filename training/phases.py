@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import duckdb
 
@@ -24,8 +24,8 @@ Cut = Literal["earlier", "labels", "test", "serving"]
 PhaseName = Literal["history", "earlier", "labels", "test"]
 # With fewer listenings than this there is nothing to learn from, or to test on.
 FEWEST: Final = 10
-CUTS: Final[tuple[Cut, ...]] = ("earlier", "labels", "test", "serving")
-PHASES: Final[tuple[PhaseName, ...]] = ("history", "earlier", "labels", "test")
+CUTS: Final[tuple[Cut, ...]] = get_args(Cut)
+PHASES: Final[tuple[PhaseName, ...]] = get_args(PhaseName)
 
 
 class LeakError(ValueError):
