@@ -172,11 +172,11 @@ def online() -> Online:
         If it is neither empty nor a Redis address.
     """
     url = online_url()
-    return in_redis(url) if url else _in_file(data_dir())
+    return in_redis(url) if url else in_file(data_dir())
 
 
 @lru_cache(maxsize=4)
-def _in_file(folder: Path) -> InFile:
+def in_file(folder: Path) -> InFile:
     """Return the file below a data folder; made once, since each request asks for it."""
     return InFile(folder / "feast" / "online.db")
 

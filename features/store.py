@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from feast import FeatureStore, RepoConfig
 
 from features.columns import USER_VIEWS, Song, User, UserRow
-from features.online import InFile, online
+from features.online import InFile, in_file, online
 from features.online_rows import online_row, online_rows
 from features.paths import data_dir
 from features.query import Row
@@ -90,7 +90,7 @@ def online_song_rows(song_ids: Sequence[str]) -> list[Row]:
 
 def apply() -> list[str]:
     """Register the definitions of `features/repo`, and return the names of what is registered."""
-    return register(InFile(data_dir() / "feast" / "online.db").config())
+    return register(in_file(data_dir()).config())
 
 
 def materialize(until: datetime) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 
 from features.catalogue import Catalogue
 from features.columns import User
+from features.pairs import missing
 from features.query import Query, SessionEvent, Wishes
 from features.times import microseconds
 from serving.api import Context, Profile, RecommendRequest, Seed
@@ -267,7 +268,7 @@ def is_absent(value: Any) -> bool:
     """Tell whether a cell says nothing: None, NaN, or an empty list."""
     if hasattr(value, "__len__"):
         return len(value) == 0
-    return value is None or value != value
+    return missing(value)
 
 
 def query_of(

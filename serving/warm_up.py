@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from features.catalogue import Catalogue
 from features.columns import Action, Event, Song, User, UserRow
+from features.dayparts import DAYPARTS
 from features.query import MODES, Query, SessionEvent, Wishes
 
 HEARD: Final = 20
@@ -86,7 +87,7 @@ def _row(songs: Catalogue, heard: Sequence[str], now: datetime) -> dict[str, Any
     """Return the features of a listener who heard some songs."""
     row: dict[str, Any] = {
         UserRow.LAST_PLAY_TS: now - timedelta(days=1),
-        UserRow.DAYPART_SHARES: [1 / 28] * 28,
+        UserRow.DAYPART_SHARES: [1 / DAYPARTS] * DAYPARTS,
         UserRow.AUDIO_MEANS: songs.audio_mean.tolist(),
         UserRow.HISTORY_SONGS: list(heard),
         UserRow.HISTORY_LAST_TS: [int(now.timestamp()) - 60 * n for n in range(len(heard))],

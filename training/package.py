@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from features.columns import FEATURE_SERVICE, User, UserRow
+from features.pairs import missing
 from features.params import Params, load_params
 from features.paths import data_dir
 from features.store import historical_user_rows
@@ -106,7 +107,7 @@ def label(row: dict[str, Any]) -> str:
     born, region = row[User.BIRTH_YEAR], row[User.REGION]
     parts = [
         str(region) if isinstance(region, str) else "",
-        f"born {int(born)}" if born == born and born is not None else "",
+        "" if missing(born) else f"born {int(born)}",
         f"{int(row[UserRow.PLAYS])} plays",
     ]
     return ", ".join(part for part in parts if part)
