@@ -178,7 +178,8 @@ def show(found: Mapping[str, Any]) -> str:
 
 def sampled(arguments: argparse.Namespace) -> list[Labelled]:
     """Return the queries to ask: among those of the report, if it asked enough."""
-    how, history_songs = load_params().evaluation, load_params().features.history_songs
+    params = load_params()
+    how, history_songs = params.evaluation, params.features.history_songs
     phases = read_phases(arguments.phases)
     most = max(arguments.queries, how.max_queries)
     asked = phase_queries(

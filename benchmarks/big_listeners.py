@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from benchmarks.big_world import LANGUAGES, MOODS, REGIONS, World
 from features.catalogue import Catalogue, FloatArray, IntArray
 from features.columns import USER_VIEWS, Song, User, UserRow
+from features.dayparts import DAYPARTS
 
 AS_OF: Final = datetime(2026, 1, 5, 8, tzinfo=UTC)
 LISTENERS: Final = 2_000
@@ -52,7 +53,7 @@ def listener_row(
         UserRow.LIKE_SHARE: float(random.beta(1, 20)),
         UserRow.MEAN_SESSION_PLAYS: 12.0,
         UserRow.LAST_PLAY_TS: AS_OF - timedelta(days=1),
-        UserRow.DAYPART_SHARES: random.dirichlet(np.ones(28)).tolist(),
+        UserRow.DAYPART_SHARES: random.dirichlet(np.ones(DAYPARTS)).tolist(),
         UserRow.AUDIO_MEANS: songs.audio[history].mean(axis=0).tolist(),
         UserRow.HISTORY_SONGS: songs.ids[history].tolist(),
         UserRow.HISTORY_LAST_TS: [int(AS_OF.timestamp() - age) for age in ages],

@@ -34,7 +34,6 @@ BATCH: Final = 20
 BLOCK_BYTES: Final = 4096
 CLIENTS: Final = 4
 KILL_EVERY_SECONDS: Final = 2.0
-SCENARIOS: Final = ("feedback", "worker", "service", "disk")
 
 
 class Service:
@@ -347,10 +346,10 @@ def main() -> None:
     """Run the scenarios and stop with an error if an acknowledged event is not there once."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--seconds", type=float, default=60.0, help="load of each scenario")
-    parser.add_argument("--only", choices=SCENARIOS, action="append")
+    parser.add_argument("--only", choices=list(RUNS), action="append")
     options = parser.parse_args()
     facts, found = machine(), {}
-    for name in options.only or SCENARIOS:
+    for name in options.only or RUNS:
         if name == "disk" and os.geteuid() != 0:
             sys.stderr.write("disk: left out, only root may mount a small disk\n")
             continue

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +15,7 @@ from benchmarks.ablation_rows import answer_ranks
 from features.params import Params, Ranker, load_params
 from serving.forest import forest
 from training.boosting import query_weights, settings_of, train
+from training.dataset import utc
 from training.metrics import METRICS, cluster_bootstrap, interval
 from training.ranker import grades, usable
 from training.rows import Rows, concatenate, read_rows, select
@@ -192,7 +193,7 @@ def read_bench(folder: Path, until: datetime) -> Bench:
     labels: dict[float, list[Rows]] = {}
     pools, names = read_rows(next(folder.glob("share-*/test.parquet")))
     last = pools.ts.max()
-    if last >= np.datetime64(until.astimezone(UTC).replace(tzinfo=None), "us"):
+    if last >= utc(until):
         raise ValueError(
             f"{folder} asks until {last}, not before --until {until}: settings may not be chosen "
             "on the main test phase. Build rows with an earlier --as-of."

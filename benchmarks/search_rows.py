@@ -72,17 +72,18 @@ def rows(lake: Path, folder: Path, cut: Cut, negatives: int) -> Path:
 
 def build(lake: Path, folder: Path, cut: Cut, negatives: int) -> None:
     """Write a cut's rows; labels with the share of starts that the ranker is fitted on."""
-    params, history_songs = load_params().ranker, load_params().features.history_songs
-    params = params.model_copy(update={"negatives": negatives})
+    params = load_params()
+    history_songs = params.features.history_songs
+    ranker = params.ranker.model_copy(update={"negatives": negatives})
     phases, generators = read_phases(folder / "phases.json"), folder / "generators" / cut
     refuse_stale(generators, phases, cut)
     asked = (
-        (MOST_TEST_QUERIES, params.seed, 0.0)
+        (MOST_TEST_QUERIES, ranker.seed, 0.0)
         if cut == "test"
-        else (MOST_LABEL_QUERIES, params.seed, params.starts_share)
+        else (MOST_LABEL_QUERIES, ranker.seed, ranker.starts_share)
     )
     queries = phase_queries(lake, phases, cut, history_songs, *asked)
-    made = build_rows(generators, queries, params, workers=1)
+    made = build_rows(generators, queries, ranker, workers=1)
     out = folder / f"{cut}.parquet"
     # A build that is killed leaves no rows that look whole.
     write_rows(made, load_retrieval(generators).feature_names, out.with_suffix(".part"))
