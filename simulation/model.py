@@ -59,7 +59,7 @@ class Coefficients:
 
 
 class Probabilities(NamedTuple):
-    """Chances that one listening is skipped, that it brings a like, that it brings an add."""
+    """Chances that one listening brings a like, that it brings an add, that it is skipped."""
 
     like: Array
     add: Array

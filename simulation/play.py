@@ -1,5 +1,6 @@
 """Sessions played song by song: one step of all sessions under way at once."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -144,10 +145,10 @@ def _open_slates(sessions: Sessions) -> Sessions:
     )
 
 
-def _among(mask: Array, act: object) -> Array:
+def _among(mask: Array, act: Callable[[Array], Array]) -> Array:
     """Return the rows of a mask for which `act` (rows -> mask) says yes."""
     rows = np.flatnonzero(mask)
-    return rows[act(rows)] if len(rows) else rows  # type: ignore[operator]
+    return rows[act(rows)] if len(rows) else rows
 
 
 def _events(sessions: Sessions, heard: Columns, chance: Array) -> Columns:

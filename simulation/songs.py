@@ -5,7 +5,7 @@ contiguous run of numbers; ids are shuffled, so that they tell nothing.
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
 import numpy as np
 import pyarrow as pa
@@ -74,9 +74,9 @@ class Artists:
     first_year: Array
 
 
-def midnight_us(day: object) -> int:
+def midnight_us(day: date) -> int:
     """Return a date's first microsecond (UTC) since 1970."""
-    moment = datetime.combine(day, time(), tzinfo=UTC)  # type: ignore[arg-type]
+    moment = datetime.combine(day, time(), tzinfo=UTC)
     return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // _MICROSECOND
 
 
@@ -173,9 +173,7 @@ def _releases(album: Array, year: Array, size: Size, rng: np.random.Generator) -
     """Release albums on a day of their year, and the newest share of them during the period."""
     count = int(album[-1]) + 1
     album_year = year[np.searchsorted(album, np.arange(count))]
-    january = np.array(
-        [midnight_us(datetime(y, 1, 1, tzinfo=UTC).date()) for y in range(1950, 2101)]
-    )
+    january = np.array([midnight_us(date(y, 1, 1)) for y in range(1950, 2101)])
     released = january[album_year - 1950] + rng.integers(0, 365 * DAY_US, size=count)
     start, end = midnight_us(size.start), midnight_us(size.end)
     fresh = rng.random(count) < NEW_SHARE

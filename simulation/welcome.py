@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from simulation.draws import Array, key, uniform, uniforms
+from simulation.draws import Array, key, pick, uniform, uniforms
 from simulation.listeners import Listeners
 from simulation.market import DECADES, FIRST_DECADE, Market, genre_shelf
 from simulation.memory import LIBRARY, Memory
@@ -47,7 +47,7 @@ def _tried(owner: Array, keys: Array, model: Model, listeners: Listeners, market
     second = uniform(keys, _LANGUAGE) >= listeners.language_share[owner, 0]
     language = listeners.languages[owner, second.astype(np.int64)]
     rows, which = np.arange(len(owner)), uniform(keys, _GENRE)
-    rank = (which[:, None] >= listeners.genre_share[owner].cumsum(axis=1)[:, :-1]).sum(axis=1)
+    rank = pick(listeners.genre_share[owner].cumsum(axis=1), which)
     genre = genre_shelf(language, listeners.genres[owner, rank])
     favourites = listeners.favourites[owner]
     artist = favourites[rows, (which * favourites.shape[1]).astype(np.int64)]
