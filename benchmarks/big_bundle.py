@@ -177,7 +177,9 @@ def name_batches(drawn: World, artists: np.ndarray) -> Iterator[pa.RecordBatch]:
     named = pa.array(artists.astype(np.str_))
     for songs in blocks(len(drawn)):
         random = drawn.random(70, int(songs[0]))
-        first, second = (words.take(pa.array(random.integers(0, 3000, len(songs)))) for _ in "ab")
+        first, second = (
+            words.take(pa.array(random.integers(0, 3000, len(songs)))) for _ in range(2)
+        )
         title = pc.binary_join_element_wise(first, second, " ")
         one = pa.ListArray.from_arrays(
             pa.array(np.arange(len(songs) + 1, dtype=np.int32)),

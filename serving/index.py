@@ -73,18 +73,18 @@ class VectorIndex:
             return _unfiltered(min(int(probes), cells))
         share = int(np.bitwise_count(allowed).sum()) / songs
         probes = min(probes / max(share, 1 / cells), cells)
-        return _params(nprobe=int(probes), sel=selector(allowed))
+        return _parameters(nprobe=int(probes), sel=_selector(allowed))
 
 
 # faiss adds these constructors at run time, where type checkers do not see them.
-_params: Any = faiss.SearchParametersIVF
-selector: Any = faiss.IDSelectorBitmap
+_parameters: Any = faiss.SearchParametersIVF
+_selector: Any = faiss.IDSelectorBitmap
 
 
 @lru_cache(maxsize=1024)
 def _unfiltered(probes: int) -> Any:
     """Return the parameters of a search without a filter, made once: each is some microseconds."""
-    return _params(nprobe=probes)
+    return _parameters(nprobe=probes)
 
 
 def build_index(path: Path, model: FactorModel) -> None:

@@ -245,5 +245,5 @@ class Recommender:
     def _sources(self, prepared: Prepared, row: int) -> tuple[str, ...]:
         ranks, song = prepared.pool.ranks[row], prepared.pool.songs[row]
         order = np.argsort(ranks, kind="stable")
-        proposed = [self.retrieval.names[i] for i in order if np.isfinite(ranks[i])]
-        return (*proposed, *(why for why, songs in prepared.added.items() if song in songs))
+        ranked = [self.retrieval.names[i] for i in order if np.isfinite(ranks[i])]
+        return (*ranked, *(why for why, songs in prepared.added.items() if song in songs))

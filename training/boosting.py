@@ -42,5 +42,5 @@ def train(
     """Train with a progress bar."""
     with tqdm(total=rounds, desc=what, unit="tree", mininterval=1) as bar:
         return lightgbm.train(
-            settings, data, num_boost_round=rounds, callbacks=[lambda _: bar.update() and None]
+            settings, data, num_boost_round=rounds, callbacks=[lambda _: bar.update()]
         )

@@ -106,9 +106,9 @@ class Sessions:
         columns = zip(
             events[Event.SONG], events[Event.ACTION], events[Event.PLAYED_MS], strict=True
         )
-        names, codes = np.unique(events[Event.SESSION].to_numpy(dtype=np.str_), return_index=True)
-        starts = np.sort(codes)
-        order = names[np.argsort(codes)]
+        names, first = np.unique(events[Event.SESSION].to_numpy(dtype=np.str_), return_index=True)
+        starts = np.sort(first)
+        order = names[np.argsort(first)]
         ends = np.append(starts[1:], len(events))
         return cls(
             [SessionEvent(s, a, None if missing(ms) else int(ms)) for s, a, ms in columns],
