@@ -409,11 +409,13 @@ def load_params(path: Path = PROJECT / "params.yaml") -> Params:
     Raises
     ------
     ValueError
-        If a key is unknown, missing, out of range or at odds with others; the message names file
-        and key.
+        If the file is no YAML, or a key is unknown, missing, out of range or at odds with others;
+        the message names file and line or key.
     """
     try:
         return Params.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is no YAML, mend it: {error}") from error
     except ValidationError as error:
         lines = [
             f"  {'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}"

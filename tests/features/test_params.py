@@ -121,6 +121,13 @@ def test_an_empty_file_is_refused(tmp_path):
         load_params(path)
 
 
+def test_what_is_no_yaml_is_refused_with_its_line(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("source:\n  name: [simulated\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"params\.yaml is no YAML, mend it: (.|\n)*line 2"):
+        load_params(path)
+
+
 def test_parameters_cannot_be_changed():
     with pytest.raises(ValueError, match="frozen"):
         load_params().ranker.rounds = 1
