@@ -1,7 +1,8 @@
 """A listener's features as of a moment: pure Ibis expressions over the lake's tables.
 
-Every function reads only events with ts < `as_of`, and of those the last `features.window_days`.
-An absent signal or attribute gives null, or an empty list, never zero.
+Every function reads only events with ts < `as_of`: activity, tastes and dayparts those of the last
+`features.window_days`, the history those of the longest of all windows. An absent signal or
+attribute gives null, or an empty list, never zero.
 """
 
 from datetime import datetime
