@@ -66,7 +66,7 @@ class Day:
         if len(given):
             sessions = _open_slates(sessions)
             slate, taken = sessions.slate[given], sessions.taken[given]
-            song, mass = self.policy.draw(sessions.user[given], keys[given], slate, taken)
+            song, mass = self.policy.draw(sessions.user[given], keys[given], slate)
             heard["song"][given] = song
             heard["position"][given] = sessions.slot[given] + 1
             heard["propensity"][given] = mass / (1.0 - taken)

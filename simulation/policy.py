@@ -69,7 +69,7 @@ class Policy:
         parts = (everywhere, spoken, favoured)
         return sum(mixture[:, i] * part for i, part in enumerate(parts)).reshape(songs.shape)
 
-    def draw(self, users: Array, keys: Array, slate: Array, taken: Array) -> tuple[Array, Array]:
+    def draw(self, users: Array, keys: Array, slate: Array) -> tuple[Array, Array]:
         """Draw the next slot of each slate, without songs that are in it.
 
         Parameters
@@ -78,14 +78,12 @@ class Policy:
             Listener numbers, and the random key of each draw.
         slate : array (n, SLATE)
             Songs drawn before, -1 for slots not yet drawn.
-        taken : array (n,)
-            Probability mass of the songs in the slate.
 
         Returns
         -------
         songs, mass : arrays (n,)
-            The song, and its probability in an empty slate. Its propensity is
-            mass / (1 - taken), the chance among what is left.
+            The song, and its probability in an empty slate. Its propensity, the chance among what
+            is left, is mass / (1 - the masses of the songs in the slate).
         """
         songs = np.full(len(users), -1, dtype=np.int64)
         open_rows, tries = np.arange(len(users)), 0

@@ -38,7 +38,7 @@ def test_songs_are_drawn_as_often_as_stated(policy: Policy, user: int) -> None:
     draws = 40_000
     users = np.full(draws, user)
     slate = np.full((draws, SLATE), -1)
-    songs, mass = policy.draw(users, key(9, np.arange(draws), user), slate, np.zeros(draws))
+    songs, mass = policy.draw(users, key(9, np.arange(draws), user), slate)
     count = np.bincount(songs, minlength=len(policy.market.store.songs))
     chance = policy.probability(np.array([user]), np.arange(len(count))[None, :])[0]
     np.testing.assert_allclose(mass, chance[songs])
@@ -56,12 +56,12 @@ def test_a_slot_never_repeats_the_slate_and_its_propensity_is_of_what_is_left(
     before = np.argsort(-chance)[:3]
     slate = np.full((draws, SLATE), -1)
     slate[:, :3] = before
-    taken = np.full(draws, chance[before].sum())
+    taken = chance[before].sum()
     keys = key(11, np.arange(draws))
-    songs, mass = policy.draw(np.full(draws, user), keys, slate, taken)
+    songs, mass = policy.draw(np.full(draws, user), keys, slate)
     assert not np.isin(songs, before).any()
     likeliest = np.argsort(-chance)[3]
-    propensity = chance[likeliest] / (1 - taken[0])
+    propensity = chance[likeliest] / (1 - taken)
     expected = draws * propensity
     assert abs((songs == likeliest).sum() - expected) < 5 * np.sqrt(expected)
     np.testing.assert_allclose(mass, chance[songs])
