@@ -154,7 +154,9 @@ def _within_years(moments: pa.Array) -> pa.Array:
 def _iso_time(texts: pa.Array) -> pa.Array:
     # Pandas 2.3 gives a text without an offset that of the text before it: spell UTC out.
     spelt = pc.replace_substring_regex(texts, r"^(\s*[\d/-]+[T ][\d:.]+)\s*$", r"\1Z")
-    fast = pd.to_datetime(spelt.to_pandas(), format="ISO8601", utc=True, errors="coerce")
+    # To Pandas the words `now` and `today` are times, too: those of the import.
+    dated = pc.if_else(pc.match_substring_regex(spelt, r"^\s*\d"), spelt, None)
+    fast = pd.to_datetime(dated.to_pandas(), format="ISO8601", utc=True, errors="coerce")
     moments = pa.array(fast).cast(TIME, safe=False)
     if moments.null_count == texts.null_count:
         return moments

@@ -38,6 +38,12 @@ def test_a_time_means_the_same_after_any_other(dtype, before):
     assert found[::2] == [MOMENTS.get(before)] * len(MOMENTS)
 
 
+@pytest.mark.parametrize("word", ["now", "today"])
+def test_words_for_the_moment_of_the_import_are_no_times(word):
+    times = parse(pa.array(["2024-05-01", word, None]), TIME)
+    assert times.to_pylist() == [datetime(2024, 5, 1, tzinfo=UTC), None, None]
+
+
 @pytest.mark.parametrize(
     ("raw", "expected"),
     [
