@@ -80,13 +80,15 @@ def id_of(cell: Any) -> str | None:
     Raises
     ------
     ValueError
-        If it is bytes that are no UTF-8.
+        If it is bytes that are no UTF-8, or no single value.
     """
     if isinstance(cell, bytes):
         try:
             cell = cell.decode()
         except UnicodeDecodeError:
             raise ValueError(f"The id {cell!r} is no UTF-8; write ids as texts.") from None
+    if isinstance(cell, dict) or _is_list(cell):
+        raise ValueError(f"The id {cell!r} is no single value; write ids as texts.")
     if cell is None or pd.isna(cell):
         return None
     # Beside nulls whole numbers may come as floats.

@@ -142,6 +142,12 @@ def test_bytes_that_are_no_text_are_no_id():
         id_of(b"\xff")
 
 
+@pytest.mark.parametrize("cell", [{"song_id": "s"}, ["s"], np.array([]), np.array(["s", "t"])])
+def test_what_holds_ids_is_no_id(cell):
+    with pytest.raises(ValueError, match="no single value; write ids as texts"):
+        id_of(cell)
+
+
 def test_large_ids_beside_nulls_keep_all_digits(store_data, tmp_path, monkeypatch):
     monkeypatch.setenv("SEGUE_DATA", str(store_data))
     songs = pa.array([[2**53 + 1, None], [], None], pa.list_(pa.int64()))
