@@ -193,6 +193,11 @@ def main() -> None:
         "--no-repeats", action="store_true", help="never answer with a song of the session"
     )
     arguments = parser.parse_args()
+    if arguments.k < 1:
+        parser.error(f"--k is {arguments.k}; ask for 1 song or more.")
+    # Told before the work is done, not after it.
+    if arguments.out.is_dir() or not arguments.out.parent.is_dir():
+        parser.error(f"--out {arguments.out} cannot be written; name a file in a folder that is.")
     try:
         begun = time.perf_counter()
         length = history_songs(read_manifest(arguments.bundle))

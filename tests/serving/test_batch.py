@@ -287,6 +287,24 @@ def test_what_cannot_be_answered_ends_with_a_sentence(bundle, tmp_path, monkeypa
     assert not (tmp_path / "p.parquet").exists()
 
 
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ("--k=0", "--k is 0; ask for 1 song or more"),
+        ("--k=-3", "--k is -3; ask for 1 song or more"),
+        ("--out=/nowhere/at/all.parquet", "--out /nowhere/at/all.parquet cannot be written"),
+        ("--out=/", "--out / cannot be written"),
+    ],
+)
+def test_what_cannot_be_written_is_told_before_the_work(
+    bundle, tmp_path, monkeypatch, capsys, option, told
+):
+    monkeypatch.setattr(batch, "read_queries", None)
+    with pytest.raises(SystemExit, match="2"):
+        run(monkeypatch, tmp_path, bundle, queries(), option)
+    assert told in capsys.readouterr().err
+
+
 def test_no_queries_have_no_answers(bundle, store_data, tmp_path, monkeypatch):
     monkeypatch.setenv("SEGUE_DATA", str(store_data))
     found = run(monkeypatch, tmp_path, bundle, queries().head(0))
