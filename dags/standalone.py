@@ -4,6 +4,7 @@ Everything that Airflow keeps lies under `AIRFLOW_HOME` (default `airflow_home` 
 `PORT` chooses the port of the page and the API (default 8080).
 """
 
+import fcntl
 import json
 import os
 import signal
@@ -135,8 +136,11 @@ def stop(airflow: subprocess.Popen[bytes]) -> None:
             airflow.wait(timeout=20)
 
 
-def serve(home: Path, port: int) -> int:
-    """Start Airflow, wait until it is usable, show where it is, and stay until it ends."""
+def serve(home: Path, port: int, held: int) -> int:
+    """Start Airflow, wait until it is usable, show where it is, and stay until it ends.
+
+    `held` is the descriptor of the locked file: Airflow keeps it, should it outlive this process.
+    """
     address = f"http://localhost:{port}"
     log = home / "standalone.log"
     sys.stdout.write(f"Starting Airflow (log: {log})\n")
@@ -149,6 +153,7 @@ def serve(home: Path, port: int) -> int:
             stderr=subprocess.STDOUT,
             # Its own group, so that all its parts can be told to end.
             start_new_session=True,
+            pass_fds=(held,),
         )
     try:
         wait_until(lambda: is_up(address), "Waiting for scheduler, DAG processor, API", airflow)
@@ -166,22 +171,40 @@ def serve(home: Path, port: int) -> int:
         stop(airflow)
 
 
+def tell_where(address: str, home: Path) -> int:
+    """Say where the Airflow of this folder is, or is about to be."""
+    if is_up(address):
+        sys.stdout.write("Airflow runs already.\n")
+        show(address, home)
+    else:
+        sys.stdout.write(f"Airflow is being started already, at {address}.\n")
+    return 0
+
+
 def main() -> int:
-    """Start Airflow, or say where it is if it runs already."""
+    """Start Airflow, or say where it is if it runs already, on whatever port."""
     # `kill` ends it as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     home = PROJECT / os.environ.get("AIRFLOW_HOME", "airflow_home")
     port = int(os.environ.get("PORT", "8080"))
     home.mkdir(parents=True, exist_ok=True)
-    if is_up(f"http://localhost:{port}"):
-        sys.stdout.write("Airflow runs already.\n")
-        show(f"http://localhost:{port}", home)
-        return 0
-    with socket.socket() as probe:
-        if probe.connect_ex(("localhost", port)) == 0:
-            sys.stderr.write(f"Port {port} is taken by another program; choose one with PORT=.\n")
-            return 1
-    return serve(home, port)
+    with (home / "address").open("a+", encoding="utf-8") as held:
+        try:
+            # Two would share one database.
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            held.seek(0)
+            return tell_where(held.read(), home)
+        with socket.socket() as probe:
+            if probe.connect_ex(("localhost", port)) == 0:
+                sys.stderr.write(
+                    f"Port {port} is taken by another program; choose one with PORT=.\n"
+                )
+                return 1
+        held.truncate(0)
+        held.write(f"http://localhost:{port}")
+        held.flush()
+        return serve(home, port, held.fileno())
 
 
 if __name__ == "__main__":

@@ -16,7 +16,15 @@ from playwright.sync_api import Page, sync_playwright
 from dags.dvc_graph import read_stages
 from dags.standalone import Api
 from tests.dags.conftest import airflow_env, run
-from tests.dags.live import airflow, finished_run, recommended, runs, service, wait_for
+from tests.dags.live import (
+    airflow,
+    finished_run,
+    free_port,
+    recommended,
+    runs,
+    service,
+    wait_for,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -92,9 +100,10 @@ def test_one_rest_call_brings_a_served_bundle(api: Api, tiny_project: Path, depl
     assert (served / "manifest.json").read_bytes() == bundle
 
 
-def test_a_second_start_says_where_the_first_is(api: Api, tiny_project: Path):
+@pytest.mark.parametrize("is_same_port", [True, False])
+def test_a_second_start_says_where_the_first_is(api: Api, tiny_project: Path, is_same_port: bool):
     env = airflow_env(tiny_project / "airflow_home", tiny_project)
-    env["PORT"] = api.address.rpartition(":")[2]
+    env["PORT"] = api.address.rpartition(":")[2] if is_same_port else str(free_port())
     shown = run(sys.executable, "dags/standalone.py", cwd=tiny_project, env=env)
     assert "runs already" in shown
     assert api.address in shown
