@@ -7,6 +7,8 @@ a single method beat in its test does not replace another.
 
 * **Form**: the folder of the bundle, and whether it may pass the gate; or, to roll back, a version
   served before.
+* **A rollback** lasts until the next run, which `train` starts even where nothing is new: switch
+  this DAG off until there is a better bundle.
 * **Safe to repeat**: deploying what is served already changes nothing.
 """
 
