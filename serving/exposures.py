@@ -38,6 +38,7 @@ LINGER_SECONDS: Final = 0.03
 CODEC: Final = "zstd"
 # An exposure is some 25 KB: in SQLite's usual pages of 4 KB it takes twice as long to write.
 PAGE_BYTES: Final = 16_384
+READ_ROWS: Final = 256
 NUL: Final = b"\0"
 SHARED: Final = (
     Event.REQUEST,
@@ -164,14 +165,26 @@ class ExposureLog:
         return [self._written_alone(one) for one in group]
 
     def read(self, since: datetime, until: datetime) -> Iterator[Exposure]:
-        """Yield the exposures with since <= ts < until, in order of time."""
-        ts = exposures.c[Event.TS]
-        within = (ts >= microseconds(since)) & (ts < microseconds(until))
-        with self.database.reading() as connection:
-            found = connection.execute(select(feature_names)).all()
-            names = {version: tuple(json.loads(text)) for version, text in found}
-            for row in connection.execute(select(exposures).where(within).order_by(ts)).mappings():
+        """Yield the exposures with since <= ts < until, in order of time, block by block.
+
+        Whole, a day's would fill the memory, and take longer than PostgreSQL lets a statement run.
+        """
+        ts, request = exposures.c[Event.TS], exposures.c[Event.REQUEST]
+        wanted = select(exposures).where(ts < microseconds(until))
+        ordered = wanted.order_by(ts, request).limit(READ_ROWS)
+        last = microseconds(since), ""
+        while True:
+            later = (ts >= last[0]) & ((ts > last[0]) | (request > last[1]))
+            with self.database.reading() as connection:
+                found = connection.execute(ordered.where(later)).mappings().all()
+                # Afterwards: those of what was written meanwhile are there, too.
+                named = connection.execute(select(feature_names)).all()
+            names = {version: tuple(json.loads(text)) for version, text in named}
+            for row in found:
                 yield _unpacked(dict(row), names.get(row[Event.MODEL_VERSION], ()))
+            if len(found) < READ_ROWS:
+                return
+            last = found[-1][Event.TS], found[-1][Event.REQUEST]
 
     def close(self) -> None:
         """Write what waits and close all connections."""

@@ -105,6 +105,21 @@ def test_what_is_put_can_be_read(log: ExposureLog) -> None:
     assert [one.request_id for one in some] == ["r1"]
 
 
+@pytest.mark.parametrize("count", [0, 1, 3, 4, 6, 7])
+def test_a_period_is_read_in_blocks_and_holds_no_connection(
+    log: ExposureLog, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    monkeypatch.setattr("serving.exposures.READ_ROWS", 3, raising=False)
+    # Several of one moment: blocks end among them.
+    put = [exposure(number, ts=AS_OF + timedelta(seconds=number // 5)) for number in range(count)]
+    log.write(put)
+    found = []
+    for one in log.read(AS_OF, AS_OF + timedelta(days=1)):
+        assert log.database.reader.pool.checkedout() == 0  # type: ignore[attr-defined]
+        found.append(one.request_id)
+    assert found == [one.request_id for one in put]
+
+
 def test_song_ids_are_read_whether_they_were_given_looked_up_or_written_as_json(
     log: ExposureLog,
 ) -> None:
