@@ -144,10 +144,8 @@ def set_params(project: Path, *assignments: str) -> None:
     run("python", "-m", "training.set_params", *assignments, cwd=project)
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a checkout in which `dvc repro` has run on tiny data, its lock committed."""
-    project = tmp_path_factory.mktemp("dvc") / "checkout"
+def copied(project: Path) -> Path:
+    """Copy what the graph needs into a repository of its own."""
     for part in (*PARTS, "dvc.yaml", "params.yaml"):
         source, target = PROJECT / part, project / part
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -156,6 +154,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         else:
             shutil.copy(source, target)
     run("git", "init", "--quiet", cwd=project)
+    return project
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a checkout in which `dvc repro` has run on tiny data, its lock committed."""
+    project = copied(tmp_path_factory.mktemp("dvc") / "checkout")
     set_params(project, *TINY)
     run("dvc", "repro", cwd=project)
     commit(project, "Train on tiny data")
@@ -175,6 +180,24 @@ def test_a_second_run_does_nothing(checkout):
     assert changed_stages(checkout) == set()
     assert "Running stage" not in run("dvc", "repro", cwd=checkout)
     assert run("git", "status", "--porcelain", cwd=checkout) == ""
+
+
+@pytest.mark.slow
+def test_an_import_that_is_refused_leaves_the_lake(tmp_path):
+    project, events = copied(tmp_path / "checkout"), tmp_path / "mine" / "events-1.csv"
+    events.parent.mkdir()
+    events.write_text("ts,user_id,song_id\n2024-05-01T18:00:00Z,ann,a\n", encoding="utf-8")
+    set_params(project, "source.name=files", f"source.path={events.parent}")
+    run("dvc", "repro", "ingest", cwd=project)
+    lake = project / "data" / "lake"
+    before = {path: path.read_bytes() for path in lake.rglob("*") if path.is_file()}
+    another = events.with_name("events-2.csv")
+    another.write_text("ts,user_id,song_id\nsome day,ann,a\n", encoding="utf-8")
+    with pytest.raises(AssertionError, match="as it was"):
+        run("dvc", "repro", "ingest", cwd=project)
+    assert {path: path.read_bytes() for path in lake.rglob("*") if path.is_file()} == before
+    another.unlink()
+    assert "ingest" not in changed_stages(project)
 
 
 @pytest.mark.slow
