@@ -171,6 +171,9 @@ def _checked_keys(owner: str, entities: pd.DataFrame) -> pd.DataFrame:
     if missing:
         raise ValueError(f"The entities lack {sorted(missing)}; pass {owner} and {UserRow.TS}.")
     moments = entities[UserRow.TS]
+    # As Pandas reads Parquet with `dtype_backend="pyarrow"`.
+    if getattr(getattr(moments.dtype, "pyarrow_dtype", None), "tz", None):
+        moments = moments.astype("datetime64[us, UTC]")
     if not isinstance(moments.dtype, pd.DatetimeTZDtype):
         raise ValueError(f"`{UserRow.TS}` is {moments.dtype}; pass moments with a time zone.")
     # Rounding down keeps a moment from reaching a later snapshot.

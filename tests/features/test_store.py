@@ -128,6 +128,17 @@ def test_a_snapshot_counts_from_its_own_moment_on(data):
     assert (plays[0] != plays[1]).any()
 
 
+@pytest.mark.parametrize(("unit", "zone"), [("us", "UTC"), ("ns", "Asia/Kolkata")])
+def test_moments_of_arrow_are_moments(data, unit, zone):
+    asked = entities(User.ID, USER_IDS, [TIMES[-1]])
+    found = store.historical_user_rows(
+        asked.astype({UserRow.TS: pd.ArrowDtype(pa.timestamp(unit, zone))})
+    )
+    pd.testing.assert_frame_equal(found[["plays"]], store.historical_user_rows(asked)[["plays"]])
+    with pytest.raises(ValueError, match="time zone"):
+        store.historical_user_rows(asked.astype({UserRow.TS: pd.ArrowDtype(pa.timestamp(unit))}))
+
+
 def test_rows_may_repeat_and_keep_their_order_and_index(data):
     asked = entities(User.ID, ["u3", "u1", "u3", "u2"], [TIMES[-1]])
     asked.index = pd.Index([7, 5, 3, 1])
