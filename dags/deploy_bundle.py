@@ -7,8 +7,8 @@ a single method beat in its test does not replace another.
 
 * **Form**: the folder of the bundle, and whether it may pass the gate; or, to roll back, a version
   served before.
-* **A rollback** lasts until the next run, which `train` starts even where nothing is new: switch
-  this DAG off until there is a better bundle.
+* **A rollback** lasts until there is another bundle: the one that was rolled back from is not
+  deployed again by a schedule, only as the version to roll back to.
 * **Safe to repeat**: deploying what is served already changes nothing.
 """
 

@@ -2,6 +2,7 @@
 
 data/served/<version>/   immutable copies of bundles
 data/served/current      symlink to the one in use; a running service follows it by itself
+data/served/.taken-back  versions that were rolled back from, a line each
 """
 
 import argparse
@@ -15,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from features.paths import data_dir, served_bundle
 from features.store import apply, materialize
@@ -23,6 +24,8 @@ from serving.live import load
 from serving.manifest import BundleError, read_manifest
 
 log = logging.getLogger("serving.deploy")
+
+TAKEN_BACK: Final = ".taken-back"
 
 
 def install(bundle: Path, served: Path) -> Path:
@@ -113,6 +116,20 @@ def refuse_behind(manifest: Mapping[str, Any], link: Path) -> None:
     log.warning("%s Nothing else is served, so it is deployed.", told)
 
 
+def taken_back(served: Path) -> set[str]:
+    """Return the versions that were rolled back from and not asked for since."""
+    listed = served / TAKEN_BACK
+    return set(listed.read_text(encoding="utf-8").split()) if listed.exists() else set()
+
+
+def note_rollback(served: Path, refused: str, chosen: str) -> None:
+    """Note that somebody chose a version over another."""
+    versions = sorted((taken_back(served) | {refused}) - {chosen})
+    fresh = served / f"{TAKEN_BACK}.part"
+    fresh.write_text("".join(f"{version}\n" for version in versions), encoding="utf-8")
+    fresh.replace(served / TAKEN_BACK)
+
+
 def make_ready(bundle: Path) -> None:
     """Check that a bundle can answer, and fill the online store as of its moment."""
     manifest = load(bundle).recommender.manifest
@@ -142,22 +159,46 @@ def main() -> None:
     link.parent.mkdir(parents=True, exist_ok=True)
     if link.is_dir() and not link.is_symlink():
         sys.exit(f"Nothing was deployed. {link} (SEGUE_BUNDLE) is a folder; name a link.")
-    bundle = link.parent / arguments.version if arguments.version else arguments.bundle
-    is_gated = not (arguments.version or arguments.past_gate)
     try:
         # To the end: what fails takes its copy away, which another one may be about to serve.
         with alone_in(link.parent):
-            deploy(bundle, link, is_gated)
+            if arguments.version:
+                roll_back(arguments.version, link)
+            else:
+                deploy_newest(arguments.bundle, link, is_gated=not arguments.past_gate)
     except (ValueError, OSError, sqlite3.Error) as error:
         sys.exit(f"Nothing was deployed. {error}")
 
 
-def deploy(bundle: Path, link: Path, is_gated: bool) -> None:
-    """Install a bundle, make it ready and let `link` lead to it; a copy that fails goes again."""
+def roll_back(version: str, link: Path) -> None:
+    """Serve a version that was served before, and remember what it was preferred to."""
+    chosen = link.parent / version
+    before = link.resolve() if link.exists() else None
+    deploy(chosen, link)
+    if before is not None:
+        note_rollback(link.parent, before.name, version)
+
+
+def deploy_newest(bundle: Path, link: Path, is_gated: bool) -> None:
+    """Serve what was trained last, unless it was rolled back from: nothing is new about it then."""
     manifest = read_manifest(bundle)
+    version = str(manifest["version"])
+    if version in taken_back(link.parent):
+        log.warning(
+            "Bundle %s was rolled back from, so that what is served stays. To serve it again: "
+            "--version %s.",
+            version,
+            version,
+        )
+        return
     if is_gated:
         refuse_behind(manifest, link)
-    target = link.parent / str(manifest["version"])
+    deploy(bundle, link)
+
+
+def deploy(bundle: Path, link: Path) -> None:
+    """Install a bundle, make it ready and let `link` lead to it; a copy that fails goes again."""
+    target = link.parent / str(read_manifest(bundle)["version"])
     is_new = not target.exists()
     install(bundle, link.parent)
     try:

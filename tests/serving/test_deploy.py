@@ -196,6 +196,35 @@ def test_deploying_and_going_back(data, copy_bundle, monkeypatch):
     assert read_manifest(current)["version"] == "v1"
 
 
+def test_a_bundle_that_was_rolled_back_from_comes_back_only_when_asked_for(
+    data, copy_bundle, monkeypatch
+):
+    current = data / "served" / "current"
+
+    def served_after(*arguments):
+        run_main(monkeypatch, data, *arguments)
+        return read_manifest(current)["version"]
+
+    good, bad, better = (str(copy_bundle(name)) for name in ("good", "bad", "better"))
+    served_after("--bundle", good)
+    served_after("--bundle", bad)
+    assert served_after("--version", "good") == "good"
+    # What a schedule does where nothing is new.
+    assert served_after("--bundle", bad) == "good"
+    assert served_after("--bundle", better) == "better"
+    assert served_after("--bundle", bad) == "better"
+    assert served_after("--version", "bad") == "bad"
+    assert served_after("--bundle", bad) == "bad"
+
+
+def test_a_rollback_that_fails_takes_nothing_back(data, copy_bundle, monkeypatch):
+    newer = str(copy_bundle("newer"))
+    run_main(monkeypatch, data, "--bundle", newer)
+    with pytest.raises(SystemExit):
+        run_main(monkeypatch, data, "--version", "never-served")
+    assert deploy.taken_back(data / "served") == set()
+
+
 def test_a_bundle_that_cannot_serve_changes_nothing(data, copy_bundle, monkeypatch):
     good, bad = copy_bundle("good"), copy_bundle("bad")
     (data / "served").mkdir(exist_ok=True)
