@@ -71,7 +71,8 @@ class VectorIndex:
         probes = max(self.probes, ROOM * OVERFETCH * count * cells / songs)
         if allowed is None:
             return _unfiltered(min(int(probes), cells))
-        share = int(np.bitwise_count(allowed).sum()) / songs
+        # Of all songs, known or not: the index holds the known ones only.
+        share = int(np.bitwise_count(allowed).sum()) / (8 * len(allowed))
         probes = min(probes / max(share, 1 / cells), cells)
         return _parameters(nprobe=int(probes), sel=_selector(allowed))
 

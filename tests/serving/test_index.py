@@ -68,6 +68,19 @@ def test_filters_keep_the_recall(model, index, share):
     assert np.mean(found) > 0.98
 
 
+def test_a_filter_that_allows_everything_searches_as_much_as_none(tmp_path):
+    random = np.random.default_rng(8)
+    known = np.arange(4_000) % 2 == 0
+    factors = (random.normal(size=(4_000, 8)) * known[:, None]).astype(np.float32)
+    model = FactorModel(factors, known, 0.05, 10.0, 1.0)
+    build_index(tmp_path / "listen.faiss", model)
+    index = replace(load_index(tmp_path / "listen.faiss", model.gram), probes=3)
+    vector = random.normal(size=8).astype(np.float32)
+    everything = bitmap(np.ones(4_000, dtype=np.bool_))
+    plain, filtered = index.search(vector, 2), index.search(vector, 2, everything)
+    assert set(plain.tolist()) == set(filtered.tolist())
+
+
 def test_what_is_found_is_scored_exactly(model, index):
     part = SignalFactors("listen", model, index)
     vector = next(iter(listeners(model, 1)))
