@@ -94,7 +94,7 @@ def load_retrieval(folder: Path) -> Retrieval:
         for signal in SIGNALS
         if (folder / factors_file(signal)).exists()
     }
-    others = _generators(folder, params, songs)
+    others = load_generators(folder, params, songs)
     links = {name: part.links for name, part in others.items() if isinstance(part, Neighbours)}
     vectors, continuations = others.get("vectors"), others.get("continuations")
     signals = settings["signals"]
@@ -117,7 +117,7 @@ def load_retrieval(folder: Path) -> Retrieval:
     )
 
 
-def _generators(folder: Path, params: Generators, songs: Catalogue) -> dict[str, Generator]:
+def load_generators(folder: Path, params: Generators, songs: Catalogue) -> dict[str, Generator]:
     """Return the enabled generators, but factors and blend, in a fixed order."""
     found: dict[str, Generator] = {
         name: Neighbours(map_rows(folder / f"{name}.npz"), getattr(params, name))
