@@ -1,8 +1,8 @@
-"""Search one generator's settings with Optuna on label queries, alone and without the ranker.
+"""Search generators' settings with Optuna on label queries, each alone and without the ranker.
 
-    python -m benchmarks.generator_search --generator NAME --source NAME --until MOMENT
+    python -m benchmarks.generator_search --generators NAME … --source NAME --until MOMENT
 
-reads what the pipeline left in `SEGUE_DATA`. A trial fits the one generator as of the cut `labels`,
+reads what the pipeline left in `SEGUE_DATA`. A trial fits one generator as of the cut `labels`,
 which takes some seconds at most, and asks it the label phase's queries. Its value is the mean of
 what it makes of the default's NDCG@10 and recall among its `candidates` (next songs) and, half as
 much, of its share of the coming session's songs in the first 20 (starts). The best, fitted as of
@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -149,6 +150,19 @@ def figures(generator: Generator, asked: Questions, count: int) -> Figures:
     return found
 
 
+def means(found: Figures) -> Figures:
+    """Return the mean of each figure over its queries, shape (3,), 0 where it has none.
+
+    Examples
+    --------
+    >>> means(np.array([[0.5, 1, np.nan], [np.nan, np.nan, np.nan]])).tolist()
+    [0.75, 0.0]
+    """
+    asked = ~np.isnan(found)
+    total = np.where(asked, found, 0).sum(axis=1)
+    return np.asarray(total / np.maximum(asked.sum(axis=1), 1))
+
+
 def value(found: Figures, base: Figures) -> float:
     """Return the weighted mean of the ratios to the default's figures, of those it has.
 
@@ -157,7 +171,7 @@ def value(found: Figures, base: Figures) -> float:
     >>> value(np.array([[0.2], [0.3], [0.0]]), np.array([[0.1], [0.3], [0.0]]))
     1.5
     """
-    ours, theirs = np.nanmean(found, axis=1), np.nanmean(base, axis=1)
+    ours, theirs = means(found), means(base)
     has = theirs > 0
     return float(np.average(ours[has] / theirs[has], weights=WEIGHTS[has]))
 
@@ -210,7 +224,7 @@ def search(
         tried = suggest(trial, section)
         found = measure(tried)
         done.append((value(found, base), tried))
-        shown = zip(SHOWN, np.nanmean(found, axis=1).round(4).tolist(), strict=True)
+        shown = zip(SHOWN, means(found).round(4).tolist(), strict=True)
         sys.stdout.write(f"{done[-1][0]:.4f} {dict(shown)} {trial.params}\n")
         sys.stdout.flush()
         return done[-1][0]
@@ -233,6 +247,8 @@ def judged(
         row: dict[str, Any] = {"setting": section.model_dump()}
         for metric, ours, theirs in zip(SHOWN, found, each[0], strict=True):
             use = ~np.isnan(theirs)
+            if not use.any():
+                continue
             gain = (ours - theirs)[use]
             draws = cluster_bootstrap(gain[:, None], asked.listeners[use], how.bootstrap, how.seed)
             low, high = interval(draws[:, 0])
@@ -259,53 +275,62 @@ def refuse_later(phases: Phases, until: datetime) -> None:
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Return the judged settings as Markdown."""
+    shown = [metric for metric in SHOWN if metric in rows[0]]
     cells = [
         [
             f"{row[m]['value']:.4f}: {row[m]['brings']:+.4f}"
             f"{bounds(row[m]['low'], row[m]['high'], form='+.4f')}"
-            for m in SHOWN
+            for m in shown
         ]
         for row in rows
     ]
     names = ["default", *(f"best {n}" for n in range(1, len(rows)))]
-    return markdown_table(["", *SHOWN], [[n, *c] for n, c in zip(names, cells, strict=True)])
+    return markdown_table(["", *shown], [[n, *c] for n, c in zip(names, cells, strict=True)])
 
 
 def main() -> None:
-    """Search one generator's settings and write what was found."""
+    """Search the settings of some generators, each alone, and write what was found."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--generator", required=True, help="a signal's or a generator's name")
+    parser.add_argument("--generators", nargs="+", required=True, help="of signals, too")
     parser.add_argument("--source", required=True, help="name in the results")
     parser.add_argument("--until", type=datetime.fromisoformat, required=True)
     parser.add_argument("--trials", type=int, default=40)
     parser.add_argument("--queries", type=int, default=6000)
     parser.add_argument("--best", type=int, default=3, help="how many to judge")
     arguments = parser.parse_args()
-    name, data, params = arguments.generator, data_dir(), load_params()
+    facts, data, params = machine(), data_dir(), load_params()
     phases = read_phases(data / "phases.json")
     refuse_later(phases, arguments.until)
-    section: Section = params.signals.get(name) or getattr(params.generators, name)
+    asked = {
+        cut: read_questions(data, phases, cut, arguments.queries, params)
+        for cut in ("labels", "test")
+    }
+    found: dict[str, Any] = {}
+    for name in arguments.generators:
+        section: Section = params.signals.get(name) or getattr(params.generators, name)
 
-    def asking(cut: Cut) -> tuple[Questions, Callable[[Section], Figures]]:
-        asked = read_questions(data, phases, cut, arguments.queries, params)
-        lake, count = data / "lake", section.candidates
-        return asked, lambda one: figures(fitted(name, one, params, lake, asked), asked, count)
+        def measure(cut: str, one: Section, name: str = name) -> Figures:
+            generator = fitted(name, one, params, data / "lake", asked[cut])
+            return figures(generator, asked[cut], one.candidates)
 
-    facts, (_, on_labels) = machine(), asking("labels")
-    found = search(on_labels, section, arguments.trials, params.ranker.seed)
-    best = [one for _, one in found if one is not section][: arguments.best]
-    asked, on_test = asking("test")
-    rows = judged(on_test, [section, *best], asked, params)
+        sys.stdout.write(f"{name}\n")
+        trials = search(partial(measure, "labels"), section, arguments.trials, params.ranker.seed)
+        best = [one for _, one in trials if one is not section][: arguments.best]
+        rows = judged(partial(measure, "test"), [section, *best], asked["test"], params)
+        sys.stdout.write(f"{table(rows)}\n")
+        found[name] = {
+            "trials": [{"value": worth, "setting": one.model_dump()} for worth, one in trials],
+            "judged": rows,
+        }
     protocol = {
         "trials": arguments.trials,
-        "queries": {"next songs": sum(c is None for c in asked.coming), "all": len(asked.coming)},
-        "as_of": phases.test.end.isoformat(),
+        "queries": {
+            cut: {"all": len(one.coming), "next songs": sum(c is None for c in one.coming)}
+            for cut, one in asked.items()
+        },
+        "as_of": phases.as_of.isoformat(),
     }
-    trials = [{"value": worth, "setting": one.model_dump()} for worth, one in found]
-    save(
-        f"generator_{name}_{arguments.source}", facts, protocol, {"trials": trials, "judged": rows}
-    )
-    sys.stdout.write(f"{table(rows)}\n")
+    save(f"generator_search_{arguments.source}", facts, protocol, found)
 
 
 if __name__ == "__main__":
