@@ -29,8 +29,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmarks.measure import machine, save
+from benchmarks.search import table
 from features.catalogue import Catalogue, IntArray, map_catalogue
-from features.params import Generators, Params, Signal, load_params
+from features.params import SIGNALS, Generators, Params, Signal, load_params
 from features.paths import data_dir
 from features.state import State, resolve
 from serving.bundle import load_factors, load_generators
@@ -41,8 +42,9 @@ from training.generators import write_factors, write_generators
 from training.metrics import METRICS, cluster_bootstrap, interval
 from training.phases import Cut, Phases, read_phases
 from training.plays import read_plays
-from training.tables import bounds, markdown_table
 
+# What chooses, and what judges.
+CUTS: Final[tuple[Cut, ...]] = ("labels", "test")
 SHOWN: Final = ("ndcg_10", "recall", "session_recall_20")
 # What each figure counts in a trial's value.
 WEIGHTS: Final = np.array([1.0, 1.0, 0.5])
@@ -53,6 +55,8 @@ FITTED: Final = (
     *("vectors", "sessions", "dayparts", "tensor"),
 )
 NEEDS: Final = {"continuations": "sessions"}
+# What proposes by settings of its own.
+SEARCHED: Final = (*SIGNALS, "continuations", "loops", "repeats", *FITTED[:7])
 
 Figures = NDArray[np.float64]
 Section = Any
@@ -215,9 +219,20 @@ SPACE: Final[Mapping[str, Callable[[optuna.Trial, str], float]]] = {
 def search(
     measure: Callable[[Section], Figures], section: Section, trials: int, seed: int
 ) -> list[tuple[float, Section]]:
-    """Run trials, the first of them the default, and return the settings, the best first."""
+    """Run trials, the first of them the default, and return the settings, the best first.
+
+    Raises
+    ------
+    ValueError
+        If the default finds nothing.
+    """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     base = measure(section)
+    if not means(base).any():
+        raise ValueError(
+            "With the default settings no answer is among the candidates, so that nothing can be "
+            "compared; see `candidates` in params.yaml, and whether the data has such events."
+        )
     done = [(1.0, section)]
 
     def objective(trial: optuna.Trial) -> float:
@@ -236,25 +251,24 @@ def search(
 
 def judged(
     measure: Callable[[Section], Figures],
-    tried: Sequence[Section],
+    tried: Mapping[str, Section],
     asked: Questions,
     params: Params,
-) -> list[dict[str, Any]]:
+) -> dict[str, dict[str, Any]]:
     """Return each setting's figures, and what it brings to the first, with paired intervals."""
-    each = [measure(section) for section in tried]
-    how, rows = params.evaluation, []
-    for section, found in zip(tried, each, strict=True):
-        row: dict[str, Any] = {"setting": section.model_dump()}
-        for metric, ours, theirs in zip(SHOWN, found, each[0], strict=True):
-            use = ~np.isnan(theirs)
-            if not use.any():
-                continue
-            gain = (ours - theirs)[use]
+    each = {name: measure(section) for name, section in tried.items()}
+    base, how = next(iter(each.values())), params.evaluation
+    rows = {name: {"setting": section.model_dump()} for name, section in tried.items()}
+    for place, metric in enumerate(SHOWN):
+        use = ~np.isnan(base[place])
+        if not use.any():
+            continue
+        for name, found in each.items():
+            gain = (found[place] - base[place])[use]
             draws = cluster_bootstrap(gain[:, None], asked.listeners[use], how.bootstrap, how.seed)
-            low, high = interval(draws[:, 0])
-            brings = {"brings": float(gain.mean()), "low": low, "high": high}
-            row[metric] = {"value": float(ours[use].mean()), **brings}
-        rows.append(row)
+            brings = dict(zip(("low", "high"), interval(draws[:, 0]), strict=True))
+            brings["brings"] = float(gain.mean())
+            rows[name][metric] = {"value": float(found[place][use].mean()), **brings}
     return rows
 
 
@@ -273,25 +287,29 @@ def refuse_later(phases: Phases, until: datetime) -> None:
         )
 
 
-def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Return the judged settings as Markdown."""
-    shown = [metric for metric in SHOWN if metric in rows[0]]
-    cells = [
-        [
-            f"{row[m]['value']:.4f}: {row[m]['brings']:+.4f}"
-            f"{bounds(row[m]['low'], row[m]['high'], form='+.4f')}"
-            for m in shown
-        ]
-        for row in rows
-    ]
-    names = ["default", *(f"best {n}" for n in range(1, len(rows)))]
-    return markdown_table(["", *shown], [[n, *c] for n, c in zip(names, cells, strict=True)])
+def searched(
+    name: str, asked: Mapping[Cut, Questions], params: Params, lake: Path, trials: int, best: int
+) -> dict[str, Any]:
+    """Search one generator's settings on label queries and judge the best on the test cut's."""
+    section: Section = next((params.signals[s] for s in SIGNALS if s == name), None)
+    section = section or getattr(params.generators, name)
+
+    def measure(cut: Cut, one: Section) -> Figures:
+        return figures(fitted(name, one, params, lake, asked[cut]), asked[cut], one.candidates)
+
+    found = search(partial(measure, "labels"), section, trials, params.ranker.seed)
+    others = [one for _, one in found if one is not section][:best]
+    tried = {"default": section} | {f"best {n}": one for n, one in enumerate(others, start=1)}
+    rows = judged(partial(measure, "test"), tried, asked["test"], params)
+    sys.stdout.write(f"{name}\n{table(rows, [m for m in SHOWN if m in rows['default']])}\n")
+    settings = [{"value": worth, "setting": one.model_dump()} for worth, one in found]
+    return {"trials": settings, "judged": rows}
 
 
 def main() -> None:
     """Search the settings of some generators, each alone, and write what was found."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--generators", nargs="+", required=True, help="of signals, too")
+    parser.add_argument("--generators", nargs="+", choices=SEARCHED, required=True)
     parser.add_argument("--source", required=True, help="name in the results")
     parser.add_argument("--until", type=datetime.fromisoformat, required=True)
     parser.add_argument("--trials", type=int, default=40)
@@ -301,35 +319,16 @@ def main() -> None:
     facts, data, params = machine(), data_dir(), load_params()
     phases = read_phases(data / "phases.json")
     refuse_later(phases, arguments.until)
-    asked = {
-        cut: read_questions(data, phases, cut, arguments.queries, params)
-        for cut in ("labels", "test")
+    asked = {cut: read_questions(data, phases, cut, arguments.queries, params) for cut in CUTS}
+    limits = arguments.trials, arguments.best
+    found = {
+        name: searched(name, asked, params, data / "lake", *limits) for name in arguments.generators
     }
-    found: dict[str, Any] = {}
-    for name in arguments.generators:
-        section: Section = params.signals.get(name) or getattr(params.generators, name)
-
-        def measure(cut: str, one: Section, name: str = name) -> Figures:
-            generator = fitted(name, one, params, data / "lake", asked[cut])
-            return figures(generator, asked[cut], one.candidates)
-
-        sys.stdout.write(f"{name}\n")
-        trials = search(partial(measure, "labels"), section, arguments.trials, params.ranker.seed)
-        best = [one for _, one in trials if one is not section][: arguments.best]
-        rows = judged(partial(measure, "test"), [section, *best], asked["test"], params)
-        sys.stdout.write(f"{table(rows)}\n")
-        found[name] = {
-            "trials": [{"value": worth, "setting": one.model_dump()} for worth, one in trials],
-            "judged": rows,
-        }
-    protocol = {
-        "trials": arguments.trials,
-        "queries": {
-            cut: {"all": len(one.coming), "next songs": sum(c is None for c in one.coming)}
-            for cut, one in asked.items()
-        },
-        "as_of": phases.as_of.isoformat(),
+    queries = {
+        cut: {"all": len(one.coming), "next songs": sum(songs is None for songs in one.coming)}
+        for cut, one in asked.items()
     }
+    protocol = {"trials": limits[0], "queries": queries, "as_of": phases.as_of.isoformat()}
     save(f"generator_search_{arguments.source}", facts, protocol, found)
 
 

@@ -16,7 +16,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
@@ -131,17 +131,17 @@ def best(found: Sequence[dict[str, Any]], default: Setting, count: int) -> dict[
     return {"default": default} | {f"best {n}": s for n, s in enumerate(others, start=1)}
 
 
-def table(judgement: dict[str, dict[str, Any]]) -> str:
+def table(judgement: Mapping[str, Mapping[str, Any]], shown: Sequence[str] = SHOWN) -> str:
     """Return the judged settings as Markdown: what each brings to the default."""
     rows = []
     for name, row in judgement.items():
         cells = [
             f"{row[m]['value']:.4f}: {row[m]['brings']:+.4f}"
             f"{bounds(row[m]['low'], row[m]['high'], form='+.4f')}"
-            for m in SHOWN
+            for m in shown
         ]
         rows.append([name, *cells])
-    return markdown_table(["", *SHOWN], rows) + "\n"
+    return markdown_table(["", *shown], rows) + "\n"
 
 
 def main() -> None:

@@ -18,7 +18,6 @@ from benchmarks.generator_search import (
     refuse_later,
     search,
     suggest,
-    table,
 )
 from features.params import load_params
 from serving.bundle import load_retrieval
@@ -79,6 +78,12 @@ def test_a_search_begins_with_the_default_and_finds_what_is_better():
     assert found[0][0] > 1
 
 
+def test_nothing_is_compared_with_nothing():
+    asked = questions([1, 2], [None] * 2)
+    with pytest.raises(ValueError, match="no answer is among the candidates"):
+        search(lambda _: figures(Says(), asked, 0), VECTORS, trials=2, seed=1)
+
+
 def test_sizes_stay_as_they_are():
     trial = optuna.create_study().ask()
     tried = suggest(trial, VECTORS)
@@ -91,10 +96,12 @@ def test_what_a_setting_brings_is_paired_by_query():
     asked = questions([1, 2, 3, 4, 5, 6], [None] * 6)
     results = {0.5: Says(9), 0.6: Says(1, 2, 3, 4, 5, 6)}
     tried = [VECTORS.model_copy(update={"seed_decay": decay}) for decay in results]
-    rows = judged(lambda one: figures(results[one.seed_decay], asked, 6), tried, asked, PARAMS)
-    assert rows[0]["recall"] == {"value": 0, "brings": 0, "low": 0, "high": 0}
-    assert rows[1]["recall"] == {"value": 1, "brings": 1, "low": 1, "high": 1}
-    assert "best 1" in table(rows)
+    by_name = dict(zip(("default", "other"), tried, strict=True))
+    rows = judged(lambda one: figures(results[one.seed_decay], asked, 6), by_name, asked, PARAMS)
+    assert rows["default"]["recall"] == {"value": 0, "brings": 0, "low": 0, "high": 0}
+    assert rows["other"]["recall"] == {"value": 1, "brings": 1, "low": 1, "high": 1}
+    # There is no start among the queries.
+    assert "session_recall_20" not in rows["other"]
 
 
 def test_only_one_generator_is_fitted_and_what_it_reads():
