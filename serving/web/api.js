@@ -13,6 +13,19 @@ export const recommend = (request, signal) =>
     signal,
   });
 
+const CLOCK_MS = 60_000;
+let ahead = -Infinity;
+
+/** Heed how far the service's clock is ahead of this machine's, which may be wrong. */
+function heedClock(answer) {
+  const found = Date.parse(answer.headers.get("date")) - Date.now();
+  // Rounding and the way make it less, never more; much less is a clock that was put right.
+  if (found > ahead || found < ahead - CLOCK_MS) ahead = found;
+}
+
+/** Return a moment of this machine's clock by the service's; undefined where that is not known. */
+export const momentOf = (at) => (ahead > -Infinity ? new Date(at + ahead).toISOString() : undefined);
+
 /** Post events; returns the answer's status. `keepalive` lets them outlive the page. */
 export async function sendEvents(events) {
   const answer = await fetch("/events", {
@@ -32,6 +45,7 @@ export async function metrics() {
 
 async function call(path, options = {}) {
   const answer = await fetch(path, options);
+  heedClock(answer);
   const body = await answer.json().catch(() => ({}));
   if (!answer.ok) throw new Error(explained(answer.status, body));
   return body;

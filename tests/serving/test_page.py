@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -435,6 +436,36 @@ def test_what_is_done_is_told_to_a_service_that_takes_events(
     assert first["request_id"]
     assert first["model_version"] == "test-1"
     assert "played_ms" in events[1]
+    page.close()
+
+
+def test_what_could_not_be_told_at_once_keeps_its_moment(browser: Browser, address: str) -> None:
+    """By the service's clock: the page's is years ahead, and goes on before it tries again."""
+    page = browser.new_page()
+    batches: list[list[dict[str, Any]]] = []
+
+    def lose_the_first(route: Route) -> None:
+        batches.append(route.request.post_data_json["events"])
+        if len(batches) == 1:
+            route.abort()
+        else:
+            route.fulfill(json={"new": len(batches[-1]), "known": 0, "refused": []})
+
+    page.clock.install(time="2100-01-01")
+    page.route("**/recommend", without_session_id)
+    page.route("**/events", lose_the_first)
+    page.goto(address)
+    settle(page)
+    with page.expect_event("requestfailed", lambda request: request.url.endswith("/events")):
+        page.locator("#songs [data-action=like]").first.click()
+        page.clock.run_for(300)
+    with page.expect_response("**/events"):
+        page.clock.run_for(600_000)
+    (lost,), (told,) = batches[:2]
+    assert lost["event_id"] == told["event_id"]
+    first, second = (datetime.fromisoformat(event["ts"]) for event in (lost, told))
+    assert abs(second - first) < timedelta(seconds=2)
+    assert abs(datetime.now(UTC) - second) < timedelta(minutes=5)
     page.close()
 
 
