@@ -18,6 +18,8 @@ export class EventLog {
     this.timer = 0;
     this.refused = false;
     this.taken = false;
+    // Whoever leaves the page takes its timers with them.
+    addEventListener("pagehide", () => this.send());
   }
 
   /** Queue an event; newcomers without an id have nobody to write it down for. */

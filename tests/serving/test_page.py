@@ -469,6 +469,21 @@ def test_what_could_not_be_told_at_once_keeps_its_moment(browser: Browser, addre
     page.close()
 
 
+def test_what_was_done_just_before_leaving_is_told(
+    page: Page, address: str, requests: list[Request]
+) -> None:
+    page.clock.install()
+    page.goto(address)
+    settle(page)
+    page.clock.pause_at("2100-01-01")
+    page.locator("#songs [data-action=like]").first.click()
+    assert "events" not in [request.url.rsplit("/", 1)[1] for request in requests]
+    with page.expect_request("**/events") as told:
+        # Playwright does not show what a page sends while it really goes.
+        page.evaluate("dispatchEvent(new PageTransitionEvent('pagehide'))")
+    assert [event["action"] for event in told.value.post_data_json["events"]] == ["like"]
+
+
 def without_session_id(route: Route) -> None:
     body = route.request.post_data_json
     body.pop("session_id", None)
