@@ -18,11 +18,14 @@ export function setUpListener(listeners, vocabulary, listenAs) {
       newcomer = said;
       nameNewcomer(choice, said.profile);
       welcome();
-    } else choice.value = before;
+    } else {
+      choice.value = before;
+      drawById();
+    }
   });
 
   choice.addEventListener("change", () => {
-    byId("by-id").hidden = choice.value !== BY_ID;
+    drawById();
     if (choice.value === NEW) signUp();
     else if (choice.value === BY_ID) byId("user-id").focus();
     else if (choice.value === NEWCOMER) welcome();
@@ -33,6 +36,10 @@ export function setUpListener(listeners, vocabulary, listenAs) {
     const id = byId("user-id").value.trim();
     if (id) chosen(id);
   });
+
+  function drawById() {
+    byId("by-id").hidden = choice.value !== BY_ID;
+  }
 
   function chosen(id) {
     before = choice.value;

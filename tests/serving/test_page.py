@@ -590,6 +590,16 @@ def test_any_listener_by_id(page: Page) -> None:
     assert answered["songs"][0]["artists"] == ["Artist 5"]
 
 
+def test_a_cancelled_sign_up_leaves_the_box_for_another_id(page: Page) -> None:
+    page.locator("#listener").select_option("by-id")
+    page.locator("#user-id").fill("user-2")
+    answer_to(page, press(page, "Enter"))
+    page.locator("#listener").select_option("new")
+    page.keyboard.press("Escape")
+    expect(page.locator("#listener")).to_have_value("by-id")
+    expect(page.locator("#user-id")).to_be_visible()
+
+
 def test_changes_are_told_to_those_who_do_not_see_them(page: Page) -> None:
     assert page.locator("#said").get_attribute("aria-live") == "polite"
     answer_to(page, press(page, "Space"))
