@@ -27,6 +27,7 @@ const state = {
 };
 const events = new EventLog();
 let asked = null;
+let prepared = false;
 let showWhy = () => {};
 
 /** Ask for the queue; only the latest question's answer counts. */
@@ -44,7 +45,7 @@ async function refresh(said = "") {
     byId("empty").hidden = state.queue.length > 0;
     place(answer);
     drawVersion(answer);
-    byId("fault").hidden = true;
+    byId("fault").hidden = prepared;
     say(`${said} ${upNext()}`.trim());
   } catch (error) {
     if (error.name !== "AbortError") fail(error);
@@ -243,7 +244,7 @@ function setUpButtons() {
     const pressed = event.target.closest("[data-action]");
     if (pressed) acts[pressed.dataset.action](songOf(pressed.closest(".song")));
   });
-  byId("fault").querySelector("button").addEventListener("click", () => refresh());
+  byId("fault").querySelector("button").addEventListener("click", () => (prepared ? refresh() : prepare()));
 }
 
 function setUpClock() {
@@ -256,7 +257,20 @@ function setUpClock() {
   }, TICK_MS);
 }
 
-async function start() {
+/** Ask for what the controls are made of. */
+async function prepare() {
+  try {
+    const [{ vocabulary }, { listeners }] = await Promise.all([api.status(), api.listeners()]);
+    if (prepared) return;
+    prepared = true;
+    setUpSteering(state.steering, vocabulary, refresh);
+    setUpListener(listeners, vocabulary, listenAs);
+  } catch (error) {
+    fail(error);
+  }
+}
+
+function start() {
   setUpButtons();
   setUpClock();
   draw();
@@ -264,13 +278,7 @@ async function start() {
   onSwipes(byId("songs"), { like: acts.like, skip: acts.skip, songOf });
   showWhy = setUpWhy(acts);
   setUpSearch(play);
-  try {
-    const [{ vocabulary }, { listeners }] = await Promise.all([api.status(), api.listeners()]);
-    setUpSteering(state.steering, vocabulary, refresh);
-    setUpListener(listeners, vocabulary, listenAs);
-  } catch (error) {
-    fail(error);
-  }
+  prepare();
 }
 
 start();

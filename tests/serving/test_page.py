@@ -633,6 +633,23 @@ def test_a_failing_service_is_said_and_can_be_tried_again(browser: Browser, addr
     page.close()
 
 
+def test_a_start_that_failed_can_be_tried_again(browser: Browser, address: str) -> None:
+    page = browser.new_page()
+    page.route("**/status", lambda route: route.fulfill(status=503, json={"error": "Not yet."}))
+    page.goto(address)
+    expect(page.get_by_role("alert")).to_contain_text("Not yet.")
+    # Playing asks for a queue, which a stranger gets; listeners and modes are awaited still.
+    page.keyboard.press("Space")
+    settle(page)
+    expect(page.get_by_role("alert")).to_be_visible()
+    page.unroute("**/status")
+    answer_to(page, page.get_by_role("button", name="Try again").click)
+    expect(page.get_by_role("alert")).to_be_hidden()
+    expect(page.locator("#listener")).to_have_value("known:user-1")
+    expect(page.locator("#modes .chip")).to_have_count(5)
+    page.close()
+
+
 def test_only_an_answer_without_songs_is_said_to_be_empty(browser: Browser, address: str) -> None:
     page = browser.new_page()
     held: list[Route] = []
