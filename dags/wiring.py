@@ -11,7 +11,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import Asset, Param, TaskGroup, task
+from airflow.sdk import Asset, Param, RetryDecision, RetryPolicy, TaskGroup, task
 from airflow.sdk.exceptions import AirflowSkipException
 
 from answers import assignments
@@ -27,10 +27,26 @@ SERVED = Asset("served", group="segue")
 # One slot: DVC's lock file and params.yaml stand one writer at a time.
 POOL = "dvc"
 
+# How our commands end where they are asked for what cannot be done, as argparse does.
+MISTAKE = 2
+
+
+class MistakesFailAtOnce(RetryPolicy):
+    """Retries what may go better the next time, and no mistake of the form, nor the gate."""
+
+    def evaluate(self, exception: BaseException, *_: Any, **__: Any) -> RetryDecision:
+        """Look at how a task failed."""
+        ended = f"{exception}".endswith(f"exit code {MISTAKE}.")
+        if ended or isinstance(exception, ValueError):
+            return RetryDecision.fail("The task would fail in the same way each time.")
+        return RetryDecision.default()
+
+
 DEFAULT_ARGS = {
     "owner": "segue",
     "pool": POOL,
     "retries": 2,
+    "retry_policy": MistakesFailAtOnce(),
     "retry_delay": timedelta(minutes=1),
     "retry_exponential_backoff": True,
     "max_retry_delay": timedelta(minutes=15),
@@ -58,6 +74,8 @@ _TIME_PARAMS = {
         None,
         type=["null", "string"],
         format="date-time",
+        # Airflow shows a calendar for the format, but takes any text for it.
+        pattern=r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d([.,]\d+)?)?(Z|[+-]\d\d:?\d\d)$",
         title="As of",
         description="Learn from events before this moment. Empty: as params.yaml has it.",
     ),

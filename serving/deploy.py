@@ -167,7 +167,11 @@ def main() -> None:
             else:
                 deploy_newest(arguments.bundle, link, is_gated=not arguments.past_gate)
     except (ValueError, OSError, sqlite3.Error) as error:
-        sys.exit(f"Nothing was deployed. {error}")
+        told = f"Nothing was deployed. {error}"
+        # Not so where the machine failed, as by a full disk: trying again may do.
+        if isinstance(error, BundleError) and not isinstance(error.__cause__, OSError):
+            parser.exit(2, f"{told}\n")
+        sys.exit(told)
 
 
 def roll_back(version: str, link: Path) -> None:

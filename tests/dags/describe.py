@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from airflow.dag_processing.dagbag import BundleDagBag
+from airflow.providers.standard.operators.bash import BashOperator
+from airflow.sdk.exceptions import AirflowException
 
 
 def describe_task(task: Any) -> dict[str, Any]:
@@ -19,6 +21,7 @@ def describe_task(task: Any) -> dict[str, Any]:
         "pool": task.pool,
         "retries": task.retries,
         "retry_delay": task.retry_delay.total_seconds(),
+        "retry_policy": type(task.retry_policy).__name__,
         "outlets": [asset.name for asset in task.outlets],
         "cwd": getattr(task, "cwd", None),
     }
@@ -50,11 +53,30 @@ def commands(bag: BundleDagBag) -> dict[str, str]:
     return {name: task.python_callable(params=form) for name, form in forms.items()}
 
 
+def decisions(bag: BundleDagBag) -> dict[str, str]:
+    """Return what becomes of a command by its exit code, and of a form that contradicts itself."""
+    (policy,) = {task.retry_policy for task in bag.dags["train"].tasks}
+    to_do = {
+        code: lambda code=code: BashOperator(task_id=code, bash_command=f"exit {code}").execute({})
+        for code in ("1", "2", "255")
+    }
+    set_params = bag.dags["train"].get_task("set_params").python_callable
+    to_do["form"] = lambda: set_params(params={"as_of": "2024-01-01T00:00Z", "to_the_end": True})
+    decided = {}
+    for name, fail in to_do.items():
+        try:
+            fail()
+        except (AirflowException, ValueError) as error:
+            decided[name] = policy.evaluate(error, 1, 2).action.value
+    return decided
+
+
 def main(folder: Path, out: Path) -> None:
     """Describe the DAGs of a folder."""
     bag = BundleDagBag(dag_folder=folder, bundle_path=folder)
     description = {
         "commands": commands(bag),
+        "decisions": decisions(bag),
         "dags": {dag_id: describe_dag(dag) for dag_id, dag in bag.dags.items()},
         "import_errors": bag.import_errors,
         "modules": sorted({name.partition(".")[0] for name in sys.modules}),

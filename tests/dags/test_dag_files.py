@@ -73,6 +73,7 @@ def test_rules_that_hold_for_every_dag(described: dict[str, Any], dag_id: str):
         assert task["pool"] == "dvc"
         assert task["retries"] >= 1
         assert task["retry_delay"] >= 30
+        assert task["retry_policy"] == "MistakesFailAtOnce"
         assert task["cwd"] in (str(PROJECT), None)
 
 
@@ -113,6 +114,10 @@ def test_the_form_is_typed(described: dict[str, Any], dag_id: str):
     assert params["as_of"]["format"] == "date-time"
     assert accepts(params["as_of"], None)
     assert not accepts(params["as_of"], 20240101)
+    for moment in ("2023-12-20T00:00:00.000Z", "2023-12-20T00:00+01:00", "2023-12-20 06:30:00Z"):
+        assert accepts(params["as_of"], moment)
+    for text in ("yesterday", "2023-12-20", "2023-12-20T00:00:00", "at 2023-12-20T00:00:00Z", ""):
+        assert not accepts(params["as_of"], text)
     assert accepts(params["to_the_end"], True)
     assert not accepts(params["to_the_end"], "yes")
     one = params["force"]["examples"][0]
@@ -153,6 +158,10 @@ def test_the_form_of_a_deployment_reaches_its_command(
     described: dict[str, Any], filled_in: str, words: str
 ):
     assert described["commands"][filled_in] == f"python -m serving.deploy {words}"
+
+
+def test_mistakes_fail_at_once_and_all_else_is_retried(described: dict[str, Any]):
+    assert described["decisions"] == {"1": "default", "2": "fail", "255": "default", "form": "fail"}
 
 
 def test_stages_can_be_forced_alone_or_by_group(described: dict[str, Any]):

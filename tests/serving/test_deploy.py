@@ -1,6 +1,7 @@
 """Installing bundles and changing the served one under readers."""
 
 import json
+import re
 import shutil
 import threading
 from datetime import UTC, datetime
@@ -104,7 +105,7 @@ def test_a_damaged_bundle_is_not_installed(served, copy_bundle):
     assert list(served.iterdir()) == []
 
 
-def test_a_bundle_that_cannot_answer_is_not_deployed(served, copy_bundle, monkeypatch):
+def test_a_bundle_that_cannot_answer_is_not_deployed(served, copy_bundle, monkeypatch, capsys):
     point(served / "current", install(copy_bundle("v1"), served))
     broken = copy_bundle("v2")
     curve = {"raw": [], "share": []}
@@ -112,8 +113,9 @@ def test_a_bundle_that_cannot_answer_is_not_deployed(served, copy_bundle, monkey
     write_manifest(broken, "v2")
     monkeypatch.setenv("SEGUE_BUNDLE", str(served / "current"))
     monkeypatch.setattr("sys.argv", ["deploy", "--bundle", str(broken)])
-    with pytest.raises(SystemExit, match="Nothing was deployed.*v2 cannot be used"):
+    with pytest.raises(SystemExit, match="2"):
         deploy.main()
+    assert re.search("Nothing was deployed.*v2 cannot be used", capsys.readouterr().err)
     assert (served / "current").resolve().name == "v1"
     assert {path.name for path in served.iterdir()} == {"current", "v1"}
 
@@ -225,15 +227,29 @@ def test_a_rollback_that_fails_takes_nothing_back(data, copy_bundle, monkeypatch
     assert deploy.taken_back(data / "served") == set()
 
 
-def test_a_bundle_that_cannot_serve_changes_nothing(data, copy_bundle, monkeypatch):
+def test_a_full_disk_is_no_mistake(data, copy_bundle, monkeypatch):
+    """Its exit code is 1, by which Airflow tries again; that of mistakes is 2."""
+
+    def full_disk(source, target):
+        raise OSError("No space left on device")
+
+    bundle = copy_bundle("v1")
+    monkeypatch.setattr(deploy.shutil, "copytree", full_disk)
+    with pytest.raises(SystemExit, match="Nothing was deployed.*No space left"):
+        run_main(monkeypatch, data, "--bundle", str(bundle))
+
+
+def test_a_bundle_that_cannot_serve_changes_nothing(data, copy_bundle, monkeypatch, capsys):
     good, bad = copy_bundle("good"), copy_bundle("bad")
     (data / "served").mkdir(exist_ok=True)
     point(data / "served" / "current", install(good, data / "served"))
     (bad / "ranker.txt").write_text("tree")
-    with pytest.raises(SystemExit, match=r"Nothing was deployed.*ranker\.txt"):
+    with pytest.raises(SystemExit, match="2"):
         run_main(monkeypatch, data, "--bundle", str(bad))
-    with pytest.raises(SystemExit, match=r"Nothing was deployed\. There is no bundle at .*v9"):
+    assert re.search(r"Nothing was deployed.*ranker\.txt", capsys.readouterr().err)
+    with pytest.raises(SystemExit, match="2"):
         run_main(monkeypatch, data, "--version", "v9")
+    assert re.search(r"Nothing was deployed\. There is no bundle at .*v9", capsys.readouterr().err)
     assert read_manifest(data / "served" / "current")["version"] == "good"
 
 
@@ -251,7 +267,7 @@ def test_going_back_to_before_all_snapshots_changes_nothing(data, copy_bundle, m
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_bundle_beaten_in_its_test_replaces_none_unless_asked(
-    data, copy_bundle, monkeypatch, caplog
+    data, copy_bundle, monkeypatch, caplog, capsys
 ):
     """The first is deployed with a warning, twice too; a second only past the gate."""
     caplog.set_level("INFO", "serving.deploy")
@@ -264,8 +280,9 @@ def test_a_bundle_beaten_in_its_test_replaces_none_unless_asked(
         caplog.clear()
         run_main(monkeypatch, data, "--bundle", str(beaten["v1"]))
         assert "a single method was ahead of bundle v1" in caplog.text
-    with pytest.raises(SystemExit, match=r"was ahead of bundle v2.*--past-gate"):
+    with pytest.raises(SystemExit, match="2"):
         run_main(monkeypatch, data, "--bundle", str(beaten["v2"]))
+    assert re.search("was ahead of bundle v2.*--past-gate", capsys.readouterr().err)
     assert current.resolve().name == "v1"
     assert not (data / "served" / "v2").exists()
     run_main(monkeypatch, data, "--bundle", str(beaten["v2"]), "--past-gate")
