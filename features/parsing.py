@@ -152,8 +152,11 @@ def _within_years(moments: pa.Array) -> pa.Array:
 
 
 def _iso_time(texts: pa.Array) -> pa.Array:
+    # BigQuery writes ` UTC`; some write t and z.
+    plain = pc.replace_substring_regex(texts, r"(?i)(\d)\s*(UTC|Z)\s*$", r"\1Z")
+    plain = pc.replace_substring_regex(plain, r"^(\s*[\d/-]+)t", r"\1T")
     # Pandas 2.3 gives a text without an offset that of the text before it: spell UTC out.
-    spelt = pc.replace_substring_regex(texts, r"^(\s*[\d/-]+[T ][\d:.]+)\s*$", r"\1Z")
+    spelt = pc.replace_substring_regex(plain, r"^(\s*[\d/-]+[T ][\d:.]+)\s*$", r"\1Z")
     # To Pandas the words `now` and `today` are times, too: those of the import.
     dated = pc.if_else(pc.match_substring_regex(spelt, r"^\s*\d"), spelt, None)
     fast = pd.to_datetime(dated.to_pandas(), format="ISO8601", utc=True, errors="coerce")
@@ -164,7 +167,7 @@ def _iso_time(texts: pa.Array) -> pa.Array:
     lost = moments.is_null().to_pylist()
     late = [
         _late_time(text) if is_lost else None
-        for text, is_lost in zip(texts.to_pylist(), lost, strict=True)
+        for text, is_lost in zip(plain.to_pylist(), lost, strict=True)
     ]
     return pc.coalesce(moments, pa.array(late, TIME))
 

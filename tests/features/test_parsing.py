@@ -38,6 +38,28 @@ def test_a_time_means_the_same_after_any_other(dtype, before):
     assert found[::2] == [MOMENTS.get(before)] * len(MOMENTS)
 
 
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2024-05-01 18:00:00 UTC", datetime(2024, 5, 1, 18, tzinfo=UTC)),
+        (" 2024-05-01 18:00:00.25 utc ", datetime(2024, 5, 1, 18, 0, 0, 250_000, tzinfo=UTC)),
+        ("2024-05-01t18:00:00z", datetime(2024, 5, 1, 18, tzinfo=UTC)),
+        ("2024-05-01t18:00:00+02:00", datetime(2024, 5, 1, 16, tzinfo=UTC)),
+        ("2300-05-01 18:00:00 UTC", datetime(2300, 5, 1, 18, tzinfo=UTC)),
+        ("2024-05-01 18:00:00+02:00 UTC", None),
+        ("1714586400 UTC", None),
+        ("5 z", None),
+        ("UTC", None),
+    ],
+)
+@pytest.mark.parametrize("dtype", [pa.string(), pa.large_string()])
+def test_times_as_bigquery_and_others_spell_them(dtype, text, moment):
+    beside = "2024-05-01T18:00:00+02:00"
+    times = parse(pa.array([beside, text, beside, None], dtype), TIME).to_pylist()
+    known = datetime(2024, 5, 1, 16, tzinfo=UTC)
+    assert times == [known, moment, known, None]
+
+
 @pytest.mark.parametrize("word", ["now", "today"])
 def test_words_for_the_moment_of_the_import_are_no_times(word):
     times = parse(pa.array(["2024-05-01", word, None]), TIME)
