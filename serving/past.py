@@ -54,8 +54,14 @@ def rows_at(asked: pd.DataFrame, lake: Path, history_songs: int) -> Iterator[Row
     ):
         asked_us = microseconds(moment.to_pydatetime())
         events = log.recent(user, asked_us)
-        running = running_session(events, named, asked_us)
+        running = running_session(events, named_in_lake(named, user, events), asked_us)
         yield packed(caught_up(row, events, running, lengths, asked_us, history_songs))
+
+
+def named_in_lake(named: str | None, user: str, events: Sequence[Logged]) -> str | None:
+    """Return what a session is called in the lake: `<user>/<id>` where others had its id, too."""
+    own = f"{user}/{named}"
+    return own if any(event.session_id == own for event in events) else named
 
 
 def packed(row: Row) -> Row:

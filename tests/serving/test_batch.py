@@ -192,6 +192,29 @@ def test_what_was_heard_since_the_snapshot_is_known(bundle, store_data, tmp_path
     assert history(lake) == before
 
 
+def test_a_session_is_found_by_the_id_that_others_had_too(store_data, tmp_path, monkeypatch):
+    """The import calls it `<user>/<id>`; its events are the session, and no history."""
+    monkeypatch.setenv("SEGUE_DATA", str(store_data))
+    lake = tmp_path / "lake"
+    shutil.copytree(store_data / "lake", lake)
+    when = AS_OF + timedelta(hours=1)
+    columns = pq.read_schema(next((store_data / "lake" / "events").rglob("*.parquet")))
+    row = {"event_id": "late", "ts": when, "user_id": "user-1", "song_id": song_id(34)}
+    row |= {"session_id": "user-1/7", "action": "play"}
+    day = lake / "events" / f"date={when.date()}"
+    day.mkdir(exist_ok=True)
+    pq.write_table(pa.Table.from_pylist([row], columns), day / "late.parquet")
+    frame = queries().query("query_id == 'a'").assign(ts=when + timedelta(hours=2))
+    path = tmp_path / "q.parquet"
+
+    def history(session):
+        frame.assign(session_id=session).to_parquet(path, index=False)
+        return list(read_queries(path, True, lake, 128)[1][0].user[UserRow.HISTORY_SONGS])
+
+    assert history("user-1/7") == history("7") != history("8")
+    assert history("8")[0] == song_id(34)
+
+
 def test_answers_have_a_row_a_song_ranked_from_one():
     slates = [
         Slate((RankedSong("x", 0, 2.0, None, (), ()), RankedSong("y", 1, 1.0, None, (), ())), ()),
