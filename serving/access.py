@@ -27,8 +27,17 @@ from serving.guard import refused
 
 RECOMMEND, EVENTS, OPERATE = "recommend", "events", "operate"
 RIGHTS: Final = (RECOMMEND, EVENTS, OPERATE)
-# What everybody may see: health, the page itself and the documentation.
-OPEN: Final = {"", "/docs", "/docs.json", "/schema.json", "/healthz", "/livez", "/readyz"}
+# What everybody may see: health, the pages themselves and the documentation.
+OPEN: Final = {
+    "",
+    "/operator",
+    "/docs",
+    "/docs.json",
+    "/schema.json",
+    "/healthz",
+    "/livez",
+    "/readyz",
+}
 # The second holds what `/docs` is drawn with.
 OPEN_BELOW: Final = ("/web/", "/static_content/")
 RIGHT_OF: Final = {"/events": EVENTS, "/metrics": OPERATE}

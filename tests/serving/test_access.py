@@ -77,7 +77,7 @@ def test_without_a_known_key_nothing_opens(
             assert refused.status_code == 401
             assert refused.headers["www-authenticate"] == "Bearer"
             assert "secret" not in refused.text
-        for path in ("/", "/docs", "/web/player.js", "/static_content/x.js", "/livez"):
+        for path in ("/", "/docs", "/operator", "/web/player.js", "/static_content/x.js", "/livez"):
             assert client.get(path, headers=headers).status_code == 200
 
 
