@@ -38,7 +38,7 @@ from serving.bundle import load_factors, load_generators
 from serving.generators import Generator, SignalFactors
 from training.dataset import phase_queries
 from training.factors import fit_factors, read_matrix, save_fit
-from training.generators import write_factors, write_generators
+from training.generators import LINKS, write_factors, write_generators
 from training.metrics import METRICS, cluster_bootstrap, interval
 from training.phases import Cut, Phases, read_phases
 from training.plays import read_plays
@@ -50,13 +50,11 @@ SHOWN: Final = ("ndcg_10", "recall", "session_recall_20")
 WEIGHTS: Final = np.array([1.0, 1.0, 0.5])
 FIRST: Final = 20
 # What takes time to fit, and what reads another one's files.
-FITTED: Final = (
-    *("transitions", "rules", "together", "listeners", "ease"),
-    *("vectors", "sessions", "dayparts", "tensor"),
-)
+PROPOSING: Final = (*LINKS, "vectors", "sessions")
+FITTED: Final = (*PROPOSING, "dayparts", "tensor")
 NEEDS: Final = {"continuations": "sessions"}
 # What proposes by settings of its own.
-SEARCHED: Final = (*SIGNALS, "continuations", "loops", "repeats", *FITTED[:7])
+SEARCHED: Final = (*SIGNALS, "continuations", "loops", "repeats", *PROPOSING)
 
 Figures = NDArray[np.float64]
 Section = Any
@@ -291,8 +289,8 @@ def searched(
     name: str, asked: Mapping[Cut, Questions], params: Params, lake: Path, trials: int, best: int
 ) -> dict[str, Any]:
     """Search one generator's settings on label queries and judge the best on the test cut's."""
-    section: Section = next((params.signals[s] for s in SIGNALS if s == name), None)
-    section = section or getattr(params.generators, name)
+    signals: Mapping[Any, Section] = params.signals
+    section = signals.get(name) or getattr(params.generators, name)
 
     def measure(cut: Cut, one: Section) -> Figures:
         return figures(fitted(name, one, params, lake, asked[cut]), asked[cut], one.candidates)
