@@ -1,6 +1,7 @@
 """What each generator, feature group, way of time and kind of factors brings, and what it costs.
 
-Fits the ranker on label rows with and without each and ranks the whole pool of test-cut queries.
+Fits the ranker on label rows with and without each and ranks the whole pool of test-cut queries:
+next songs, of which those that were liked count once more by themselves, and session starts.
 Point `--data` at folders whose phases end before the main test phase: nothing is chosen here on
 the weeks that the report is about. Rows are built once, with everything; `ablation_rows.view`
 takes out columns and the songs that only the missing ones proposed.
@@ -25,6 +26,7 @@ from benchmarks.ablation_rows import (
     VARIANTS,
     answer_ranks,
     build,
+    coming_recall,
     feature_groups,
     fit_wide,
     group_work,
@@ -37,14 +39,19 @@ from features.paths import data_dir
 from features.state import State, resolve
 from serving.retrieval import BLEND, Retrieval
 from training.dataset import phase_queries
-from training.metrics import METRICS, cluster_bootstrap, interval
+from training.metrics import METRICS, TOP, cluster_bootstrap, hit_rate, interval
 from training.phases import Cut, read_phases
 from training.queries import Labelled
 from training.ranker import fit_ranker
 from training.rows import Rows, read_rows, write_rows
+from training.sessions import LIKED
+from training.starts import fit_starts
 from training.tables import bounds, markdown_table
 
-SHOWN: Final = ("ndcg_10", "hr_20", "mrr_20")
+OF_NEXT: Final = ("ndcg_10", "hr_20", "mrr_20")
+# HR@20 of next songs that were liked, and the share of the coming songs that a start's 20 hold.
+OF_LIKED, OF_STARTS = "liked_hr_20", "start_recall_20"
+SHOWN: Final = (*OF_NEXT, OF_LIKED, OF_STARTS)
 WHOLE_POOL: Final = 1_000_000
 TIMED: Final = 200
 REFITS: Final = 2
@@ -102,16 +109,42 @@ def trials(retrieval: Retrieval, params: Params) -> list[Trial]:
     return found
 
 
-def ranks_of(
-    trial: Trial, rows: tuple[Rows, Rows], names: tuple[str, ...], params: Ranker, queries: int
+@dataclass(frozen=True)
+class Asked:
+    """Queries with the rows of their pools; `numbers` in the rows are places in `queries`."""
+
+    queries: Sequence[Labelled]
+    rows: Rows
+
+
+def values_of(
+    trial: Trial, labels: Rows, test: tuple[Asked, Asked], names: tuple[str, ...], params: Ranker
 ) -> NDArray[np.float64]:
-    """Fit one trial on label rows and return its answers' ranks among the test cut's pools."""
+    """Fit one trial on label rows and judge it on next songs and on session starts.
+
+    Returns
+    -------
+    NDArray
+        Shape (next songs + starts, SHOWN); NaN where a metric does not speak of a query.
+    """
     if trial.seed is not None:
         params = params.model_copy(update={"seed": trial.seed})
-    labels, kept = view(rows[0], names, trial.generators, trial.without)
-    booster = fit_ranker(labels, kept, params)
-    asked, _ = view(rows[1], names, trial.generators, trial.without)
-    return answer_ranks(asked, booster.predict(asked.features), queries)
+    follow, starts = test
+    seen, kept = view(labels, names, trial.generators, trial.without)
+    asked, _ = view(follow.rows, names, trial.generators, trial.without)
+    order = fit_ranker(seen, kept, params)
+    ranks = answer_ranks(asked, order.predict(asked.features), len(follow.queries))
+    values = np.full((len(follow.queries) + len(starts.queries), len(SHOWN)), np.nan)
+    next_songs, begun = np.split(values, [len(follow.queries)])
+    next_songs[:, : len(OF_NEXT)] = np.stack([METRICS[m](ranks) for m in OF_NEXT], axis=1)
+    liked = np.array([labelled.outcome == LIKED for labelled in follow.queries], dtype=np.bool_)
+    next_songs[liked, SHOWN.index(OF_LIKED)] = hit_rate(ranks, TOP)[liked]
+    # Too few starts have no order of their own, as in serving.
+    order = fit_starts(seen, kept, params) or order
+    asked, _ = view(starts.rows, names, trial.generators, trial.without)
+    found = coming_recall(asked, order.predict(asked.features), starts.queries)
+    begun[:, SHOWN.index(OF_STARTS)] = found
+    return values
 
 
 def summary(
@@ -123,12 +156,11 @@ def summary(
 ) -> pd.DataFrame:
     """Return one row a trial: what the thing brings in each metric, with a paired 95 % interval.
 
-    Set against the base, which is the mean over its fits with several seeds: one fit's luck would
-    else shift every row.
+    `found` holds what `values_of` returns, `listeners` who asked each of its rows. Set against the
+    base, which is the mean over its fits with several seeds: one fit's luck would else shift every
+    row.
     """
-    each = np.stack(
-        [[METRICS[m](found[t.name + t.kind]) for m in SHOWN] for t in tried]
-    )  # (trials, metrics, queries)
+    each = np.stack([found[t.name + t.kind].T for t in tried])  # (trials, metrics, queries)
     same = np.array([trial.kind in ("base", "refit") for trial in tried])
     base = each[same].mean(axis=0)
     signs = np.array([trial.sign for trial in tried])[:, None, None]
@@ -139,11 +171,17 @@ def summary(
         row: dict[str, Any] = {"name": trial.name, "kind": trial.kind}
         for m, metric in enumerate(SHOWN):
             low, high = interval(drawn[:, number * len(SHOWN) + m])
-            row[metric] = float(brought[number, m].mean())
+            row[metric] = mean_of_known(brought[number, m])
             row |= {f"{metric}_low": low, f"{metric}_high": high}
-            row[f"{metric}_value"] = float(each[number, m].mean())
+            row[f"{metric}_value"] = mean_of_known(each[number, m])
         table.append(row)
     return pd.DataFrame(table)
+
+
+def mean_of_known(values: NDArray[np.float64]) -> float:
+    """Return the mean of what is not NaN, NaN where nothing is known."""
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else np.nan
 
 
 def costs(retrieval: Retrieval, queries: Sequence[Labelled]) -> dict[str, float]:
@@ -176,26 +214,28 @@ def request_work(retrieval: Retrieval, state: State) -> dict[str, Callable[[], o
 def markdown(table: pd.DataFrame, cost: dict[str, float], context: str) -> str:
     """Return the table as Markdown, one section a kind."""
     base = table[table["kind"].isin(["base", "refit"])]
-    means = ", ".join(f"{m} {base[f'{m}_value'].mean():.4f}" for m in SHOWN)
+    # Where a source knows no likes, nothing is said of them.
+    shown = [m for m in SHOWN if base[f"{m}_value"].notna().any()]
+    means = ", ".join(f"{m} {base[f'{m}_value'].mean():.4f}" for m in shown)
     lines = [context, "", f"Base, the mean of {len(base)} fits: {means}", ""]
     for kind, part in table.groupby("kind", sort=False):
         rows = []
         for row in part.sort_values("ndcg_10", ascending=False).to_dict("records"):
             cells = [
                 f"{row[m]:+.4f}{bounds(row[f'{m}_low'], row[f'{m}_high'], form='+.4f')}"
-                for m in SHOWN
+                for m in shown
             ]
             spent = cost.get(str(row["name"]))
             rows.append([str(row["name"]), *cells, "" if spent is None else f"{spent:.0f}"])
-        head = ["", *SHOWN, "µs a request"]
+        head = ["", *shown, "µs a request"]
         lines += [f"### {kind}", "", markdown_table(head, rows), ""]
     return "\n".join(lines)
 
 
 def prepared(
     arguments: argparse.Namespace, params: Params
-) -> tuple[tuple[Rows, Rows], tuple[str, ...], Retrieval, list[Labelled]]:
-    """Return label and test-cut rows, built once into `--work`, with names and test queries."""
+) -> tuple[Rows, tuple[Asked, Asked], tuple[str, ...], Retrieval]:
+    """Return label rows, next songs and starts of the test cut, built once, and column names."""
     phases = read_phases(arguments.data / "phases.json")
     if arguments.until and phases.as_of > arguments.until:
         raise ValueError(
@@ -207,6 +247,7 @@ def prepared(
     asked: Sequence[tuple[Cut, int, int, float]] = (
         ("labels", arguments.labels, arguments.negatives, how.starts_share),
         ("test", arguments.queries, WHOLE_POOL, 0.0),
+        ("test", arguments.starts, WHOLE_POOL, 1.0),
     )
     for cut, count, negatives, starts in asked:
         folder: Path = arguments.work / cut
@@ -216,13 +257,18 @@ def prepared(
         retrieval = load_wide(folder, params)
         lake, history = arguments.data / "lake", params.features.history_songs
         queries = phase_queries(lake, phases, cut, history, count, how.seed, starts)
-        path = arguments.work / f"{cut}_{count}.parquet"
+        if starts == 1:
+            # All there are, should there be fewer than wanted; the sample is filled with others.
+            queries = [labelled for labelled in queries if labelled.place == 0]
+        path = arguments.work / f"{cut}_{count}{'_starts' if starts == 1 else ''}.parquet"
         if not path.exists():
             write_rows(
                 build(retrieval, queries, negatives, how.seed, cut), retrieval.feature_names, path
             )
-        made.append(read_rows(path))
-    return (made[0][0], made[1][0]), made[0][1], retrieval, queries
+        rows, names = read_rows(path)
+        made.append(Asked(queries, rows))
+    labels, follow, begun = made
+    return labels.rows, (follow, begun), names, retrieval
 
 
 def absent(retrieval: Retrieval, params: Params) -> list[str]:
@@ -240,21 +286,21 @@ def with_ease(params: Params, songs: int | None) -> Params:
     return params.model_copy(update={"generators": generators})
 
 
-def ranks_of_all(
+def values_of_all(
     tried: Sequence[Trial],
-    rows: tuple[Rows, Rows],
+    labels: Rows,
+    test: tuple[Asked, Asked],
     names: tuple[str, ...],
     params: Ranker,
-    queries: int,
     folder: Path,
 ) -> dict[str, NDArray[np.float64]]:
-    """Return each trial's ranks, fitted where the folder does not hold them yet."""
+    """Return each trial's values, fitted where the folder does not hold them yet."""
     found = {}
     for trial in tqdm(tried, desc="trials", unit="fit"):
         path = folder / f"{trial.kind}, {trial.name}.npy"
         if not path.exists():
             path.parent.mkdir(exist_ok=True)
-            np.save(path, ranks_of(trial, rows, names, params, queries))
+            np.save(path, values_of(trial, labels, test, names, params))
         found[trial.name + trial.kind] = np.load(path)
     return found
 
@@ -262,19 +308,21 @@ def ranks_of_all(
 def run(arguments: argparse.Namespace) -> str:
     """Write results and table of all trials; return the table, and where the results are."""
     facts, params = machine(), with_ease(load_params(), arguments.ease_songs)
-    rows, names, retrieval, queries = prepared(arguments, params)
-    cost = costs(retrieval, queries)
+    labels, test, names, retrieval = prepared(arguments, params)
+    cost = costs(retrieval, test[0].queries)
     update = {"rounds": arguments.rounds, "learning_rate": arguments.learning_rate}
     ranker = params.ranker.model_copy(update=update)
     wanted = {"base", "refit", *(arguments.kinds or [])}
     every = trials(retrieval, params)
     tried = [trial for trial in every if not arguments.kinds or trial.kind in wanted]
-    found = ranks_of_all(tried, rows, names, ranker, len(queries), arguments.work / "ranks")
-    listeners = pd.factorize(np.array([labelled.user_id for labelled in queries]))[0]
+    found = values_of_all(tried, labels, test, names, ranker, arguments.work / "values")
+    users = [labelled.user_id for asked in test for labelled in asked.queries]
+    listeners = pd.factorize(np.array(users))[0]
     table = summary(found, tried, listeners, params.evaluation.bootstrap, params.evaluation.seed)
     protocol = {
         "label_queries": arguments.labels,
-        "queries": len(queries),
+        "queries": len(test[0].queries),
+        "starts": len(test[1].queries),
         "listeners": int(listeners.max()) + 1,
         "negatives": arguments.negatives,
         "ease_songs": params.generators.ease.max_songs,
@@ -304,6 +352,7 @@ def main() -> None:
     )
     parser.add_argument("--labels", type=int, default=6000)
     parser.add_argument("--queries", type=int, default=2000)
+    parser.add_argument("--starts", type=int, default=2000, help="session starts to ask for")
     parser.add_argument("--rounds", type=int, default=150)
     parser.add_argument("--learning-rate", type=float, default=0.05)
     parser.add_argument("--kinds", nargs="+", help="only these kinds of trials, besides the base")

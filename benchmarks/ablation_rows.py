@@ -24,9 +24,10 @@ from serving.bundle import blend, load_factors, load_retrieval
 from serving.generators import Blend, SignalFactors
 from serving.retrieval import BLEND, Retrieval
 from serving.scores import Scores
-from training.dataset import query_rows
+from training.dataset import heard_later, query_rows
 from training.factors import fit_factors, read_matrix, save_fit
 from training.generators import song_rows, write_factors, write_retrieval
+from training.metrics import TOP
 from training.phases import Cut, Phases
 from training.queries import Labelled
 from training.rows import MARKS, Part, Rows, join
@@ -171,16 +172,34 @@ def feature_groups(retrieval: Retrieval) -> dict[str, list[str]]:
 
 
 def answer_ranks(rows: Rows, scores: NDArray[np.float64], queries: int) -> NDArray[np.float64]:
-    """Return each query's answer's rank from 1, NaN where nobody proposed it; shape (queries,).
+    """Return each query's answer's rank from 1, NaN where nobody proposed it; shape (queries,)."""
+    use = rows.in_pool
+    query, answer = rows.query[use], rows.answer[use]
+    ranks = np.full(queries, np.nan)
+    ranks[query[answer]] = places(query, scores[use])[answer] + 1
+    return ranks
+
+
+def coming_recall(
+    rows: Rows, scores: NDArray[np.float64], queries: Sequence[Labelled]
+) -> NDArray[np.float64]:
+    """Return the share of each session's songs that a start's first `TOP` hold; shape (queries,).
+
+    Skipped songs count but as the first, as in the ranker's labels.
+    """
+    use = rows.in_pool
+    query, heard = rows.query[use], (rows.answer | rows.later)[use]
+    found = heard & (places(query, scores[use]) < TOP)
+    coming = [len({labelled.answer, *heard_later(labelled)}) for labelled in queries]
+    return np.bincount(query[found], minlength=len(queries)) / np.array(coming)
+
+
+def places(query: IntArray, scores: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Return each row's place within its query, 0 the best; queries are contiguous and ascend.
 
     Ties go to the song that comes first, as in serving.
     """
-    use = rows.in_pool
-    query, answer = rows.query[use], rows.answer[use]
-    order = np.lexsort((np.arange(use.sum()), -scores[use], query))
-    starts = np.searchsorted(query, np.arange(queries))
-    place = np.empty(len(order))
-    place[order] = np.arange(len(order)) - starts[query[order]]
-    ranks = np.full(queries, np.nan)
-    ranks[query[answer]] = place[answer] + 1
-    return ranks
+    order = np.lexsort((np.arange(len(query)), -scores, query))
+    found = np.empty(len(order), dtype=np.intp)
+    found[order] = np.arange(len(order)) - np.searchsorted(query, query[order])
+    return found

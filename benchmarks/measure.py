@@ -110,12 +110,14 @@ def save(
 
 
 def rounded(content: Any) -> Any:
-    """Return the content with its floats at five significant digits."""
+    """Return the content with its floats at five significant digits; None for NaN."""
     if isinstance(content, Mapping):
         return {str(name): rounded(value) for name, value in content.items()}
     if isinstance(content, list | tuple):
         return [rounded(value) for value in content]
-    return float(f"{content:.5g}") if isinstance(content, float) else content
+    if isinstance(content, float):
+        return None if np.isnan(content) else float(f"{content:.5g}")
+    return content
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -1,12 +1,19 @@
+from dataclasses import replace
+from datetime import UTC, datetime
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.ablation import Trial, markdown, summary, with_ease
-from benchmarks.ablation_rows import answer_ranks, own_columns, view, wide
+from benchmarks.ablation import SHOWN, Asked, Trial, markdown, summary, values_of, with_ease
+from benchmarks.ablation_rows import answer_ranks, coming_recall, own_columns, view, wide
 from benchmarks.measure import made_whole
 from features.params import load_params
-from training.rows import Rows
+from features.query import Query
+from serving.ranker import SESSION_LENGTH
+from training.queries import Labelled
+from training.rows import Rows, concatenate
+from training.sessions import SKIP
 
 NAMES = ("a_score", "b_score", "a_rank", "b_rank", "proposed_by", "age", "a_from_1")
 NAN = np.nan
@@ -66,20 +73,91 @@ def test_ranks_of_answers():
     np.testing.assert_array_equal(answer_ranks(only_a, np.arange(4.0), 3), [NAN, NAN, 1])
 
 
+def labelled(answer, rest=(), outcome="neutral", place=0):
+    return Labelled(
+        query_id="q",
+        user_id="u",
+        query=Query(ts=datetime(2020, 1, 1, tzinfo=UTC)),
+        place=place,
+        answer=answer,
+        outcome=outcome,
+        rest=(answer, *rest),
+        rest_outcomes=(outcome, *(SKIP if song == "s" else "full" for song in rest)),
+    )
+
+
+def test_recall_of_the_coming_session(monkeypatch):
+    monkeypatch.setattr("benchmarks.ablation_rows.TOP", 1)
+    scores = np.array([0.9, 0.5, 0.1, 0.9, 0.2])
+    asked = replace(rows(), later=np.array([True, False, False, False, False]))
+    # Of the first session's three songs (one of them twice, a skipped one not counted) the first
+    # place holds one; the second query was asked of nobody's pool; the third's first song leads.
+    queries = [labelled("b", ("a", "s", "a", "z")), labelled("x"), labelled("d", ("e",))]
+    assert coming_recall(asked, scores, queries).tolist() == [1 / 3, 0, 1 / 2]
+    # What nobody proposed cannot be found, and takes no place.
+    without_one = replace(asked, in_pool=np.array([False, True, True, True, True]))
+    assert coming_recall(without_one, scores, queries).tolist() == [1 / 3, 0, 1 / 2]
+    without_two = replace(asked, in_pool=np.array([False, False, True, True, True]))
+    assert coming_recall(without_two, scores, queries).tolist() == [0, 0, 1 / 2]
+
+
+def many(count, start):
+    """Return rows of queries with one song heard of four, which `a` scores best."""
+    random = np.random.default_rng(count + start)
+    heard = random.permuted(np.tile([True, False, False, False], (count, 1)), axis=1).ravel()
+    features = np.column_stack(
+        [heard + random.normal(0, 0.1, len(heard)), np.full(len(heard), 0.0 if start else 1.0)]
+        + [np.zeros(len(heard))]
+    ).astype(np.float32)
+    return Rows(
+        features=features,
+        query=np.repeat(np.arange(count, dtype=np.int32), 4),
+        answer=heard,
+        later=np.zeros(len(heard), np.bool_),
+        in_pool=np.ones(len(heard), np.bool_),
+        outcome=np.zeros(len(heard), np.int8),
+        ts=np.zeros(len(heard), "datetime64[us]"),
+        listener=np.zeros(len(heard), np.uint32),
+    )
+
+
+def test_next_songs_liked_ones_and_starts_are_judged_by_themselves():
+    names = ("a_score", SESSION_LENGTH, "a_rank")
+    follow = [labelled("x", outcome="liked" if i < 5 else "full", place=1) for i in range(20)]
+    test = (Asked(follow, many(20, False)), Asked([labelled("x")] * 10, many(10, True)))
+    labels = concatenate([(many(200, False), names), (many(200, True), names)])[0]
+    params = load_params().ranker.model_copy(update={"rounds": 20, "min_data_in_leaf": 5})
+    trial = Trial("base", "base", frozenset({"a"}), frozenset(), 1)
+    found = dict(zip(SHOWN, values_of(trial, labels, test, names, params).T, strict=True))
+    assert np.isfinite(found["ndcg_10"]).sum() == 20
+    assert found["mrr_20"][:20].mean() > 0.9
+    assert np.flatnonzero(np.isfinite(found["liked_hr_20"])).tolist() == [0, 1, 2, 3, 4]
+    assert np.flatnonzero(np.isfinite(found["start_recall_20"])).tolist() == list(range(20, 30))
+    assert found["start_recall_20"][20:].tolist() == [1] * 10
+
+
 def test_what_a_thing_brings_has_the_sign_of_with_less_without():
     def trial(name, kind, sign):
         return Trial(name, kind, frozenset(), frozenset(), sign)
 
     tried = [trial("base", "base", 1), trial("x", "on", -1), trial("y", "off", 1)]
-    first, missed = np.ones(40), np.full(40, NAN)
+    first, missed = np.ones((48, len(SHOWN))), np.zeros((48, len(SHOWN)))
+    # Nobody knows of likes, and the last queries are starts.
+    for values in (first, missed):
+        values[:, SHOWN.index("liked_hr_20")] = NAN
+        values[:40, SHOWN.index("start_recall_20")] = NAN
+        values[40:, : len(SHOWN) - 1] = NAN
     found = {"basebase": first, "xon": missed, "yoff": first}
-    table = summary(found, tried, np.arange(40) % 8, 50, 1)
+    table = summary(found, tried, np.arange(48) % 8, 50, 1)
     # Without x nothing is found: it brings everything. y brings nothing.
     assert table["ndcg_10"].tolist() == [0, 1, 0]
+    assert table["start_recall_20"].tolist() == [0, 1, 0]
     assert table.loc[1, ["hr_20_low", "hr_20_high", "hr_20_value"]].tolist() == [1, 1, 0]
     text = markdown(table, {"x": 12.3}, "context")
     assert "| x | +1.0000 [+1.0000, +1.0000] |" in text
     assert text.index("### on") < text.index("| 12 |") < text.index("### off")
+    assert "start_recall_20" in text
+    assert "liked" not in text
 
 
 def test_what_was_not_made_to_its_end_is_made_again(tmp_path):

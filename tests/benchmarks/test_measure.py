@@ -51,7 +51,8 @@ def test_one_slow_answer_in_a_hundred_is_not_the_p99_but_two_are() -> None:
 
 
 def test_figures_keep_five_digits_at_every_depth() -> None:
-    assert rounded({"a": [1.2345678, (2.0, 3)], "b": "x"}) == {"a": [1.2346, [2.0, 3]], "b": "x"}
+    found = rounded({"a": [1.2345678, (2.0, 3)], "b": "x", "c": float("nan")})
+    assert found == {"a": [1.2346, [2.0, 3]], "b": "x", "c": None}
 
 
 def test_a_result_says_on_what_machine_and_how_it_was_measured(
