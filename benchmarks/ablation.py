@@ -72,8 +72,14 @@ class Trial:
     seed: int | None = None
 
 
-def trials(retrieval: Retrieval, params: Params) -> list[Trial]:
-    """Return the base first, then one trial a thing."""
+def trials(retrieval: Retrieval, params: Params, joint: Sequence[str] = ()) -> list[Trial]:
+    """Return the base first, then one trial a thing, and one without all of `joint`.
+
+    Raises
+    ------
+    ValueError
+        If `joint` names what is neither a generator that is on nor a group of features.
+    """
     variants = {f"{name}_{part}" for name in VARIANTS for part in (SIGNAL, BLEND)}
     off = {
         name
@@ -104,6 +110,12 @@ def trials(retrieval: Retrieval, params: Params) -> list[Trial]:
         add(name, "generator, off", base | {name}, time_features, 1)
     for name, columns in groups.items():
         add(name, "features", base, time_features | set(columns), -1)
+    if joint:
+        if lost := sorted(set(joint) - base - groups.keys()):
+            known = sorted(base | groups.keys())
+            raise ValueError(f"--joint names {lost}; there are {known}.")
+        columns = [column for name in joint for column in groups.get(name, ())]
+        add(" + ".join(joint), "joint", base - set(joint), time_features | set(columns), -1)
     for seed in range(1, REFITS + 1):
         found.append(Trial(f"another seed ({seed})", "refit", base, time_features, 1, seed))
     return found
@@ -312,8 +324,8 @@ def run(arguments: argparse.Namespace) -> str:
     cost = costs(retrieval, test[0].queries)
     update = {"rounds": arguments.rounds, "learning_rate": arguments.learning_rate}
     ranker = params.ranker.model_copy(update=update)
-    wanted = {"base", "refit", *(arguments.kinds or [])}
-    every = trials(retrieval, params)
+    wanted = {"base", "refit", "joint", *(arguments.kinds or [])}
+    every = trials(retrieval, params, arguments.joint)
     tried = [trial for trial in every if not arguments.kinds or trial.kind in wanted]
     found = values_of_all(tried, labels, test, names, ranker, arguments.work / "values")
     users = [labelled.user_id for asked in test for labelled in asked.queries]
@@ -356,6 +368,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=150)
     parser.add_argument("--learning-rate", type=float, default=0.05)
     parser.add_argument("--kinds", nargs="+", help="only these kinds of trials, besides the base")
+    parser.add_argument(
+        "--joint", nargs="+", default=[], help="generators and groups of features to go at once"
+    )
     parser.add_argument("--negatives", type=int, default=60)
     parser.add_argument("--ease-songs", type=int, help="instead of generators.ease.max_songs")
     sys.stdout.write(run(parser.parse_args()))

@@ -1,12 +1,13 @@
 """Links from song to song: what follows, what is heard together, what predicts what."""
 
 from datetime import datetime
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.linalg import lapack
-from scipy.sparse import coo_matrix, csr_matrix, diags
+from scipy.sparse import coo_matrix, csr_matrix, diags, vstack
 
 from features.columns import Event, Song
 from features.params import Ease, Links, Transitions
@@ -14,6 +15,9 @@ from serving.scores import best
 from training.plays import listener_songs, recency, session_recency, session_songs
 
 LEAST_WEIGHT = 1e-4
+# Songs of a listener or session that make pairs, and pairs that are looked at together.
+LONGEST = 1000
+PAIRS = 50_000_000
 
 
 def transitions(plays: pd.DataFrame, until: datetime, params: Transitions, n: int) -> csr_matrix:
@@ -49,29 +53,46 @@ def follows(
 def together(plays: pd.DataFrame, until: datetime, params: Links, n: int) -> csr_matrix:
     """Return the recency-weighted cosine between songs' sessions, no diagonal."""
     weight = session_recency(plays, until, params.half_life_days)
-    return keep_best(cosine(shortened(session_songs(plays, n), weight)), params.neighbours)
+    return nearest(shortened(session_songs(plays, n), weight), params.neighbours)
 
 
 def listeners(plays: pd.DataFrame, until: datetime, params: Links, n: int) -> csr_matrix:
     """Return the cosine between songs' listeners, plays recency-weighted, no diagonal."""
     heard = listener_songs(plays, recency(plays[Event.TS], until, params.half_life_days), n)
-    return keep_best(cosine(shortened(heard, np.ones(heard.shape[0]))), params.neighbours)
+    return nearest(shortened(heard, np.ones(heard.shape[0])), params.neighbours)
 
 
 def shortened(rows: csr_matrix, weight: NDArray[np.floating]) -> csr_matrix:
-    """Scale rows by sqrt(weight / length): long ones make many pairs that say little each."""
+    """Scale rows by sqrt(weight / length): long ones make many pairs that say little each.
+
+    Of a row with more songs than `LONGEST` those that weigh most are kept: its pairs grow with the
+    square of their number.
+    """
+    rows = keep_best(rows, LONGEST)
     length = np.asarray(rows.sum(axis=1)).ravel()
     return diags(np.sqrt(weight / np.maximum(length, 1))) @ rows
 
 
-def cosine(matrix: csr_matrix) -> csr_matrix:
-    """Return the cosine between columns, no diagonal."""
-    common = (matrix.T @ matrix).tocsr()
-    norm = np.sqrt(np.maximum(common.diagonal(), 1e-9))
-    between = (diags(1 / norm) @ common @ diags(1 / norm)).tocsr()
-    between.setdiag(0)
-    between.eliminate_zeros()
-    return between
+def nearest(rows: csr_matrix, per_song: int) -> csr_matrix:
+    """Return the largest cosines between columns (songs), at most `per_song` of each, no diagonal.
+
+    Block by block of songs: of all pairs at once there may be more than memory holds.
+    """
+    of_songs = rows.T.tocsr()
+    squares = of_songs.multiply(of_songs) @ np.ones(rows.shape[0], dtype=rows.dtype)
+    scale = 1 / np.sqrt(np.maximum(squares, 1e-9))
+    # A song makes as many pairs as the rows that hold it have songs.
+    pairs = of_songs @ np.diff(rows.indptr)
+    bounds = np.searchsorted(np.cumsum(pairs), np.arange(0, pairs.sum(), PAIRS)[1:])
+    starts = np.unique([0, *bounds, rows.shape[1]])
+    blocks = []
+    for start, end in pairwise(starts.tolist()):
+        common = (of_songs[start:end] @ rows).tocsr()
+        common = (diags(scale[start:end]) @ common @ diags(scale)).tocsr()
+        common.setdiag(0, k=start)
+        common.eliminate_zeros()
+        blocks.append(keep_best(common, per_song))
+    return vstack(blocks, format="csr", dtype=np.float32)
 
 
 def ease(plays: pd.DataFrame, until: datetime, params: Ease, n: int) -> csr_matrix:

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.sparse import csr_matrix
+from scipy.sparse import random as sparse_random
 
 from features.params import Ease, Links, Transitions, Vectors, load_params
 from serving.bundle import _load_dayparts, _load_tensor, load_factors
@@ -12,7 +13,15 @@ from tests.features import small
 from tests.training import tiny
 from tests.training.tiny import DAY, MINUTE, START, TICK
 from training.generators import trending, with_rights, write_factors, write_generators
-from training.item_links import ease, keep_best, listeners, together, transitions
+from training.item_links import (
+    ease,
+    keep_best,
+    listeners,
+    nearest,
+    shortened,
+    together,
+    transitions,
+)
 from training.phases import LeakError
 from training.plays import read_plays, recency, session_songs
 from training.song_vectors import positive_pmi, song_vectors
@@ -108,6 +117,29 @@ def test_listeners_equals_a_loop(seed):
     between = common / np.outer(norm, norm) * (1 - np.eye(N))
     found = listeners(tiny.plays(sessions), START, Links(**LIMITS), N)
     assert_rows(found, [strongest(dict(enumerate(row)), 3) for row in between])
+
+
+@pytest.mark.parametrize("pairs", [1, 20, 10**9])
+def test_nearest_is_the_same_in_blocks_of_any_size(pairs, monkeypatch):
+    rows = sparse_random(40, N, 0.4, "csr", np.float32, 5)
+    dense = rows.toarray()
+    common = dense.T @ dense
+    norm = np.sqrt(np.maximum(common.diagonal(), 1e-9))
+    expected = common / np.outer(norm, norm) * (1 - np.eye(N))
+    monkeypatch.setattr("training.item_links.PAIRS", pairs)
+    assert_rows(nearest(rows, 4), [strongest(dict(enumerate(row)), 4) for row in expected])
+
+
+def test_a_song_that_nobody_heard_is_near_none():
+    rows = csr_matrix(np.array([[1, 1, 0, 0], [1, 1, 0, 0]], dtype=np.float32))
+    assert [list(row) for row in rows_of(nearest(rows, 4))] == [[1], [0], [], []]
+
+
+def test_of_a_long_row_the_songs_that_weigh_most_make_pairs(monkeypatch):
+    monkeypatch.setattr("training.item_links.LONGEST", 2)
+    rows = csr_matrix(np.array([[0.5, 0.1, 0.9, 0.0], [0.0, 0.3, 0.0, 0.0]]))
+    found = shortened(rows, np.ones(2))
+    assert_rows(found, [{0: 0.5 / math.sqrt(1.4), 2: 0.9 / math.sqrt(1.4)}, {1: 0.3}])
 
 
 @pytest.mark.parametrize("seed", range(4))
