@@ -82,7 +82,8 @@ def nearest(rows: csr_matrix, per_song: int) -> csr_matrix:
     squares = of_songs.multiply(of_songs) @ np.ones(rows.shape[0], dtype=rows.dtype)
     scale = 1 / np.sqrt(np.maximum(squares, 1e-9))
     # A song makes as many pairs as the rows that hold it have songs.
-    pairs = of_songs @ np.diff(rows.indptr)
+    lengths = np.diff(rows.indptr)
+    pairs = np.bincount(rows.indices, np.repeat(lengths, lengths), minlength=rows.shape[1])
     bounds = np.searchsorted(np.cumsum(pairs), np.arange(0, pairs.sum(), PAIRS)[1:])
     starts = np.unique([0, *bounds, rows.shape[1]])
     blocks = []

@@ -130,6 +130,22 @@ def test_nearest_is_the_same_in_blocks_of_any_size(pairs, monkeypatch):
     assert_rows(nearest(rows, 4), [strongest(dict(enumerate(row)), 4) for row in expected])
 
 
+def test_no_block_is_of_more_pairs_than_memory_should_hold(monkeypatch):
+    rows = sparse_random(60, 50, 0.2, "csr", np.float32, 5)
+    rows.data *= 0.01
+    sizes = []
+
+    def counted(matrix, per_row):
+        sizes.append((matrix.shape[0], matrix.nnz))
+        return keep_best(matrix, per_row)
+
+    monkeypatch.setattr("training.item_links.PAIRS", 300)
+    monkeypatch.setattr("training.item_links.keep_best", counted)
+    nearest(rows, 4)
+    assert len(sizes) > 5
+    assert all(pairs <= 300 or songs == 1 for songs, pairs in sizes)
+
+
 def test_a_song_that_nobody_heard_is_near_none():
     rows = csr_matrix(np.array([[1, 1, 0, 0], [1, 1, 0, 0]], dtype=np.float32))
     assert [list(row) for row in rows_of(nearest(rows, 4))] == [[1], [0], [], []]
