@@ -55,7 +55,7 @@ def rows_at(asked: pd.DataFrame, lake: Path, history_songs: int) -> Iterator[Row
         asked_us = microseconds(moment.to_pydatetime())
         events = log.recent(user, asked_us)
         running = running_session(events, named_in_lake(named, user, events), asked_us)
-        yield packed(caught_up(row, events, running, lengths, asked_us, history_songs))
+        yield with_arrays(caught_up(row, events, running, lengths, asked_us, history_songs))
 
 
 def named_in_lake(named: str | None, user: str, events: Sequence[Logged]) -> str | None:
@@ -64,7 +64,7 @@ def named_in_lake(named: str | None, user: str, events: Sequence[Logged]) -> str
     return own if any(event.session_id == own for event in events) else named
 
 
-def packed(row: Row) -> Row:
+def with_arrays(row: Row) -> Row:
     """Return a row with its history as arrays, as the store has them.
 
     Lists of numbers take five times the memory, and long to be sent to other processes.
