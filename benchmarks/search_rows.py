@@ -21,7 +21,7 @@ from features.lake import read_summary
 from features.params import SIGNALS, load_params
 from serving.bundle import load_retrieval
 from training.dataset import build_rows, phase_queries
-from training.phases import CUTS, Cut, Phases, read_phases, refuse_stale, split, write_phases
+from training.phases import CUTS, Cut, Phases, read_phases, refuse_leaky, split, write_phases
 from training.rows import write_rows
 
 WHOLE_POOL: Final = 1_000_000
@@ -76,7 +76,7 @@ def build(lake: Path, folder: Path, cut: Cut, negatives: int) -> None:
     history_songs = params.features.history_songs
     ranker = params.ranker.model_copy(update={"negatives": negatives})
     phases, generators = read_phases(folder / "phases.json"), folder / "generators" / cut
-    refuse_stale(generators, phases, cut)
+    refuse_leaky(generators, phases, cut)
     asked = (
         (MOST_TEST_QUERIES, ranker.seed, 0.0)
         if cut == "test"

@@ -19,7 +19,7 @@ from features.state import resolve
 from serving.bundle import load_retrieval
 from serving.past import rows_at
 from serving.retrieval import Retrieval
-from training.phases import CUTS, Cut, Phases, read_phases, refuse_leak, refuse_stale
+from training.phases import CUTS, Cut, Phases, read_phases, refuse_leak, refuse_leaky
 from training.queries import Labelled, labelled_queries, sample_positions
 from training.rows import Part, Rows, join, listener_code, write_rows
 from training.sessions import OUTCOMES, SKIP, read_sessions
@@ -138,7 +138,7 @@ def main() -> None:
     arguments = parser.parse_args()
     params = load_params()
     phases = read_phases(arguments.phases)
-    refuse_stale(arguments.generators, phases, arguments.cut)
+    refuse_leaky(arguments.generators, phases, arguments.cut)
     queries = phase_queries(
         arguments.lake,
         phases,

@@ -177,7 +177,7 @@ def refuse_later(what: str, seen_until: datetime, until: datetime) -> None:
         )
 
 
-def refuse_stale(folder: Path, phases: Phases, cut: Cut) -> None:
+def refuse_leaky(folder: Path, phases: Phases, cut: Cut) -> None:
     """Raise LeakError if the generators in a folder saw the phase they are to be used on."""
     fit = json.loads((folder / "fit.json").read_text(encoding="utf-8"))
     seen_until = datetime.fromisoformat(fit["seen_until"])

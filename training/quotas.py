@@ -30,7 +30,7 @@ from features.state import resolve
 from serving.bundle import load_retrieval
 from serving.retrieval import Retrieval
 from training.dataset import phase_queries
-from training.phases import Cut, read_phases, refuse_stale
+from training.phases import Cut, read_phases, refuse_leaky
 from training.queries import Labelled
 from training.rows import listener_code
 from training.tables import markdown_table
@@ -252,7 +252,7 @@ def main() -> None:
     arguments = parser.parse_args()
     phases = read_phases(arguments.phases)
     cut: Cut = "labels"
-    refuse_stale(arguments.generators, phases, cut)
+    refuse_leaky(arguments.generators, phases, cut)
     params = load_params()
     most = arguments.queries or params.evaluation.max_queries
     history_songs = params.features.history_songs

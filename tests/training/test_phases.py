@@ -14,7 +14,7 @@ from training.phases import (
     listenings,
     read_phases,
     refuse_leak,
-    refuse_stale,
+    refuse_leaky,
     split,
     write_phases,
 )
@@ -90,21 +90,21 @@ def test_generators_that_saw_the_gap_are_refused(tmp_path):
         (tmp_path / "fit.json").write_text(text, encoding="utf-8")
         if stale:
             with pytest.raises(LeakError, match="Refit"):
-                refuse_stale(tmp_path, PHASES, "test")
+                refuse_leaky(tmp_path, PHASES, "test")
         else:
-            refuse_stale(tmp_path, PHASES, "test")
+            refuse_leaky(tmp_path, PHASES, "test")
         # The same fit has seen both label windows.
         for cut in ("earlier", "labels"):
             with pytest.raises(LeakError):
-                refuse_stale(tmp_path, PHASES, cut)
+                refuse_leaky(tmp_path, PHASES, cut)
 
 
 def test_the_later_labels_fit_may_not_answer_the_earlier_labels(tmp_path):
     text = json.dumps({"seen_until": PHASES.fit_until("labels").isoformat()})
     (tmp_path / "fit.json").write_text(text, encoding="utf-8")
-    refuse_stale(tmp_path, PHASES, "labels")
+    refuse_leaky(tmp_path, PHASES, "labels")
     with pytest.raises(LeakError, match="Refit"):
-        refuse_stale(tmp_path, PHASES, "earlier")
+        refuse_leaky(tmp_path, PHASES, "earlier")
 
 
 def test_what_is_written_is_read(tmp_path):
