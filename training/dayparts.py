@@ -77,7 +77,7 @@ def fit_dayparts(
     kept = vectors[:, : params.factors]
     gram = (kept * values[: params.factors] ** 2) @ kept.T
     chance = np.outer(base, base) * max(gram.sum(), 1e-9)
-    model = parts_of(listened(profiles), params.parts) if matrix.nnz else None
+    model = parts_of(without_empty(profiles), params.parts) if matrix.nnz else None
     arrays = {
         "base": base,
         "vectors": kept,
@@ -90,7 +90,7 @@ def fit_dayparts(
     return {name: np.asarray(array, dtype=np.float32) for name, array in arrays.items()}
 
 
-def listened(rows: csr_matrix) -> csr_matrix:
+def without_empty(rows: csr_matrix) -> csr_matrix:
     """Return the rows that hold anything."""
     return rows[np.diff(rows.indptr) > 0]
 

@@ -110,7 +110,7 @@ def split(first: datetime, as_of: datetime, shares: PhaseShares) -> Phases:
     return phases
 
 
-def listenings(lake: Path, phases: Phases) -> dict[PhaseName, int]:
+def listening_counts(lake: Path, phases: Phases) -> dict[PhaseName, int]:
     """Return how many listenings there are to go on, by phase.
 
     In the history those that were not skipped, in the others those of sessions that begin there.
@@ -221,7 +221,7 @@ def main() -> None:
         if as_of > end:
             raise ValueError(f"phases.as_of {as_of} is after the last event {end}; choose earlier.")
         phases = split(first, as_of, shares)
-        refuse_few(listenings(arguments.lake, phases), phases)
+        refuse_few(listening_counts(arguments.lake, phases), phases)
     except ValueError as error:
         parser.exit(1, f"{error}\n")
     write_phases(phases, arguments.out)

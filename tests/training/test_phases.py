@@ -11,7 +11,7 @@ from training import phases as module
 from training.phases import (
     LeakError,
     Phase,
-    listenings,
+    listening_counts,
     read_phases,
     refuse_leak,
     refuse_leaky,
@@ -161,7 +161,7 @@ def test_listenings_are_counted_where_they_are_of_use(tmp_path, monkeypatch):
         ),
         "test": sum(phases.test.start <= ts for ts, _, _ in events),
     }
-    assert listenings(tmp_path, phases) == expected
+    assert listening_counts(tmp_path, phases) == expected
 
 
 @pytest.mark.parametrize(
