@@ -22,6 +22,8 @@ USERS = "users"
 SONGS = "songs"
 QUARANTINE = "quarantine"
 SUMMARY = "summary.json"
+# Between listener and session id, where several listeners have a session of that id.
+SESSION_MARK = "/"
 _PARTITION = "date="
 
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from features.columns import Event, Song, User
 from features.contract import SEQUENCE, TABLES, Table
-from features.lake import EVENTS, SONGS, USERS, event_folder
+from features.lake import EVENTS, SESSION_MARK, SONGS, USERS, event_folder
 from features.times import SESSION_PAUSE
 
 _WRITE_ROWS = 100_000
@@ -84,7 +84,8 @@ def _derive_sessions(connection: duckdb.DuckDBPyConnection) -> None:
                     ROWS UNBOUNDED PRECEDING)) AS {Event.SESSION}) FROM marked
         )
         SELECT * REPLACE (CASE WHEN {Event.SESSION} IN (FROM shared_sessions)
-            THEN {Event.USER} || '/' || {Event.SESSION} ELSE {Event.SESSION} END AS {Event.SESSION})
+            THEN {Event.USER} || '{SESSION_MARK}' || {Event.SESSION}
+            ELSE {Event.SESSION} END AS {Event.SESSION})
         FROM events WHERE {Event.SESSION} IS NOT NULL
         UNION ALL BY NAME SELECT * EXCLUDE (start) FROM derived
     """)

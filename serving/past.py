@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from features.catalogue import FloatArray
 from features.columns import Event, Song, User, UserRow
-from features.lake import read_events, read_songs
+from features.lake import SESSION_MARK, read_events, read_songs
 from features.query import Row
 from features.store import historical_user_rows, snapshot_before
 from features.times import microseconds
@@ -60,7 +60,7 @@ def rows_at(asked: pd.DataFrame, lake: Path, history_songs: int) -> Iterator[Row
 
 def named_in_lake(named: str | None, user: str, events: Sequence[Logged]) -> str | None:
     """Return what a session is called in the lake: `<user>/<id>` where others had its id, too."""
-    own = f"{user}/{named}"
+    own = f"{user}{SESSION_MARK}{named}"
     return own if any(event.session_id == own for event in events) else named
 
 
