@@ -19,6 +19,10 @@ from features.paths import PROJECT
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+NotNegative = Annotated[float, Field(ge=0)]
+PositiveFraction = Annotated[float, Field(gt=0, le=1)]
+Whole = Annotated[int, Field(ge=0)]
 # What NumPy takes.
 Seed = Annotated[int, Field(ge=0)]
 # What LightGBM takes.
@@ -69,7 +73,7 @@ class Simulation(_Section):
 class Ingest(_Section):
     """When an import stops."""
 
-    max_bad_share: Annotated[float, Field(ge=0, le=1)]
+    max_bad_share: Fraction
 
 
 class PhaseShares(_Section):
@@ -84,7 +88,7 @@ class PhaseShares(_Section):
 class Features(_Section):
     """Snapshots, and the windows of the aggregates."""
 
-    snapshots_per_phase: Annotated[int, Field(ge=0)]
+    snapshots_per_phase: Whole
     window_days: Positive
     half_life_days: Positive
     trend_days: Positive
@@ -102,13 +106,13 @@ class Signal(_Section):
     window_days: Positive
     half_life_days: Positive
     factors: Count
-    regularization: Annotated[float, Field(ge=0)]
+    regularization: NotNegative
     alpha: Positive
     iterations: Count
-    frequency_exponent: Annotated[float, Field(ge=0, le=1)]
+    frequency_exponent: Fraction
     skip_as: Literal["matrix", "zero"]
     weight: float
-    candidates: Annotated[int, Field(ge=0)]
+    candidates: Whole
 
 
 class Generator(_Section):
@@ -118,14 +122,14 @@ class Generator(_Section):
     """
 
     enabled: bool = True
-    candidates: Annotated[int, Field(ge=0)]
+    candidates: Whole
 
 
 class Seeds(Generator):
     """How many of the session's last songs ask, each one back worth `seed_decay`."""
 
     seeds: Count
-    seed_decay: Annotated[float, Field(gt=0, le=1)]
+    seed_decay: PositiveFraction
     half_life_days: Positive
 
 
@@ -139,7 +143,7 @@ class Transitions(Links):
     """Directed neighbours: which song came up to `max_gap` places later."""
 
     max_gap: Count
-    gap_decay: Annotated[float, Field(gt=0, le=1)]
+    gap_decay: PositiveFraction
 
 
 class Loops(Generator):
@@ -149,8 +153,8 @@ class Loops(Generator):
     """
 
     max_gap: Count
-    gap_decay: Annotated[float, Field(gt=0, le=1)]
-    age_decay: Annotated[float, Field(gt=0, le=1)]
+    gap_decay: PositiveFraction
+    age_decay: PositiveFraction
 
 
 class Ease(Links):
@@ -165,7 +169,7 @@ class Vectors(Seeds):
 
     factors: Count
     max_gap: Count
-    gap_decay: Annotated[float, Field(gt=0, le=1)]
+    gap_decay: PositiveFraction
 
 
 class Sessions(Links):
@@ -177,7 +181,7 @@ class Sessions(Links):
 
     per_song: Count
     distance: Positive
-    backward: Annotated[float, Field(ge=0, le=1)]
+    backward: Fraction
 
 
 class Matches(Generator):
@@ -251,7 +255,7 @@ class Generators(_Section):
 class OutcomeWeights(_Section):
     """What a training query weighs, by what the listener did with the song that was played."""
 
-    skip: Annotated[float, Field(ge=0)]
+    skip: NotNegative
     neutral: Positive
     full: Positive
     liked: Positive
@@ -264,9 +268,9 @@ class StartsRanker(_Section):
     learning_rate: Positive = 0.02
     num_leaves: Leaves = 7
     min_data_in_leaf: Count = 200
-    feature_fraction: Annotated[float, Field(gt=0, le=1)] = 0.25
-    bagging_fraction: Annotated[float, Field(gt=0, le=1)] = 0.5
-    lambda_l2: Annotated[float, Field(ge=0)] = 10.0
+    feature_fraction: PositiveFraction = 0.25
+    bagging_fraction: PositiveFraction = 0.5
+    lambda_l2: NotNegative = 10.0
 
 
 class Ranker(_Section):
@@ -276,13 +280,13 @@ class Ranker(_Section):
     learning_rate: Positive
     num_leaves: Leaves
     min_data_in_leaf: Count
-    feature_fraction: Annotated[float, Field(gt=0, le=1)]
+    feature_fraction: PositiveFraction
     max_queries: Count
-    starts_share: Annotated[float, Field(ge=0, le=1)]
+    starts_share: Fraction
     negatives: Count
     later_gain: Annotated[float, Field(ge=0, lt=1)]
     weights: OutcomeWeights
-    slate_value: Annotated[float, Field(ge=0, le=1)]
+    slate_value: Fraction
     starts: StartsRanker = StartsRanker()
     seed: Seed
 
@@ -290,7 +294,7 @@ class Ranker(_Section):
 class Exploration(_Section):
     """How slates are sampled (`serving.exploration`); temperature 0 gives the best songs."""
 
-    temperature: Annotated[float, Field(ge=0), AfterValidator(sampled_or_not)] = 0.0
+    temperature: Annotated[NotNegative, AfterValidator(sampled_or_not)] = 0.0
 
 
 class Feedback(_Section):
@@ -299,10 +303,10 @@ class Feedback(_Section):
     Each weight is in standard deviations of the pool's scores.
     """
 
-    artist: Annotated[float, Field(ge=0)] = 0.5
-    mood: Annotated[float, Field(ge=0)] = 0.25
-    tempo: Annotated[float, Field(ge=0)] = 0.25
-    decay: Annotated[float, Field(gt=0, le=1)] = 0.8
+    artist: NotNegative = 0.5
+    mood: NotNegative = 0.25
+    tempo: NotNegative = 0.25
+    decay: PositiveFraction = 0.8
 
 
 class ModeWeights(_Section):
@@ -340,10 +344,10 @@ class Steering(_Section):
     its nearness (0 to 1) to the radio's seeds, `less_like_weight` times that to unwanted songs.
     """
 
-    context_weight: Annotated[float, Field(ge=0)] = 4.0
-    context_candidates: Annotated[int, Field(ge=0)] = 60
-    radio_weight: Annotated[float, Field(ge=0)] = 2.0
-    less_like_weight: Annotated[float, Field(ge=0)] = 4.0
+    context_weight: NotNegative = 4.0
+    context_candidates: Whole = 60
+    radio_weight: NotNegative = 2.0
+    less_like_weight: NotNegative = 4.0
     artist: Spacing = Spacing(limit=3, window=6)
     album: Spacing = Spacing(limit=2, window=4)
 
@@ -352,7 +356,7 @@ class Evaluation(_Section):
     """How much is measured, and with which seed; at least `starts_share` are session starts."""
 
     max_queries: Count
-    starts_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    starts_share: Fraction = 0.0
     bootstrap: Count
     seed: Seed
 
