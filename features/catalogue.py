@@ -186,8 +186,8 @@ def catalogue(songs: pd.DataFrame) -> Catalogue:
     frame = songs.sort_values(Song.ID, ignore_index=True)
     if frame.empty or frame[Song.ID].duplicated().any():
         raise ValueError("A catalogue needs one row per song and at least one song.")
-    region_popularity, regions = _spread(frame, SongRow.REGION_KEYS, SongRow.REGION_POPULARITY)
-    language_popularity, languages = _spread(
+    region_popularity, regions = _by_key(frame, SongRow.REGION_KEYS, SongRow.REGION_POPULARITY)
+    language_popularity, languages = _by_key(
         frame, SongRow.LANGUAGE_KEYS, SongRow.LANGUAGE_POPULARITY
     )
     audio = np.column_stack([_numbers(frame, name) for name in Song.AUDIO])
@@ -299,7 +299,7 @@ def _location_and_spread(columns: FloatArray) -> tuple[FloatArray, FloatArray]:
     return mean.astype(np.float32), np.where(spread > 0, spread, 1).astype(np.float32)
 
 
-def _spread(frame: pd.DataFrame, keys: str, values: str) -> tuple[FloatArray, list[str]]:
+def _by_key(frame: pd.DataFrame, keys: str, values: str) -> tuple[FloatArray, list[str]]:
     """Turn aligned key and value lists into a dense matrix, rows songs, columns sorted keys."""
     long = pd.DataFrame({"key": frame[keys], "value": frame[values]}).explode(["key", "value"])
     long = long.dropna()

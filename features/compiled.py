@@ -222,7 +222,7 @@ def sort_by_key(keys: Any, values: Any) -> Any:
 
 
 @compiled
-def spread(values: Any) -> Any:
+def standard_deviation(values: Any) -> Any:
     """Return the standard deviation; NumPy's takes ten times as long for few hundred values."""
     mean = 0.0
     for value in values:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from features.catalogue import Catalogue, IntArray
 from features.columns import Song
-from features.compiled import spread
+from features.compiled import standard_deviation
 from features.params import Feedback
 from features.state import State
 from serving.compiled import weighted_likeness
@@ -43,7 +43,7 @@ def skip_cost(
     weight = params.decay ** np.arange(len(session))[::-1] * np.where(skipped, 1.0, -1.0)
     weights = np.array([params.artist, params.mood, params.tempo])
     excess = np.clip(likeness(songs, candidates, session, weight), 0.0, 1.0)
-    return weights @ excess * float(spread(scores))
+    return weights @ excess * float(standard_deviation(scores))
 
 
 def likeness(

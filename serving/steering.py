@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from features.catalogue import Catalogue, FloatArray, IntArray
 from features.columns import Song, SongRow
-from features.compiled import spread
+from features.compiled import standard_deviation
 from features.params import Modes, ModeWeights, Steering
 from features.query import Query, Wishes
 from features.state import State, resolve
@@ -291,7 +291,7 @@ def too_short(found: int, k: int) -> tuple[str, ...]:
 
 def unit(scores: NDArray[Any]) -> float:
     """Return the standard deviation of a pool's scores, in which wishes are weighed."""
-    return (float(spread(scores)) or 1.0) if len(scores) else 1.0
+    return (float(standard_deviation(scores)) or 1.0) if len(scores) else 1.0
 
 
 def rows_of(pool: Pool, mask: NDArray[np.bool_]) -> Pool:

@@ -16,7 +16,7 @@ from features.compiled import (
     shares_among,
     shares_at,
     sort_by_key,
-    spread,
+    standard_deviation,
     sum_by_key,
     taken,
     values_at,
@@ -117,10 +117,10 @@ def test_values_are_sorted_with_their_keys_and_equal_ones_stay_in_order(seed: in
     assert list(zip(found.tolist(), moved.tolist(), strict=True)) == expected
 
 
-def test_the_spread_is_the_standard_deviation() -> None:
+def test_the_standard_deviation_is_numpys() -> None:
     values = np.random.default_rng(1).normal(3, 2, 300)
-    assert spread(values) == pytest.approx(np.std(values))
-    assert spread(np.full(3, 7.0)) == 0
+    assert standard_deviation(values) == pytest.approx(np.std(values))
+    assert standard_deviation(np.full(3, 7.0)) == 0
 
 
 def test_codes_are_compared_where_they_are_known() -> None:
