@@ -26,7 +26,7 @@ SIMILAR_FROM: Final = 1000
 
 
 @dataclass(frozen=True)
-class Index:
+class NameIndex:
     """The names of the most popular songs in one mapped text, the most popular first.
 
     Every field (title, each artist, id) is case-folded UTF-8 and follows a line break. Song
@@ -64,7 +64,7 @@ class Lookup:
     """Titles and artists by dense index, and what can be asked of a catalogue besides."""
 
     retrieval: Retrieval
-    index: Index
+    name_index: NameIndex
 
     def title(self, song: int) -> str | None:
         """Return a song's title, None where the source has none."""
@@ -125,7 +125,7 @@ def lookup(retrieval: Retrieval, folder: Path) -> Lookup:
     stored = map_arrays(folder / SEARCH_FILE)
     with (folder / TEXT_FILE).open("rb") as file:
         text = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    return Lookup(retrieval, Index(text, stored["starts"], stored["order"]))
+    return Lookup(retrieval, NameIndex(text, stored["starts"], stored["order"]))
 
 
 def normal(text: str) -> str:

@@ -69,7 +69,7 @@ def _add_songs(app: FastAPI, current: Callable[[], Loaded]) -> None:
     ) -> Search:
         """Find songs by the beginning or any part of title, artist or id, in any case."""
         loaded = current()
-        found = loaded.lookup.index.search(q, k)
+        found = loaded.lookup.name_index.search(q, k)
         return Search(songs=[FoundSong.model_validate(_name(loaded, song)) for song in found])
 
     @app.get("/songs/similar", responses={404: {"description": "The song is unknown."}})

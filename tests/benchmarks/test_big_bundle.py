@@ -72,6 +72,6 @@ def test_the_bundle_is_one_that_the_service_takes(
     write_bundle(SONGS, tmp_path / "out", load_params(), bodies=20)
     loaded = load(tmp_path / "out" / "bundle")
     assert len(loaded.recommender.retrieval.songs) == SONGS
-    assert loaded.lookup.index.search("word1", 3)
+    assert loaded.lookup.name_index.search("word1", 3)
     bodies = json.loads((tmp_path / "out" / "bodies.json").read_text())
     assert {len(body["session"]) for body in bodies} == {10}

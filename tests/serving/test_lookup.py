@@ -33,20 +33,20 @@ def naive(words: str, k: int) -> list[int]:
     + ["  tune   1 ", "nothing at all", "<img src=x", "1"],
 )
 def test_search_agrees_with_a_loop_over_the_rows(names: Lookup, words: str) -> None:
-    assert names.index.search(words, 8) == naive(words, 8)
+    assert names.name_index.search(words, 8) == naive(words, 8)
 
 
 def test_search_finds_all_of_an_artist(names: Lookup) -> None:
-    assert sorted(names.index.search("artist 3", 100)) == list(range(3, SONGS, 10))
+    assert sorted(names.name_index.search("artist 3", 100)) == list(range(3, SONGS, 10))
 
 
 @pytest.mark.parametrize("words", ["", "   ", "\n", "\t\n "])
 def test_search_for_nothing_finds_nothing(names: Lookup, words: str) -> None:
-    assert names.index.search(words, 5) == []
+    assert names.name_index.search(words, 5) == []
 
 
 def test_a_hit_does_not_run_over_two_fields(names: Lookup) -> None:
-    assert names.index.search("river artist", 5) == []
+    assert names.name_index.search("river artist", 5) == []
 
 
 def test_titles_and_artists(names: Lookup) -> None:

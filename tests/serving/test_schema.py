@@ -135,7 +135,7 @@ def test_no_stack_trace_leaves_the_service(
         raise RuntimeError(f"a secret in memory {args} {kwargs}")
 
     monkeypatch.setattr(service, "answer", fail)
-    monkeypatch.setattr(service.running().live.current.lookup.index.__class__, "search", fail)
+    monkeypatch.setattr(service.running().live.current.lookup.name_index.__class__, "search", fail)
     monkeypatch.setattr(service.desk().__class__, "take", fail)
     event = {"event_id": "a", "user_id": "u", "song_id": "s", "session_id": "x", "action": "play"}
     answers = [
