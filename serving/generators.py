@@ -33,6 +33,15 @@ from serving.scores import NO_SCORES, FactorScores, MixedScores, Scores, SparseS
 # Songs kept of each region, language and artist: what a proposal is taken from.
 LISTED: Final = 512
 OF_ARTIST: Final = 256
+# What a song of the history counts at least, before it decays: one only added or liked has no
+# listening value.
+LEAST_HEARD: Final = 0.1
+# Whose songs are proposed: the artists of the last seeds, each one back worth less, the usual
+# ones by their share, and those named at sign-up.
+ARTIST_SEEDS: Final = 10
+ARTIST_DECAY: Final = 0.7
+USUAL_ARTISTS: Final = 20
+FAVOURITE_WEIGHT: Final = 0.2
 # A value that halved so often and some more still has single precision.
 MOST_HALF_LIVES: Final = 60.0
 
@@ -182,7 +191,7 @@ class Repeats:
         # Songs of long ago would all be worth 0 in single precision: what counts is their order.
         ages -= max(ages.min(initial=np.inf) - MOST_HALF_LIVES, 0) if len(ages) else 0
         decay = 0.5**ages
-        value = np.maximum(state.history_values["listen"], 0.1) * decay
+        value = np.maximum(state.history_values["listen"], LEAST_HEARD) * decay
         songs = np.concatenate([state.history, state.played])
         return add_up(songs, np.concatenate([value, np.ones(len(state.played))]))
 
@@ -210,18 +219,18 @@ class SameArtist:
     def _artists(self, state: State) -> tuple[IntArray, FloatArray]:
         codes = self.songs.codes[Song.ARTISTS]
         weights: dict[int, float] = {}
-        for place, code in enumerate(codes.codes[state.seeds(10)]):
-            weights[int(code)] = weights.get(int(code), 0.0) + 0.7**place
+        for place, code in enumerate(codes.codes[state.seeds(ARTIST_SEEDS)]):
+            weights[int(code)] = weights.get(int(code), 0.0) + ARTIST_DECAY**place
         usual = state.query.user.get(UserRow.ARTIST_KEYS)
         if usual is not None and len(usual):
             shares = state.query.user[UserRow.ARTIST_SHARES]
-            found = codes.vocabulary.find(list(usual[:20])).tolist()
+            found = codes.vocabulary.find(list(usual[:USUAL_ARTISTS])).tolist()
             for code, share in zip(found, shares, strict=False):
                 weights[code] = weights.get(code, 0.0) + float(share)
         favourites = state.query.user.get(User.FAVOURITE_ARTISTS)
         for name in favourites if favourites is not None else ():
             code = codes.code_of.get(name, -1)
-            weights[code] = weights.get(code, 0.0) + 0.2
+            weights[code] = weights.get(code, 0.0) + FAVOURITE_WEIGHT
         weights.pop(-1, None)
         keys = np.fromiter(weights, dtype=np.int32, count=len(weights))
         return keys, np.fromiter(weights.values(), dtype=np.float32, count=len(weights))
