@@ -64,7 +64,7 @@ from serving.layout import (
 )
 from serving.links import Links
 from serving.manifest import BundleError
-from serving.ranker import SESSION_LENGTH, Calibration, Order, Ranker, Starts
+from serving.ranker import SESSION_LENGTH, Calibration, Ranker, Starts, Trees
 from serving.retrieval import BLEND, Retrieval
 from serving.sequences import SessionLoops, SongVectors
 
@@ -277,7 +277,7 @@ def load_ranker(folder: Path, feature_names: tuple[str, ...]) -> Ranker:
             )
     curves = json.loads((folder / "calibration.json").read_text(encoding="utf-8"))
     return Ranker(
-        order=_order(boosters["ranker"]),
+        trees=_trees(boosters["ranker"]),
         probabilities={
             name: (boosters[name], Calibration(np.array(curve["raw"]), np.array(curve["share"])))
             for name, curve in curves.items()
@@ -286,9 +286,9 @@ def load_ranker(folder: Path, feature_names: tuple[str, ...]) -> Ranker:
     )
 
 
-def _order(booster: lightgbm.Booster) -> Order:
-    return Order(booster, forest(booster))
+def _trees(booster: lightgbm.Booster) -> Trees:
+    return Trees(booster, forest(booster))
 
 
 def _starts(booster: lightgbm.Booster) -> Starts:
-    return Starts(_order(booster), booster.feature_name().index(SESSION_LENGTH))
+    return Starts(_trees(booster), booster.feature_name().index(SESSION_LENGTH))

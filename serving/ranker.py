@@ -28,7 +28,7 @@ class Calibration:
 
 
 @dataclass(frozen=True)
-class Order:
+class Trees:
     """One booster; `forest` is the same laid out for few rows at a time, with equal scores."""
 
     booster: lightgbm.Booster
@@ -46,7 +46,7 @@ class Order:
 class Starts:
     """What orders a pool where no song of a session is known: column `place` is then 0."""
 
-    order: Order
+    trees: Trees
     place: int
 
 
@@ -54,24 +54,24 @@ class Starts:
 class Ranker:
     """Orders a pool. `probabilities` holds `p_like` and `p_skip` where the source has them.
 
-    Session starts have an order of their own; without one (an older bundle), `order` is theirs too.
+    Session starts have trees of their own; without them (an older bundle), `trees` are theirs too.
     """
 
-    order: Order
+    trees: Trees
     probabilities: Mapping[str, tuple[lightgbm.Booster, Calibration]]
     starts: Starts | None = None
 
     def scores(self, features: FloatArray, threads: int = 1) -> NDArray[np.float64]:
         """Return one score a row; comparable within a query only."""
         if self.starts is None:
-            return self.order.scores(features, threads)
+            return self.trees.scores(features, threads)
         start = features[:, self.starts.place] == 0
         if not start.any():
-            return self.order.scores(features, threads)
+            return self.trees.scores(features, threads)
         scores = np.empty(len(features))
-        scores[start] = self.starts.order.scores(features[start], threads)
+        scores[start] = self.starts.trees.scores(features[start], threads)
         if not start.all():
-            scores[~start] = self.order.scores(features[~start], threads)
+            scores[~start] = self.trees.scores(features[~start], threads)
         return scores
 
     def probability(self, name: str, features: FloatArray) -> NDArray[np.float64] | None:

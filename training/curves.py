@@ -106,7 +106,7 @@ def by_candidates(
 
 def importance(recommender: Recommender) -> pd.DataFrame:
     """Return each feature's share of the ranker's total gain and its group, largest first."""
-    booster = recommender.ranker.order.booster
+    booster = recommender.ranker.trees.booster
     gain = booster.feature_importance("gain")
     table = pd.DataFrame({"feature": booster.feature_name(), "share": gain / max(gain.sum(), 1e-9)})
     group = feature_groups(recommender.retrieval)

@@ -141,7 +141,7 @@ def csv_tables(
         "importance_groups": curves.group_importance(features),
         "dayparts": curves.dayparts(queries, found.ranks),
         "daypart_maps": maps,
-        "learning_curve": curves.by_trees(recommender.ranker.order.booster, rows),
+        "learning_curve": curves.by_trees(recommender.ranker.trees.booster, rows),
     }
 
 

@@ -15,7 +15,7 @@ from serving.bundle import LINKS
 from serving.context_songs import CODES
 from serving.evidence import FEATURES, GENERATORS, KINDS, columns, evidence
 from serving.explain import factor_parts
-from serving.ranker import Order, Ranker
+from serving.ranker import Ranker, Trees
 from serving.reasons import MOST, PROPOSED, proposed, sentence, tastes
 from serving.recommender import Recommender
 from serving.retrieval import BLEND
@@ -56,7 +56,7 @@ def attentive(recommender):
         lightgbm.Dataset(rows, wanted, feature_name=list(names)),
         40,
     )
-    return replace(recommender, ranker=Ranker(Order(booster), {}))
+    return replace(recommender, ranker=Ranker(Trees(booster), {}))
 
 
 def query(*session, wishes=None, **changes):

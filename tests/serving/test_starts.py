@@ -54,12 +54,12 @@ def test_one_answer_is_that_of_many_whatever_is_asked_beside_it(with_starts):
 
 
 def test_the_trees_laid_out_score_starts_as_lightgbm_adds_them_up(with_starts):
-    order = with_starts.ranker.starts.order
+    trees = with_starts.ranker.starts.trees
     features = with_starts.prepare(START).features
-    assert order.forest is not None
-    raw = order.booster.predict(features, raw_score=True)
+    assert trees.forest is not None
+    raw = trees.booster.predict(features, raw_score=True)
     np.testing.assert_allclose(with_starts.ranker.scores(features), raw, atol=1e-6)
-    bare = type(order)(order.booster)
+    bare = type(trees)(trees.booster)
     np.testing.assert_allclose(bare.scores(features), raw)
 
 
