@@ -24,13 +24,13 @@ from tqdm import tqdm
 from benchmarks.ablation_rows import (
     SIGNAL,
     VARIANTS,
-    answer_ranks,
     build,
     coming_recall,
     feature_groups,
     fit_wide,
     group_work,
     load_wide,
+    ranks_in_pools,
     view,
 )
 from benchmarks.measure import machine, made_whole, save, timed
@@ -145,7 +145,7 @@ def values_of(
     seen, kept = view(labels, names, trial.generators, trial.without)
     asked, _ = view(follow.rows, names, trial.generators, trial.without)
     order = fit_ranker(seen, kept, params)
-    ranks = answer_ranks(asked, order.predict(asked.features), len(follow.queries))
+    ranks = ranks_in_pools(asked, order.predict(asked.features), len(follow.queries))
     values = np.full((len(follow.queries) + len(starts.queries), len(SHOWN)), np.nan)
     next_songs, begun = np.split(values, [len(follow.queries)])
     next_songs[:, : len(OF_NEXT)] = np.stack([METRICS[m](ranks) for m in OF_NEXT], axis=1)

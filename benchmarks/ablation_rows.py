@@ -171,7 +171,7 @@ def feature_groups(retrieval: Retrieval) -> dict[str, list[str]]:
     }
 
 
-def answer_ranks(rows: Rows, scores: NDArray[np.float64], queries: int) -> NDArray[np.float64]:
+def ranks_in_pools(rows: Rows, scores: NDArray[np.float64], queries: int) -> NDArray[np.float64]:
     """Return each query's answer's rank from 1, NaN where nobody proposed it; shape (queries,)."""
     use = rows.in_pool
     query, answer = rows.query[use], rows.answer[use]

@@ -11,7 +11,7 @@ import lightgbm
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.ablation_rows import answer_ranks
+from benchmarks.ablation_rows import ranks_in_pools
 from features.params import Params, Ranker, load_params
 from serving.forest import forest
 from training.boosting import query_weights, settings_of, train
@@ -147,7 +147,7 @@ class Bench:
         found = []
         for seed in seeds:
             members = [self.scores(setting, 10 * seed + m, part) for m in range(setting.members)]
-            ranks = answer_ranks(self.pools, np.sum(members, axis=0), size)[self.asked]
+            ranks = ranks_in_pools(self.pools, np.sum(members, axis=0), size)[self.asked]
             found.append([METRICS[metric](ranks) for metric in SHOWN])
         return np.mean(found, axis=0)
 

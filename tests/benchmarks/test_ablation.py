@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.ablation import SHOWN, Asked, Trial, markdown, summary, values_of, with_ease
-from benchmarks.ablation_rows import answer_ranks, coming_recall, own_columns, view, wide
+from benchmarks.ablation_rows import coming_recall, own_columns, ranks_in_pools, view, wide
 from benchmarks.measure import made_whole
 from features.params import load_params
 from features.query import Query
@@ -68,9 +68,9 @@ def test_columns_of_a_generator():
 def test_ranks_of_answers():
     scores = np.array([0.5, 0.5, 0.9, 0.1, 0.2])
     # Second of two that tie comes after the first; query 1 has no rows at all.
-    np.testing.assert_array_equal(answer_ranks(rows(), scores, 3), [3, NAN, 2])
+    np.testing.assert_array_equal(ranks_in_pools(rows(), scores, 3), [3, NAN, 2])
     only_a, _ = view(rows(), NAMES, {"a"}, ())
-    np.testing.assert_array_equal(answer_ranks(only_a, np.arange(4.0), 3), [NAN, NAN, 1])
+    np.testing.assert_array_equal(ranks_in_pools(only_a, np.arange(4.0), 3), [NAN, NAN, 1])
 
 
 def labelled(answer, rest=(), outcome="neutral", place=0):
