@@ -2,6 +2,11 @@
 
 import json
 from pathlib import Path
+from typing import Final
+
+# Until when a cut's generators, and its ranker, saw events: what a leak is found by.
+FIT: Final = "fit.json"
+RANKER_FIT: Final = "ranker_fit.json"
 
 
 def write_json(path: Path, content: object) -> None:

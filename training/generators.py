@@ -33,7 +33,7 @@ from serving.layout import (
 )
 from serving.lookup import save_search
 from training.dayparts import fit_dayparts
-from training.files import write_json
+from training.files import FIT, write_json
 from training.item_links import ease, listeners, together, transitions
 from training.phases import CUTS, Cut, Phases, read_phases, refuse_later
 from training.plays import read_plays, recency, session_recency, session_songs
@@ -157,7 +157,7 @@ def write_retrieval(
     }
     write_json(out / SETTINGS, settings)
     index_factors(out)
-    write_json(out / "fit.json", {"cut": cut, "seen_until": until.isoformat()})
+    write_json(out / FIT, {"cut": cut, "seen_until": until.isoformat()})
 
 
 def song_rows(lake: Path, moment: datetime) -> pd.DataFrame:

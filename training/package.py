@@ -18,7 +18,7 @@ from features.paths import data_dir
 from features.store import historical_user_rows
 from serving.bundle import SERVING_SECTIONS, SETTINGS, load_ranker, load_retrieval
 from serving.manifest import FORMAT, MANIFEST, checksums
-from training.files import write_json
+from training.files import FIT, RANKER_FIT, write_json
 from training.phases import Cut, Phases, read_phases, refuse_later
 
 LIBRARIES = ("lightgbm", "implicit", "numpy", "scipy", "feast", "bentoml")
@@ -70,7 +70,7 @@ def manifest(
         If the ranker or the generators saw later events than the cut may.
     """
     until = phases.fit_until(cut)
-    for name in ("fit.json", "ranker_fit.json"):
+    for name in (FIT, RANKER_FIT):
         fit = json.loads((folder / name).read_text(encoding="utf-8"))
         refuse_later(f"{folder / name}", datetime.fromisoformat(fit["seen_until"]), until)
     files = checksums(folder)

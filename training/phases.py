@@ -19,6 +19,7 @@ from features.columns import Action, Event
 from features.lake import event_files, read_summary
 from features.params import PhaseShares, load_params
 from features.paths import data_dir
+from training.files import FIT
 
 Cut = Literal["earlier", "labels", "test", "serving"]
 PhaseName = Literal["history", "earlier", "labels", "test"]
@@ -179,7 +180,7 @@ def refuse_later(what: str, seen_until: datetime, until: datetime) -> None:
 
 def refuse_leaky(folder: Path, phases: Phases, cut: Cut) -> None:
     """Raise LeakError if the generators in a folder saw the phase they are to be used on."""
-    fit = json.loads((folder / "fit.json").read_text(encoding="utf-8"))
+    fit = json.loads((folder / FIT).read_text(encoding="utf-8"))
     seen_until = datetime.fromisoformat(fit["seen_until"])
     refuse_leak(f"{folder}", seen_until, phases.queries_of(cut), phases.gap)
 

@@ -14,7 +14,7 @@ from sklearn.metrics import log_loss
 from features.catalogue import FloatArray
 from features.params import Ranker, load_params
 from training.boosting import query_weights, settings_of, train
-from training.files import write_json
+from training.files import RANKER_FIT, write_json
 from training.rows import Rows, concatenate, read_rows
 from training.sessions import OUTCOME_OF, OUTCOMES
 from training.starts import fit_starts
@@ -186,7 +186,7 @@ def main() -> None:
             curves[name] = {"raw": fitted.raw.tolist(), "share": fitted.share.tolist()}
     write_json(arguments.out / "calibration.json", curves)
     last = pd.Timestamp(rows.ts.max(), tz="UTC") + pd.Timedelta(1, "us")
-    write_json(arguments.out / "ranker_fit.json", {"seen_until": last.isoformat()})
+    write_json(arguments.out / RANKER_FIT, {"seen_until": last.isoformat()})
 
 
 if __name__ == "__main__":
