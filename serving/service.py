@@ -8,6 +8,7 @@ import gc
 import logging
 import os
 import sys
+import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import bentoml
+from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.utils.analytics import usage_stats
 from bentoml.exceptions import BentoMLException
 from prometheus_client import Counter, Histogram
@@ -51,6 +53,12 @@ from serving.stages import Stages
 # BentoML reports its use to its makers unless this is set, and by now it has looked once.
 os.environ["BENTOML_DO_NOT_TRACK"] = "True"
 usage_stats.do_not_track.cache_clear()
+
+# BentoML has one folder in its home for what all workers count, and a start clears it: of two
+# services of one user the first would show the counts of the second. Workers are told theirs.
+if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+    counts = tempfile.TemporaryDirectory(prefix="segue_counts_", ignore_cleanup_errors=True)
+    BentoMLContainer.prometheus_multiproc_dir.set(counts.name)
 
 requests = logging.getLogger("serving.requests")
 requests.setLevel(logging.INFO)

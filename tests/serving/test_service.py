@@ -444,6 +444,28 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 @pytest.mark.slow
+def test_two_services_of_one_user_count_apart(
+    served: Path, store_data: Path, tmp_path: Path
+) -> None:
+    env = environment(tmp_path, SEGUE_BUNDLE=str(served), SEGUE_DATA=str(store_data))
+    with serving(PROJECT, env) as first:
+        for _ in range(2):
+            first.post("/recommend", json={"k": 1})
+        with serving(PROJECT, env) as second:
+            second.post("/recommend", json={"k": 1})
+            assert [answered(http) for http in (first, second)] == [2, 1]
+
+
+def answered(http: httpx.Client) -> int:
+    """Return how many answers a service counts."""
+    return sum(
+        int(float(line.rpartition(" ")[2]))
+        for line in http.get("/metrics").text.splitlines()
+        if line.startswith("segue_answers_total{")
+    )
+
+
+@pytest.mark.slow
 def test_bentoml_serve_answers_and_takes_up_a_new_bundle(
     served: Path, copy_bundle: Callable[[str], Path], store_data: Path, tmp_path: Path
 ) -> None:
