@@ -97,13 +97,14 @@ class EventsAnswer(BaseModel):
 class Clock:
     """The time in UTC that does not go back when the machine's clock does.
 
-    A step back of more than `mended` is taken to be a clock that was put right.
+    A step back of more than `mended` is taken to be a clock that was put right: answers heed no
+    event further ahead than that, and would not know what is done from now on.
     """
 
     def __init__(
         self,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
-        mended: timedelta = timedelta(hours=1),
+        mended: timedelta = CLOCK_SLACK,
     ) -> None:
         self.now = now
         self.mended = mended

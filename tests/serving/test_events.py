@@ -233,7 +233,7 @@ def test_batches_that_wait_are_written_in_one_transaction(tmp_path: Path) -> Non
 
 
 def test_the_clock_does_not_go_back_when_the_machines_does() -> None:
-    times = iter([NOW, NOW - timedelta(minutes=30), NOW + timedelta(seconds=1)])
+    times = iter([NOW, NOW - timedelta(minutes=4), NOW + timedelta(seconds=1)])
     clock = Clock(now=lambda: next(times))
     microsecond = timedelta(microseconds=1)
     assert clock.take(3) == NOW
@@ -247,3 +247,13 @@ def test_a_clock_put_right_after_a_jump_ahead_is_believed() -> None:
     assert clock.take(1) == NOW + timedelta(days=400)
     assert clock.take(1) == NOW
     assert clock.take(1) == NOW + timedelta(microseconds=1)
+
+
+@pytest.mark.parametrize("minutes", [1, 4, 6, 30, 59])
+def test_what_is_done_after_a_clock_was_put_back_is_heeded(minutes: int) -> None:
+    back = NOW - timedelta(minutes=minutes)
+    times = iter([NOW, back])
+    clock = Clock(now=lambda: next(times))
+    clock.take(1)
+    rows, _ = checked(EventBatch.model_validate({"events": [event()]}).events, clock)
+    assert rows[0]["ts"] <= microseconds(back + CLOCK_SLACK)
