@@ -49,6 +49,10 @@ class BodyGuard:
         else:
             # Read whole here: a body of no stated length shows its size only by arriving.
             messages = await read(receive, self.limit)
+            if messages and messages[-1]["type"] == "http.disconnect":
+                # Gone in the middle of a sentence: there is nobody to answer, and half a body is
+                # none.
+                return
             body = b"".join(m.get("body", b"") for m in messages or ())
             if messages is None:
                 refusal = self._too_large()

@@ -1,5 +1,6 @@
 """API keys, rates and the depth of bodies."""
 
+import asyncio
 import hashlib
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import httpx
 import pytest
 from anyio.from_thread import start_blocking_portal
 from starlette.responses import PlainTextResponse
+from starlette.types import Message, Receive, Scope, Send
 
 from features.paths import PROJECT
 from serving.access import AccessGuard, Buckets, read_keys, right_for
@@ -111,6 +113,30 @@ def test_a_strangers_body_is_not_even_read(guarded: Callable[..., Any]) -> None:
         for content_type in ("application/json", "text/plain"):
             kind = {"content-type": content_type}
             assert client.post("/recommend", content=b"[" * 40, headers=kind).status_code == 401
+
+
+def test_who_left_in_the_middle_of_a_body_is_not_answered() -> None:
+    """A prefix of a batch may be one itself."""
+    messages: list[Message] = [
+        {"type": "http.request", "body": b"{}", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+    passed_on = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        passed_on.append(scope)
+
+    async def receive() -> Message:
+        return messages.pop(0)
+
+    async def send(message: Message) -> None:
+        passed_on.append(message)
+
+    headers = [(b"content-type", b"application/json")]
+    asyncio.run(
+        BodyGuard(app)({"type": "http", "method": "POST", "headers": headers}, receive, send)
+    )
+    assert passed_on == []
 
 
 def test_a_body_says_that_it_is_json(guarded: Callable[..., Any]) -> None:
