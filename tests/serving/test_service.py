@@ -172,6 +172,14 @@ def test_a_wrong_field_is_refused_by_name(client: Client, body: dict[str, Any], 
     assert fault["msg"]
 
 
+@pytest.mark.parametrize("path", ["/recommend", "/events"])
+def test_of_very_many_faults_the_first_are_told(client: Client, path: str) -> None:
+    refused = client.post(path, json={f"wrong-{number}": 1 for number in range(20_000)})
+    assert refused.status_code == 400
+    assert refused.json()["error"].endswith("; ...")
+    assert [one["loc"] for one in refused.json()["detail"]] == [[f"wrong-{i}"] for i in range(1000)]
+
+
 @pytest.mark.parametrize(
     "content",
     [b"{", b"[1]", b'"x"', b"null", b"7", b"\xff\xfe", b'{"k": NaN}', b"[" * 100_000]
