@@ -484,6 +484,37 @@ def test_what_was_done_just_before_leaving_is_told(
     assert [event["action"] for event in told.value.post_data_json["events"]] == ["like"]
 
 
+def test_what_a_page_that_was_left_could_not_tell_is_told_by_the_next(
+    browser: Browser, address: str
+) -> None:
+    """Once; and with its moment, though the next page's clock stands elsewhere."""
+    page = browser.new_page()
+    page.route("**/recommend", without_session_id)
+    page.route("**/events", lambda route: route.abort())
+    page.goto(address)
+    settle(page)
+    with page.expect_event("requestfailed", lambda request: request.url.endswith("/events")) as one:
+        page.locator("#songs [data-action=like]").first.click()
+    (lost,) = one.value.post_data_json["events"]
+    told: list[dict[str, Any]] = []
+
+    def take(route: Route) -> None:
+        told.extend(route.request.post_data_json["events"])
+        route.fulfill(json={"new": 1, "known": 0, "refused": []})
+
+    page.goto("about:blank")
+    page.unroute("**/events")
+    page.route("**/events", take)
+    page.clock.set_fixed_time("2100-01-01")
+    with page.expect_response("**/events"):
+        page.goto(address)
+    assert told == [lost]
+    page.reload()
+    settle(page)
+    assert page.evaluate("localStorage.length") == 0
+    page.close()
+
+
 def without_session_id(route: Route) -> None:
     body = route.request.post_data_json
     body.pop("session_id", None)
