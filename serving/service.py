@@ -56,8 +56,14 @@ usage_stats.do_not_track.cache_clear()
 
 # BentoML has one folder in its home for what all workers count, and a start clears it: of two
 # services of one user the first would show the counts of the second. Workers are told theirs.
+# In memory where that can be had: the files are mapped, and a full disk would kill who counts.
+MEMORY: Final = "/dev/shm"
 if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-    counts = tempfile.TemporaryDirectory(prefix="segue_counts_", ignore_cleanup_errors=True)
+    counts = tempfile.TemporaryDirectory(
+        prefix="segue_counts_",
+        dir=MEMORY if os.access(MEMORY, os.W_OK) else None,
+        ignore_cleanup_errors=True,
+    )
     BentoMLContainer.prometheus_multiproc_dir.set(counts.name)
 
 requests = logging.getLogger("serving.requests")

@@ -464,6 +464,21 @@ def test_two_services_of_one_user_count_apart(
             assert [answered(http) for http in (first, second)] == [2, 1]
 
 
+def test_counts_lie_where_no_full_disk_kills_who_counts(tmp_path: Path) -> None:
+    if not os.access("/dev/shm", os.W_OK):
+        pytest.skip("This machine has no files in memory.")
+    ask = (
+        "import serving.service; from bentoml.serving import ensure_prometheus_dir; "
+        "print(ensure_prometheus_dir())"
+    )
+    found = subprocess.check_output(
+        [sys.executable, "-c", ask], cwd=PROJECT, env=environment(tmp_path), text=True
+    )
+    assert Path(found.strip()).parent == Path("/dev/shm")
+    # It goes with the service.
+    assert not Path(found.strip()).exists()
+
+
 def answered(http: httpx.Client) -> int:
     """Return how many answers a service counts."""
     return sum(
