@@ -34,6 +34,7 @@ from benchmarks.ablation_rows import (
     view,
 )
 from benchmarks.measure import machine, made_whole, save, timed
+from features.mistakes import run_command
 from features.params import Params, Ranker, load_params
 from features.paths import data_dir
 from features.state import State, resolve
@@ -377,4 +378,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

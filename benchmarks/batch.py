@@ -22,6 +22,7 @@ import pandas as pd
 
 from benchmarks.measure import MIB, machine, save, spread, table
 from features.columns import Action
+from features.mistakes import run_command
 from features.params import load_params
 from features.paths import PROJECT, data_dir
 from features.query import Query, SessionEvent
@@ -240,4 +241,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -37,6 +37,7 @@ from benchmarks.big_world import (
 from features.arrays import ArrayFile
 from features.catalogue import NUMBERS, Catalogue, FloatArray, IntArray, map_catalogue
 from features.columns import FEATURE_SERVICE, Song, SongRow
+from features.mistakes import run_command
 from features.names import SCHEMA, save_names
 from features.params import Params, SignalName, load_params
 from features.query import Query, SessionEvent
@@ -343,4 +344,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from benchmarks.measure import interleaved, machine, ratios, save, spread, table, timed
 from features.columns import Song, User
+from features.mistakes import run_command
 from features.params import Signal, load_params
 from features.paths import PROJECT, data_dir
 from training.factors import SEED, confidence_matrix, fit_factors, read_scores
@@ -149,4 +150,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

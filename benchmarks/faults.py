@@ -25,6 +25,7 @@ from typing import Any, Final
 from benchmarks.measure import machine, save, table
 from benchmarks.serving import free_port, launch
 from features.columns import Event
+from features.mistakes import run_command
 from serving.event_log import EventLog
 from serving.welcome import wait_until_ready
 
@@ -364,4 +365,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from benchmarks.measure import machine, save
 from benchmarks.search import table
 from features.catalogue import Catalogue, IntArray, map_catalogue
+from features.mistakes import run_command
 from features.params import SIGNALS, Generators, Params, Signal, load_params
 from features.paths import data_dir
 from features.state import State, resolve
@@ -331,4 +332,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

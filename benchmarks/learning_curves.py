@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from benchmarks.measure import RESULTS
 from features.columns import Event, User
+from features.mistakes import run_command
 from features.params import SIGNALS
 from features.paths import PROJECT, data_dir
 from training.evaluate import SEGUE
@@ -173,4 +174,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

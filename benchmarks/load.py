@@ -14,6 +14,8 @@ from itertools import islice
 from threading import Lock
 from typing import Any, Final
 
+from features.mistakes import run_command
+
 HOST: Final = "127.0.0.1"
 HEADERS: Final = {"Content-Type": "application/json"}
 TIMEOUT: Final = 10.0
@@ -84,4 +86,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

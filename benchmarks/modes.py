@@ -21,6 +21,7 @@ from benchmarks.simulated_past import Latest
 from benchmarks.simulated_truth import chances, read_until_end
 from features.catalogue import Catalogue, IntArray
 from features.columns import Song, SongRow
+from features.mistakes import run_command
 from features.params import Evaluation, load_params
 from features.paths import data_dir
 from features.query import MODES, Query, Wishes
@@ -318,4 +319,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -30,6 +30,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from benchmarks.measure import RESULTS, machine, save
 from benchmarks.search_bench import SHOWN, Bench, Setting, judged, read_bench, relative
+from features.mistakes import run_command
 from features.paths import data_dir
 from training.tables import bounds, markdown_table
 
@@ -188,4 +189,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -18,6 +18,7 @@ import pandas as pd
 from benchmarks.learning_curves import run
 from benchmarks.measure import made_whole
 from features.lake import read_summary
+from features.mistakes import run_command
 from features.params import SIGNALS, load_params
 from serving.bundle import load_retrieval
 from training.dataset import build_rows, phase_queries
@@ -116,4 +117,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

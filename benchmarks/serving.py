@@ -37,6 +37,7 @@ from benchmarks.measure import (
     table,
 )
 from benchmarks.recall import index_recall
+from features.mistakes import run_command
 from features.paths import PROJECT
 from serving.bundle import load_retrieval
 from serving.stages import ORDER
@@ -364,4 +365,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

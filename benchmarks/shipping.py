@@ -26,6 +26,7 @@ from benchmarks.faults import CLIENTS, WORKERS, Service, post, running, wait_for
 from benchmarks.measure import machine, save, table
 from features.catalogue import NAMES_FILE
 from features.columns import Song
+from features.mistakes import run_command
 from features.names import SCHEMA, map_names, save_names
 from features.paths import PROJECT, served_bundle
 from serving.deploy import point
@@ -187,4 +188,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

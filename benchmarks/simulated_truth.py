@@ -25,6 +25,7 @@ from benchmarks.simulated_past import Held, Latest, fatigue, not_held
 from features.catalogue import IntArray
 from features.columns import Action, Event, SongRow
 from features.lake import read_events
+from features.mistakes import run_command
 from features.params import load_params
 from features.paths import data_dir
 from features.query import Query
@@ -348,4 +349,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -27,8 +27,10 @@ SERVED = Asset("served", group="segue")
 # One slot: DVC's lock file and params.yaml stand one writer at a time.
 POOL = "dvc"
 
-# How our commands end where they are asked for what cannot be done, as argparse does.
+# How our commands end where they are asked for what cannot be done (features/mistakes.py).
 MISTAKE = 2
+# DVC ends with 255 however a stage does; what it says of the stage becomes the exit code again.
+_HEED = f"awk '{{print; fflush()}} /exited with {MISTAKE}$/ {{code = {MISTAKE}}} END {{exit code}}'"
 
 
 class MistakesFailAtOnce(RetryPolicy):
@@ -144,7 +146,8 @@ def repro(stage: str, params: Any = None) -> str:
         raise AirflowSkipException(f"As params.yaml stands, no other stage reads from {stage}.")
     forced = {stage, stage.partition("@")[0]} & set(params["force"] or ())
     flags = ["--force"] if forced else []
-    return shlex.join(["dvc", "repro", "--single-item", *flags, stage])
+    words = ["dvc", "repro", "--single-item", *flags, stage]
+    return f"set -o pipefail; {shlex.join(words)} 2>&1 | {_HEED}"
 
 
 @task.bash(**_BASH)

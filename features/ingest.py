@@ -26,6 +26,7 @@ from features.columns import Action, Event
 from features.contract import SEQUENCE, TABLES, Table, conform
 from features.lake import EVENTS, QUARANTINE, SONGS, SUMMARY, USERS
 from features.lake_writer import connect, one, write_lake
+from features.mistakes import Mistake, run_command
 from features.params import load_params
 from features.paths import PROJECT, data_dir
 from features.quarantine import Quarantine
@@ -71,7 +72,7 @@ def ingest(
     ------
     FileNotFoundError
         If the source is not there.
-    ValueError
+    Mistake
         If too many rows are bad or none is good. The quarantine is then in `<lake>-refused`.
     """
     lake = lake.absolute()
@@ -95,7 +96,7 @@ def ingest(
             shutil.rmtree(refused, ignore_errors=True)
             if complaint := _complaint(counts, max_bad_share):
                 shutil.move(new, refused)
-                raise ValueError(
+                raise Mistake(
                     f"{complaint} The lake at {lake} is as it was; the bad rows are in "
                     f"{refused / QUARANTINE}."
                 )
@@ -192,7 +193,7 @@ def _summary(connection: duckdb.DuckDBPyConnection, counts: dict[str, Counts]) -
 
 def _check_replaceable(lake: Path) -> None:
     if lake.exists() and any(lake.iterdir()) and not (lake / SUMMARY).exists():
-        raise ValueError(
+        raise Mistake(
             f"{lake} holds something that is no lake, and the import would replace it; "
             "give another --lake, or remove it."
         )
@@ -250,27 +251,22 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Import, print the summary, and return the exit code."""
+def main(arguments: list[str] | None = None) -> None:
+    """Import, and print the summary."""
     options = _arguments(arguments)
-    try:
-        params = load_params(options.params)
-        source = open_source(
-            options.source or params.source.name,
-            options.path or Path(params.source.path),
-            params.source.columns,
-        )
-        share = params.ingest.max_bad_share
-        summary = ingest(source, options.lake, share, options.now, progress=True)
-    except (OSError, ValueError) as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
+    params = load_params(options.params)
+    source = open_source(
+        options.source or params.source.name,
+        options.path or Path(params.source.path),
+        params.source.columns,
+    )
+    share = params.ingest.max_bad_share
+    summary = ingest(source, options.lake, share, options.now, progress=True)
     if isinstance(source, Files) and (unread := source.unread()):
         names = ", ".join(path.name for path in unread)
         sys.stdout.write(f"not read, by name or format: {names}\n")
     sys.stdout.write(f"{format_summary(summary)}wrote {options.lake}\n")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

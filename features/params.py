@@ -14,6 +14,7 @@ from pydantic import (
     field_validator,
 )
 
+from features.mistakes import Mistake
 from features.paths import PROJECT
 
 Positive = Annotated[float, Field(gt=0)]
@@ -412,17 +413,17 @@ def load_params(path: Path = PROJECT / "params.yaml") -> Params:
 
     Raises
     ------
-    ValueError
+    Mistake
         If the file is no YAML, or a key is unknown, missing, out of range or at odds with others;
         the message names file and line or key.
     """
     try:
         return Params.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is no YAML, mend it: {error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise Mistake(f"{path} is no YAML, mend it: {error}") from error
     except ValidationError as error:
         lines = [
             f"  {'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}"
             for e in error.errors()
         ]
-        raise ValueError(f"{path} is not valid, mend these keys:\n" + "\n".join(lines)) from error
+        raise Mistake(f"{path} is not valid, mend these keys:\n" + "\n".join(lines)) from error

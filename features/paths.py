@@ -6,6 +6,8 @@ from functools import lru_cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from features.mistakes import Mistake
+
 PROJECT = Path(__file__).resolve().parent.parent
 ONLINE_FORM = "SEGUE_ONLINE_URL must be empty or redis://host:port/database."
 
@@ -30,7 +32,7 @@ def online_url() -> str:
 
     Raises
     ------
-    ValueError
+    Mistake
         If it is neither empty nor a Redis address that Feast can use.
     """
     return _checked_online(os.environ.get("SEGUE_ONLINE_URL", ""))
@@ -40,16 +42,16 @@ def online_url() -> str:
 def _checked_online(url: str) -> str:
     # Each answer asks: what is checked once is remembered.
     if url and not url.startswith(("redis://", "rediss://")):
-        raise ValueError(ONLINE_FORM)
+        raise Mistake(ONLINE_FORM)
     parts = urlsplit(url)
     try:
         _ = parts.port
     except ValueError as error:
-        raise ValueError(f"{ONLINE_FORM} {error}.") from None
+        raise Mistake(f"{ONLINE_FORM} {error}.") from None
     if not (parts.path.strip("/") or "0").isdecimal():
-        raise ValueError(f"{ONLINE_FORM} The database is a number.")
+        raise Mistake(f"{ONLINE_FORM} The database is a number.")
     if "," in unquote(f"{parts.username}{parts.password}"):
-        raise ValueError(
+        raise Mistake(
             f"{ONLINE_FORM} Feast parts its settings at commas: none may be in a password."
         )
     return url
@@ -107,7 +109,7 @@ def _number(name: str, default: float, at_least: float) -> float:
 
     Raises
     ------
-    ValueError
+    Mistake
         If it is none, or too small; the message names the variable.
     """
     text = os.environ.get(name, "").strip()
@@ -118,5 +120,5 @@ def _number(name: str, default: float, at_least: float) -> float:
     except ValueError:
         value = math.nan
     if not at_least <= value < math.inf:
-        raise ValueError(f"{name} must be a number of at least {at_least:g}, not {text!r}.")
+        raise Mistake(f"{name} must be a number of at least {at_least:g}, not {text!r}.")
     return value

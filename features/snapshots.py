@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from features.columns import SONG_VIEWS, USER_VIEWS, Event, Song, User, UserRow
+from features.mistakes import run_command
 from features.params import Params, load_params
 from features.paths import PROJECT, data_dir
 from features.songs import song_rows
@@ -160,4 +161,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

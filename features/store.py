@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from feast import FeatureStore, RepoConfig
 
 from features.columns import USER_VIEWS, Song, User, UserRow
+from features.mistakes import Mistake, run_command
 from features.online import InFile, in_file, online
 from features.online_rows import online_row, online_rows
 from features.paths import data_dir
@@ -133,12 +134,12 @@ def _snapshot_times(view: str) -> tuple[Path, list[datetime]]:
 
 
 def _refuse_empty(until: datetime) -> None:
-    """Raise ValueError if a view of listeners has snapshots, but none by then."""
+    """Raise Mistake if a view of listeners has snapshots, but none by then."""
     for view in USER_VIEWS:
         path, times = _snapshot_times(view)
         if times and min(times) > until:
             taken = ", ".join(time.isoformat() for time in sorted(times))
-            raise ValueError(
+            raise Mistake(
                 f"{path} has no snapshot at or before {until.isoformat()}, so that every listener "
                 f"would be without features; it has those of {taken}. For a moment before them, "
                 "set phases.as_of in params.yaml to it and run `dvc repro snapshots`."
@@ -243,4 +244,4 @@ def _shown(value: object, length: int = 8) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

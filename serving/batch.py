@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from features.columns import Event, User, UserRow
+from features.mistakes import Mistake, run_command
 from features.parsing import TIME, parse
 from features.paths import data_dir, served_bundle
 from features.query import MAX_SESSION, Query, SessionEvent
@@ -211,7 +212,7 @@ def main() -> None:
         found = answer(arguments.bundle, queries, arguments.k, arguments.workers)
         slates = list(tqdm(found, total=len(ids), unit="query", mininterval=1))
     except (BundleError, ValueError, FileNotFoundError) as error:
-        sys.exit(f"{arguments.queries}: {error}")
+        raise Mistake(f"{arguments.queries}: {error}") from error
     answers_frame(ids, slates).to_parquet(arguments.out, index=False)
     seconds = time.perf_counter() - begun
     sys.stdout.write(
@@ -221,4 +222,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

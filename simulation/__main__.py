@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 from tqdm import tqdm
 
+from features.mistakes import run_command
 from simulation.policy import variants
 from simulation.sizes import SIZES, Size
 from simulation.stream import days
@@ -66,4 +67,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

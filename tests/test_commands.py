@@ -1,16 +1,22 @@
-"""What holds of every command: its files lie where `SEGUE_DATA` says."""
+"""What holds of every command: where its files lie, and how it ends."""
 
 import argparse
 import importlib
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from features.mistakes import Mistake, run_command
 from features.paths import PROJECT
 
 PACKAGES = ("features", "serving", "training", "simulation", "benchmarks")
 # Theirs is an environment of its own; nothing they read lies in the data folder.
 ELSEWHERE = {"benchmarks.peers.run", "benchmarks.peers.tune"}
+# They tell what they did before the error, each in its own way.
+OF_THE_SERVICE = {"serving.access", "serving.deploy", "serving.event_log", "serving.welcome"}
 
 
 def commands() -> list[str]:
@@ -44,3 +50,52 @@ def test_commands_look_for_their_files_where_segue_data_says(
     for path in paths:
         absolute = PROJECT / path
         assert not absolute.is_relative_to(PROJECT / "data"), f"{path} ignores SEGUE_DATA"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (Mistake("phases are too short; make them longer."), 2, "phases are too short"),
+        (FileNotFoundError("There is no lake at x."), 2, "There is no lake"),
+        (OSError(28, "No space left on device"), 1, "No space left"),
+        (None, 0, ""),
+    ],
+)
+def test_a_mistake_ends_with_a_sentence_and_code_2_and_a_full_disk_with_code_1(
+    error: Exception | None, code: int, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main() -> None:
+        if error:
+            raise error
+
+    with pytest.raises(SystemExit) as end:
+        run_command(main)
+    assert end.value.code == code
+    shown = capsys.readouterr().err
+    assert told in shown
+    assert shown.count("\n") == (code > 0)
+
+
+def test_an_error_of_the_code_itself_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError):
+        run_command(lambda: [][1 // 0])
+
+
+@pytest.mark.parametrize("module", sorted({*commands()} - OF_THE_SERVICE))
+def test_commands_tell_mistakes_in_a_sentence(module: str) -> None:
+    text = (PROJECT / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")
+    assert text.endswith('if __name__ == "__main__":\n    run_command(main)\n')
+
+
+def test_a_stage_whose_lake_is_not_there_says_so_without_a_traceback(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "training.phases", "--lake", str(tmp_path / "none")],
+        cwd=PROJECT,
+        env={**os.environ, "SEGUE_DATA": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("There is no lake at")
+    assert done.stderr.count("\n") == 1

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from features.columns import Event, UserRow
+from features.mistakes import Mistake, run_command
 from features.params import Ranker, load_params
 from features.paths import data_dir
 from features.state import resolve
@@ -120,7 +121,7 @@ def phase_queries(
     refuse_leak(f"The fit of the cut `{cut}`", phases.fit_until(cut), phase, phases.gap)
     events, heard = read_sessions(lake, phase)
     if heard.empty:
-        raise ValueError(f"No session lies wholly in {phase}; make `phases` in params.yaml longer.")
+        raise Mistake(f"No session lies wholly in {phase}; make `phases` in params.yaml longer.")
     asked = sample_positions(heard, max_queries, seed, starts_share)
     rows = rows_at(asked.rename(columns={Event.TS: UserRow.TS}), lake, history_songs)
     return list(labelled_queries(events, heard, asked, rows))
@@ -153,4 +154,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -20,6 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from features.catalogue import FloatArray
 from features.columns import Song, User
+from features.mistakes import Mistake, run_command
 from features.params import SIGNALS, Signal, SignalName, load_params
 from features.paths import data_dir
 from features.signals import VALUE, signal_scores
@@ -66,7 +67,7 @@ def fit_factors(scores: pd.DataFrame, params: Signal, threads: int = 0) -> SongF
 
     Raises
     ------
-    ValueError
+    Mistake
         If the fit gave factors that are not finite.
     """
     if scores.empty:
@@ -89,7 +90,7 @@ def fit_factors(scores: pd.DataFrame, params: Signal, threads: int = 0) -> SongF
             listeners = Frequency(params.regularization)
             model.fit(user_items)
     if not np.isfinite(model.item_factors).all():
-        raise ValueError("ALS gave factors that are not finite; raise the regularization.")
+        raise Mistake("ALS gave factors that are not finite; raise the regularization.")
     sample = model.user_factors[:: max(1, len(model.user_factors) // SPREAD_SAMPLE)]
     spread = float((sample @ model.item_factors.T).std()) or 1.0
     item_factors = np.asarray(model.item_factors, dtype=np.float32)
@@ -239,4 +240,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

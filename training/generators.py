@@ -16,6 +16,7 @@ from features.arrays import save_arrays, save_rows
 from features.catalogue import Catalogue, FloatArray, catalogue, save_catalogue
 from features.columns import Event, Song, SongRow
 from features.lake import read_songs
+from features.mistakes import run_command
 from features.params import SIGNALS, Params, Sessions, load_params
 from features.paths import data_dir
 from features.store import historical_song_rows
@@ -198,4 +199,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

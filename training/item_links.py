@@ -10,6 +10,7 @@ from scipy.linalg import lapack
 from scipy.sparse import coo_matrix, csr_matrix, diags, vstack
 
 from features.columns import Event, Song
+from features.mistakes import Mistake
 from features.params import Ease, Links, Transitions
 from serving.scores import best
 from training.plays import listener_songs, recency, session_recency, session_songs
@@ -122,7 +123,7 @@ def _inverse(positive: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the inverse of a symmetric positive definite matrix, shape (n, n)."""
     factor, failed = lapack.spotrf(np.asfortranarray(positive), lower=1, overwrite_a=1)
     if failed:
-        raise ValueError(
+        raise Mistake(
             "The Gram matrix of `ease` is not positive definite; raise generators.ease."
             "regularization in params.yaml."
         )

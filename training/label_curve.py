@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from features.mistakes import run_command
 from features.params import load_params
 from features.paths import data_dir
 from training.curves import by_label_queries
@@ -26,4 +27,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

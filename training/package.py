@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from features.columns import FEATURE_SERVICE, User, UserRow
+from features.mistakes import run_command
 from features.pairs import missing
 from features.params import Params, load_params
 from features.paths import data_dir
@@ -114,4 +115,4 @@ def label(row: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

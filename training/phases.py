@@ -17,6 +17,7 @@ import duckdb
 
 from features.columns import Action, Event
 from features.lake import event_files, read_summary
+from features.mistakes import Mistake, run_command
 from features.params import PhaseShares, load_params
 from features.paths import data_dir
 from training.files import FIT
@@ -29,7 +30,7 @@ CUTS: Final[tuple[Cut, ...]] = get_args(Cut)
 PHASES: Final[tuple[PhaseName, ...]] = get_args(PhaseName)
 
 
-class LeakError(ValueError):
+class LeakError(Mistake):
     """Something learned from a time that it must not have seen."""
 
 
@@ -85,7 +86,7 @@ def split(first: datetime, as_of: datetime, shares: PhaseShares) -> Phases:
 
     Raises
     ------
-    ValueError
+    Mistake
         If a phase would be empty.
     """
     gap = timedelta(minutes=shares.gap_minutes)
@@ -104,7 +105,7 @@ def split(first: datetime, as_of: datetime, shares: PhaseShares) -> Phases:
     for name in PHASES:
         phase = phases.phase(name)
         if phase.end <= phase.start:
-            raise ValueError(
+            raise Mistake(
                 f"The {name} phase [{phase.start}, {phase.end}) is empty: the source spans only "
                 f"{hours:.1f} hours. Give it more data, or change `phases` in params.yaml."
             )
@@ -141,16 +142,16 @@ def listening_counts(lake: Path, phases: Phases) -> dict[PhaseName, int]:
 
 
 def refuse_few(counts: Mapping[PhaseName, int], phases: Phases) -> None:
-    """Raise ValueError if a phase has too few listenings to go on."""
+    """Raise Mistake if a phase has too few listenings to go on."""
     if not any(counts.values()):
-        raise ValueError("The lake holds no `play` and no `skip`: there is nothing to learn from.")
+        raise Mistake("The lake holds no `play` and no `skip`: there is nothing to learn from.")
     few = [name for name, count in counts.items() if count < FEWEST]
     if few:
         lines = [
             f"  {name}, {start} to {end}: {counts[name]:,}"
             for name, (start, end) in spans(phases).items()
         ]
-        raise ValueError(
+        raise Mistake(
             f"Too few listenings in {' and '.join(few)}; each phase needs {FEWEST} (the history "
             "not skipped, the others in sessions that begin there). There are:\n"
             + "\n".join(lines)
@@ -218,15 +219,12 @@ def main() -> None:
     first = datetime.fromisoformat(summary["first_ts"])
     end = datetime.fromisoformat(summary["last_ts"]) + timedelta(microseconds=1)
     as_of = shares.as_of.astimezone(UTC) if shares.as_of else end
-    try:
-        if as_of > end:
-            raise ValueError(f"phases.as_of {as_of} is after the last event {end}; choose earlier.")
-        phases = split(first, as_of, shares)
-        refuse_few(listening_counts(arguments.lake, phases), phases)
-    except ValueError as error:
-        parser.exit(1, f"{error}\n")
+    if as_of > end:
+        raise Mistake(f"phases.as_of {as_of} is after the last event {end}; choose earlier.")
+    phases = split(first, as_of, shares)
+    refuse_few(listening_counts(arguments.lake, phases), phases)
     write_phases(phases, arguments.out)
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -12,6 +12,7 @@ from features.catalogue import FloatArray
 from features.columns import Action, Event, Song, User
 from features.dayparts import local_daypart
 from features.lake import read_events, read_users
+from features.mistakes import Mistake
 from features.times import DAY_SECONDS, SECOND_US
 
 DAYPART = "daypart"
@@ -24,7 +25,7 @@ def read_plays(lake: Path, until: datetime, song_ids: NDArray[np.str_]) -> pd.Da
 
     Raises
     ------
-    ValueError
+    Mistake
         If there is none.
     """
     columns = [Event.TS, Event.SESSION, Event.USER, Event.SONG, Event.ACTION]
@@ -33,7 +34,7 @@ def read_plays(lake: Path, until: datetime, song_ids: NDArray[np.str_]) -> pd.Da
     index = pd.Index(song_ids).get_indexer(pd.Index(plays[Event.SONG]))
     plays = plays.assign(**{Song.ID: index})[index >= 0]
     if plays.empty:
-        raise ValueError(
+        raise Mistake(
             f"{lake} has no play before {until.isoformat()} that was not skipped, of its "
             f"{len(events):,} events by then; there is nothing to learn from. Give more data, or "
             "change `phases` in params.yaml."

@@ -17,6 +17,7 @@ from typing import Final
 
 import matplotlib
 
+from features.mistakes import run_command
 from features.paths import data_dir
 from training import pages
 from training.pictures import PICTURES
@@ -78,4 +79,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

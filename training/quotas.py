@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from features.catalogue import IntArray
+from features.mistakes import run_command
 from features.params import load_params
 from features.paths import data_dir
 from features.state import resolve
@@ -269,4 +270,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

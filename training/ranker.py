@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
 from features.catalogue import FloatArray
+from features.mistakes import Mistake, run_command
 from features.params import Ranker, load_params
 from training.boosting import query_weights, settings_of, train
 from training.files import RANKER_FIT, write_json
@@ -54,7 +55,7 @@ def fit_ranker(rows: Rows, names: tuple[str, ...], params: Ranker) -> lightgbm.B
     """
     keep = usable(rows) & rows.in_pool
     if not keep.any():
-        raise ValueError(
+        raise Mistake(
             "No label query has a song that was heard in its pool; give the generators more."
         )
     sizes = np.unique(rows.query[keep], return_counts=True)[1]
@@ -190,4 +191,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from features.columns import Song
 from features.lake import read_songs
+from features.mistakes import run_command
 from features.pairs import missing
 from features.params import Dayparts, Evaluation, load_params
 from features.paths import data_dir
@@ -245,4 +246,4 @@ def context_of(recommender: Recommender, phases: Phases, queries: int, how: Eval
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from features.catalogue import FloatArray, IntArray
+from features.mistakes import Mistake
 
 
 @dataclass(frozen=True)
@@ -72,12 +73,12 @@ def concatenate(parts: list[tuple[Rows, tuple[str, ...]]]) -> tuple[Rows, tuple[
 
     Raises
     ------
-    ValueError
+    Mistake
         If their features differ.
     """
     names = parts[0][1]
     if any(other != names for _, other in parts):
-        raise ValueError("The sets of rows have different features; rebuild them all.")
+        raise Mistake("The sets of rows have different features; rebuild them all.")
     offsets = np.cumsum([0, *(int(rows.query.max()) + 1 for rows, _ in parts[:-1])])
     query = [rows.query + offset for (rows, _), offset in zip(parts, offsets, strict=True)]
     others = {

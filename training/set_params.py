@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from ruamel.yaml import YAML
 
+from features.mistakes import run_command
 from features.params import load_params
 from features.paths import PROJECT
 
@@ -91,4 +92,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -17,6 +17,7 @@ from pathlib import Path
 import yaml
 from grimp import ImportGraph, build_graph
 
+from features.mistakes import Mistake, run_command
 from features.paths import PROJECT
 
 PACKAGES = ("features", "serving", "training", "simulation")
@@ -40,7 +41,7 @@ def code_of(command: str, graph: ImportGraph) -> tuple[str, ...]:
 
     Raises
     ------
-    ValueError
+    Mistake
         If the command runs no module of the project.
     """
     found = _MODULE.search(command)
@@ -48,7 +49,7 @@ def code_of(command: str, graph: ImportGraph) -> tuple[str, ...]:
     if f"{module}.__main__" in graph.modules:
         module = f"{module}.__main__"
     if module not in graph.modules:
-        raise ValueError(f"dvc.yaml: `{command}` runs no module of {PACKAGES}; call one.")
+        raise Mistake(f"dvc.yaml: `{command}` runs no module of {PACKAGES}; call one.")
     modules = {module, *graph.find_upstream_modules(module)}
     paths = {path for name in modules for path in _files_of(name)}
     return tuple(sorted(paths | {READS[name] for name in modules & set(READS)}))
@@ -130,4 +131,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -20,6 +20,7 @@ from threadpoolctl import threadpool_limits
 from features.catalogue import FloatArray
 from features.columns import Event, Song
 from features.dayparts import DAYPARTS
+from features.mistakes import Mistake
 from features.params import Tensor
 from training.als import Solver, half_step
 from training.plays import DAYPART, recency
@@ -73,7 +74,7 @@ def fit_tensor(plays: pd.DataFrame, until: datetime, params: Tensor, n: int) -> 
 
     Raises
     ------
-    ValueError
+    Mistake
         If the fit gave factors that are not finite.
     """
     found = cells(plays, until, params, n)
@@ -94,7 +95,7 @@ def fit_tensor(plays: pd.DataFrame, until: datetime, params: Tensor, n: int) -> 
                     mode_step(solve, found, factors, mode, params.regularization)
     known = np.isin(np.arange(n), found.places[:, 1])
     if not all(np.isfinite(part).all() for part in factors):
-        raise ValueError("The tensor's factors are not finite; raise its regularization.")
+        raise Mistake("The tensor's factors are not finite; raise its regularization.")
     return {
         "item_factors": songs * known[:, None],
         "daypart_factors": dayparts,

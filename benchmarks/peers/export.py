@@ -17,6 +17,7 @@ import pandas as pd
 from benchmarks.peers.files import Folder
 from features.columns import Action, Event, UserRow
 from features.lake import read_events, read_songs
+from features.mistakes import run_command
 from features.params import Params, load_params
 from features.paths import PROJECT, data_dir
 from training.dataset import phase_queries
@@ -147,4 +148,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -19,6 +19,7 @@ from benchmarks.measure import RESULTS, rounded
 from benchmarks.peers.files import Folder
 from benchmarks.peers.scoring import per_query
 from features.lake import read_songs
+from features.mistakes import run_command
 from features.params import Evaluation
 from features.paths import data_dir
 from training.comparison import Table, best_others, coverage, slice_table, summarise
@@ -236,4 +237,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from features.mistakes import Mistake
 from features.sources.batch import Source
 from features.sources.files import Files
 from features.sources.simulated import open_simulated
@@ -18,7 +19,7 @@ SOURCES: dict[str, Callable[[Path, Columns], Source]] = {
 
 
 def open_source(name: str, path: Path, columns: Columns) -> Source:
-    """Return the source called `name`; `ValueError` if there is none."""
+    """Return the source called `name`; `Mistake` if there is none."""
     if name not in SOURCES:
-        raise ValueError(f"There is no source {name!r}; choose one of {sorted(SOURCES)}.")
+        raise Mistake(f"There is no source {name!r}; choose one of {sorted(SOURCES)}.")
     return SOURCES[name](path, columns)

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from features.columns import Action, Event, Song, User
 from features.lake import EVENTS, SONGS, USERS
+from features.mistakes import Mistake
 from features.sources.batch import Batch
 from features.sources.reading import SUFFIXES, read_table
 
@@ -99,7 +100,7 @@ def find(folder: Path, table: str) -> list[Path]:
     ------
     FileNotFoundError
         If there is no such folder.
-    ValueError
+    Mistake
         If a file is there in two formats: which is meant, or whether both are, is open.
     """
     if not folder.is_dir():
@@ -117,7 +118,7 @@ def find(folder: Path, table: str) -> list[Path]:
         suffix = next(one for one in SUFFIXES if path.name.endswith(one))
         name = str(path).removesuffix(suffix)
         if name in by_name:
-            raise ValueError(
+            raise Mistake(
                 f"{by_name[name]} and {path} are of one name; remove one, or if both are to be "
                 f"read call them {table}-1 and {table}-2."
             )
@@ -128,9 +129,9 @@ def find(folder: Path, table: str) -> list[Path]:
 def _check_mapping(columns: Mapping[str, Mapping[str, str]]) -> None:
     for table, names in columns.items():
         if table not in _COLUMNS:
-            raise ValueError(f"source.columns names {table!r}; it may hold {sorted(_COLUMNS)}.")
+            raise Mistake(f"source.columns names {table!r}; it may hold {sorted(_COLUMNS)}.")
         if unknown := set(names) - set(_COLUMNS[table]):
-            raise ValueError(
+            raise Mistake(
                 f"source.columns.{table} maps {sorted(unknown)}, which the contract does not have; "
                 f"its columns are {list(_COLUMNS[table])}."
             )
@@ -144,7 +145,7 @@ def _renamed(batch: Batch, table: str, names: Mapping[str, str]) -> Batch:
     chosen = _chosen(theirs, table, names)
     lacking = {*_NEEDED[table], *names} - set(chosen)
     if missing := sorted({names.get(ours, ours) for ours in lacking}):
-        raise ValueError(
+        raise Mistake(
             f"{batch.file} lacks the columns {missing}; it has {_shown(theirs)}. "
             f"{_advice(theirs, table)}"
         )

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from features.mistakes import Mistake
 from features.sources.batch import Batch, Fault
 
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
@@ -71,7 +72,7 @@ def read_table(path: Path, wanted: Wanted = set) -> Iterator[Batch]:
 
     Raises
     ------
-    ValueError
+    Mistake
         If two columns have one wanted name: which is meant is open.
     """
     return (_read_parquet if path.suffix == ".parquet" else _read_csv)(path, wanted)
@@ -80,7 +81,7 @@ def read_table(path: Path, wanted: Wanted = set) -> Iterator[Batch]:
 def _check_names(path: Path, names: Sequence[str], wanted: Collection[str]) -> None:
     counts = Counter(name for name in names if name in wanted)
     if doubles := sorted(name for name, count in counts.items() if count > 1):
-        raise ValueError(
+        raise Mistake(
             f"{path} has several columns called {doubles}; rename or remove all but the one of "
             "each that is to be read."
         )

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from features.columns import Action, Event, Song
+from features.mistakes import Mistake
 from features.sources.batch import Batch
 from features.sources.reading import read_table
 
@@ -105,7 +106,7 @@ def _has_columns(batch: Batch) -> bool:
     if not batch.raw.num_columns:
         return False
     if missing := sorted(set(_COLUMNS) - set(batch.raw.column_names)):
-        raise ValueError(
+        raise Mistake(
             f"{batch.file} is not the 30Music file: it lacks the columns {missing} and has "
             f"{batch.raw.column_names}."
         )

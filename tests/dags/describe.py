@@ -54,12 +54,20 @@ def commands(bag: BundleDagBag) -> dict[str, str]:
 
 
 def decisions(bag: BundleDagBag) -> dict[str, str]:
-    """Return what becomes of a command by its exit code, and of a form that contradicts itself."""
+    """Return what becomes of a command or a stage by its exit code, and of a form at odds."""
     (policy,) = {task.retry_policy for task in bag.dags["train"].tasks}
     to_do = {
         code: lambda code=code: BashOperator(task_id=code, bash_command=f"exit {code}").execute({})
         for code in ("1", "2", "255")
     }
+    repro = bag.dags["train"].get_task("ranker_test").python_callable
+    for code in ("1", "2"):
+        told = f"ERROR: failed to reproduce 'x': failed to run: y, exited with {code}"
+        dvc = f'dvc() {{ echo "{told}" >&2; return 255; }}; '
+        words = dvc + repro("ranker_test", params={"force": None})
+        to_do[f"stage {code}"] = lambda words=words: BashOperator(
+            task_id="stage", bash_command=words
+        ).execute({})
     set_params = bag.dags["train"].get_task("set_params").python_callable
     to_do["form"] = lambda: set_params(params={"as_of": "2024-01-01T00:00Z", "to_the_end": True})
     decided = {}

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from features.columns import Event, User, UserRow
+from features.mistakes import Mistake
 from features.query import MAX_SESSION, Query, SessionEvent
 from features.store import historical_user_rows
 from serving import batch
@@ -305,7 +306,7 @@ def test_known_listeners_are_not_answered_as_strangers(bundle, store_data, monke
 
 
 def test_what_cannot_be_answered_ends_with_a_sentence(bundle, tmp_path, monkeypatch):
-    with pytest.raises(SystemExit, match=r"q\.parquet: The queries lack the columns \['ts'\]"):
+    with pytest.raises(Mistake, match=r"q\.parquet: The queries lack the columns \['ts'\]"):
         run(monkeypatch, tmp_path, bundle, queries().drop(columns="ts"))
     assert not (tmp_path / "p.parquet").exists()
 
@@ -337,5 +338,5 @@ def test_no_queries_have_no_answers(bundle, store_data, tmp_path, monkeypatch):
 
 def test_a_missing_bundle_ends_with_a_sentence(store_data, tmp_path, monkeypatch):
     monkeypatch.setenv("SEGUE_DATA", str(store_data))
-    with pytest.raises(SystemExit, match="There is no bundle at"):
+    with pytest.raises(Mistake, match="There is no bundle at"):
         run(monkeypatch, tmp_path, tmp_path / "nowhere", queries())

@@ -1,10 +1,10 @@
 import json
-import re
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
 
+from features.mistakes import Mistake
 from features.params import PhaseShares
 from tests.training import tiny
 from training import phases as module
@@ -180,17 +180,15 @@ def test_listenings_are_counted_where_they_are_of_use(tmp_path, monkeypatch):
     ],
 )
 def test_phases_without_listenings_are_refused_with_what_lies_where(
-    tmp_path, monkeypatch, capsys, events, message
+    tmp_path, monkeypatch, events, message
 ):
-    with pytest.raises(SystemExit, match="1"):
+    with pytest.raises(Mistake, match=f"(?s){message}"):
         run(tmp_path, monkeypatch, events)
-    assert re.search(f"(?s){message}", capsys.readouterr().err)
     assert not (tmp_path / "phases.json").exists()
 
 
-def test_a_moment_after_the_last_event_is_refused_with_a_sentence(tmp_path, monkeypatch, capsys):
+def test_a_moment_after_the_last_event_is_refused_with_a_sentence(tmp_path, monkeypatch):
     late = SHARES.model_copy(update={"as_of": FIRST + 1000 * DAY})
     monkeypatch.setattr(module, "load_params", lambda: SimpleNamespace(phases=late))
-    with pytest.raises(SystemExit, match="1"):
+    with pytest.raises(Mistake, match="after the last event"):
         run(tmp_path, monkeypatch, daily())
-    assert "after the last event" in capsys.readouterr().err
