@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from features.mistakes import Mistake
+
 MANIFEST: Final = "manifest.json"
 FORMAT: Final = 2
 # Larger files are checked by blocks.
@@ -16,7 +18,7 @@ BLOCKS: Final = 64
 HISTORY_SONGS: Final = 128
 
 
-class BundleError(ValueError):
+class BundleError(Mistake):
     """A bundle that is missing, damaged, or made for another version of the code."""
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from features.mistakes import Mistake, run_command
 from features.paths import PROJECT
+from serving.manifest import BundleError
 
 PACKAGES = ("features", "serving", "training", "simulation", "benchmarks")
 # Theirs is an environment of its own; nothing they read lies in the data folder.
@@ -56,6 +57,7 @@ def test_commands_look_for_their_files_where_segue_data_says(
     ("error", "code", "told"),
     [
         (Mistake("phases are too short; make them longer."), 2, "phases are too short"),
+        (BundleError("There is no bundle at x."), 2, "There is no bundle"),
         (FileNotFoundError("There is no lake at x."), 2, "There is no lake"),
         (OSError(28, "No space left on device"), 1, "No space left"),
         (None, 0, ""),
