@@ -10,6 +10,7 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +27,7 @@ from features.columns import Action, Event
 from features.contract import SEQUENCE, TABLES, Table, conform
 from features.lake import EVENTS, QUARANTINE, SONGS, SUMMARY, USERS
 from features.lake_writer import connect, one, write_lake
+from features.locks import alone_in
 from features.mistakes import Mistake, run_command
 from features.params import load_params
 from features.paths import PROJECT, data_dir
@@ -80,7 +82,7 @@ def ingest(
     size = sum(path.stat().st_size for path in source.files())
     lake.parent.mkdir(parents=True, exist_ok=True)
     refused = lake.with_name(f"{lake.name}-refused")
-    with TemporaryDirectory(dir=lake.parent, prefix=f".{lake.name}-") as folder:
+    with _scratch(lake) as folder:
         work, new = Path(folder), Path(folder) / "lake"
         (new / QUARANTINE).mkdir(parents=True)
         with (
@@ -105,6 +107,17 @@ def ingest(
         (new / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
         _swap(new, lake, work / "old")
     return summary
+
+
+@contextmanager
+def _scratch(lake: Path) -> Iterator[str]:
+    """Give a folder beside the lake to one import at a time; those of killed ones go."""
+    prefix = f".{lake.name}-"
+    with alone_in(lake.parent):
+        for left in lake.parent.glob(f"{prefix}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        with TemporaryDirectory(dir=lake.parent, prefix=prefix) as folder:
+            yield folder
 
 
 def _batches(source: Source) -> Iterator[tuple[str, Iterator[Batch]]]:

@@ -6,18 +6,17 @@ data/served/.taken-back  versions that were rolled back from, a line each
 """
 
 import argparse
-import fcntl
 import logging
 import os
 import shutil
 import sqlite3
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+from features.locks import alone_in
 from features.paths import data_dir, served_bundle
 from features.store import apply, materialize
 from serving.live import load
@@ -47,17 +46,6 @@ def install(bundle: Path, served: Path) -> Path:
     elif there["checksums"] != manifest["checksums"]:
         raise BundleError(f"{target} holds another bundle of that version; remove it first.")
     return target
-
-
-@contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Let no other deployment into a folder meanwhile; a killed one lets go."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def place(bundle: Path, target: Path) -> None:

@@ -375,3 +375,11 @@ def test_a_time_beyond_the_years_of_python_is_quarantined(tmp_path: Path) -> Non
     assert (summary["kept"], summary["by_reason"]) == (1, {"ts: unparsable": 1})
     (bad,) = pq.read_table(tmp_path / "lake" / "quarantine").to_pylist()
     assert "out of range" in bad["raw"]
+
+
+def test_what_a_killed_import_left_is_taken_away(planted: Path, tmp_path: Path) -> None:
+    left = tmp_path / ".lake-x1y2z3" / "lake"
+    left.mkdir(parents=True)
+    (left / "events.parquet").write_bytes(b"half")
+    ingest(Files(planted), tmp_path / "lake", 0.9, NOW)
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".lake")]
