@@ -129,8 +129,15 @@ def snapshot_before(moment: datetime) -> datetime | None:
 
 
 def _snapshot_times(view: str) -> tuple[Path, list[datetime]]:
-    path = data_dir() / "features" / f"{view}.parquet"
+    path = _snapshots(view)
     return path, pq.read_table(path, columns=[UserRow.TS])[UserRow.TS].unique().to_pylist()
+
+
+def _snapshots(view: str) -> Path:
+    path = data_dir() / "features" / f"{view}.parquet"
+    if not path.exists():
+        raise FileNotFoundError(f"There are no snapshots at {path}; run `dvc repro snapshots`.")
+    return path
 
 
 def _refuse_empty(until: datetime) -> None:
@@ -148,6 +155,8 @@ def _refuse_empty(until: datetime) -> None:
 
 def _historical_rows(owner: str, entities: pd.DataFrame) -> pd.DataFrame:
     keys = _checked_keys(owner, entities)
+    for view in VIEWS[owner]:
+        _snapshots(view)
     # A registry of its own: what training reads does not hang on what was last applied.
     with TemporaryDirectory() as scratch:
         config = InFile(Path(scratch) / "online.db").config()

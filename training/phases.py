@@ -221,6 +221,8 @@ def main() -> None:
     as_of = shares.as_of.astimezone(UTC) if shares.as_of else end
     if as_of > end:
         raise Mistake(f"phases.as_of {as_of} is after the last event {end}; choose earlier.")
+    if as_of <= first:
+        raise Mistake(f"phases.as_of {as_of} is not after the first event {first}; choose later.")
     phases = split(first, as_of, shares)
     refuse_few(listening_counts(arguments.lake, phases), phases)
     write_phases(phases, arguments.out)

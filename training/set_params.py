@@ -11,8 +11,9 @@ from typing import Any
 
 import yaml
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
-from features.mistakes import run_command
+from features.mistakes import Mistake, run_command
 from features.params import load_params
 from features.paths import PROJECT
 
@@ -60,7 +61,10 @@ def main() -> None:
     round_trip.preserve_quotes = True
     round_trip.width = 200
     before = arguments.params.read_text(encoding="utf-8")
-    document = round_trip.load(before)
+    try:
+        document = round_trip.load(before)
+    except YAMLError as error:
+        raise Mistake(f"{arguments.params} is no YAML, mend it: {error}") from error
     for assignment in arguments.assignments:
         key, equals, value = assignment.partition("=")
         if not equals:

@@ -248,6 +248,15 @@ def test_a_moment_before_all_snapshots_is_refused_and_spares_the_store(data):
     naive.assert_same(store.online_user_row("u1"), before)
 
 
+def test_missing_snapshots_are_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEGUE_DATA", str(tmp_path))
+    asked = pd.DataFrame({"user_id": ["u1"], "event_timestamp": [TIMES[0]]})
+    with pytest.raises(FileNotFoundError, match="no snapshots at .*dvc repro snapshots"):
+        store.historical_user_rows(asked)
+    with pytest.raises(FileNotFoundError, match="no snapshots at .*dvc repro snapshots"):
+        store.materialize(TIMES[-1])
+
+
 def test_snapshot_times_are_the_starts_the_steps_between_and_the_end():
     shown = [f"{time:%m-%d %H:%M}" for time in TIMES]
     assert shown == [

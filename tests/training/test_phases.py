@@ -187,8 +187,12 @@ def test_phases_without_listenings_are_refused_with_what_lies_where(
     assert not (tmp_path / "phases.json").exists()
 
 
-def test_a_moment_after_the_last_event_is_refused_with_a_sentence(tmp_path, monkeypatch):
-    late = SHARES.model_copy(update={"as_of": FIRST + 1000 * DAY})
-    monkeypatch.setattr(module, "load_params", lambda: SimpleNamespace(phases=late))
-    with pytest.raises(Mistake, match="after the last event"):
+@pytest.mark.parametrize(
+    ("as_of", "told"),
+    [(FIRST + 1000 * DAY, "after the last event"), (FIRST, "not after the first event")],
+)
+def test_a_moment_beside_the_events_is_refused_with_a_sentence(tmp_path, monkeypatch, as_of, told):
+    beside = SHARES.model_copy(update={"as_of": as_of})
+    monkeypatch.setattr(module, "load_params", lambda: SimpleNamespace(phases=beside))
+    with pytest.raises(Mistake, match=told):
         run(tmp_path, monkeypatch, daily())

@@ -3,6 +3,7 @@ import shutil
 import pytest
 import yaml
 
+from features.mistakes import Mistake
 from features.params import load_params
 from features.paths import PROJECT
 from training import set_params
@@ -101,3 +102,9 @@ def test_a_word_without_a_value_is_refused(params, assign, capsys):
 @pytest.mark.parametrize("value", ["[old] music", "@home", "{"])
 def test_a_value_that_is_no_yaml_is_refused_with_a_sentence(refused, value):
     assert f"`source.path`, {value}, is no YAML" in refused(f"source.path={value}")
+
+
+def test_a_file_that_is_no_yaml_is_told(params, assign):
+    params.write_text("source:\n\tname: files\n")
+    with pytest.raises(Mistake, match="is no YAML, mend it"):
+        assign("source.name=files")
