@@ -34,7 +34,7 @@ from benchmarks.ablation_rows import (
     view,
 )
 from benchmarks.measure import machine, made_whole, save, timed
-from features.mistakes import run_command
+from features.mistakes import Mistake, run_command
 from features.params import Params, Ranker, load_params
 from features.paths import data_dir
 from features.state import State, resolve
@@ -78,7 +78,7 @@ def trials(retrieval: Retrieval, params: Params, joint: Sequence[str] = ()) -> l
 
     Raises
     ------
-    ValueError
+    Mistake
         If `joint` names what is neither a generator that is on nor a group of features.
     """
     variants = {f"{name}_{part}" for name in VARIANTS for part in (SIGNAL, BLEND)}
@@ -114,7 +114,7 @@ def trials(retrieval: Retrieval, params: Params, joint: Sequence[str] = ()) -> l
     if joint:
         if lost := sorted(set(joint) - base - groups.keys()):
             known = sorted(base | groups.keys())
-            raise ValueError(f"--joint names {lost}; there are {known}.")
+            raise Mistake(f"--joint names {lost}; there are {known}.")
         columns = [column for name in joint for column in groups.get(name, ())]
         add(" + ".join(joint), "joint", base - set(joint), time_features | set(columns), -1)
     for seed in range(1, REFITS + 1):
@@ -251,7 +251,7 @@ def prepared(
     """Return label rows, next songs and starts of the test cut, built once, and column names."""
     phases = read_phases(arguments.data / "phases.json")
     if arguments.until and phases.as_of > arguments.until:
-        raise ValueError(
+        raise Mistake(
             f"{arguments.data} goes on until {phases.as_of}, later than --until {arguments.until}: "
             "an ablation may not see the main test phase. Set phases.as_of and rebuild."
         )
