@@ -38,6 +38,7 @@ from features.mistakes import Mistake, run_command
 from features.params import Params, Ranker, load_params
 from features.paths import data_dir
 from features.state import State, resolve
+from serving.ranker import SESSION_LENGTH
 from serving.retrieval import BLEND, Retrieval
 from training.dataset import phase_queries
 from training.metrics import METRICS, TOP, cluster_bootstrap, hit_rate, interval
@@ -62,7 +63,8 @@ REFITS: Final = 2
 class Trial:
     """Generators and features of one fit, and what it is set against.
 
-    `sign` is 1 where the trial adds the thing to the base, -1 where it takes it away.
+    `sign` is 1 where the trial adds the thing to the base, -1 where it takes it away. Without
+    `own_starts` session starts are ordered by the ranker of next songs.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Trial:
     without: frozenset[str]
     sign: int
     seed: int | None = None
+    own_starts: bool = True
 
 
 def trials(retrieval: Retrieval, params: Params, joint: Sequence[str] = ()) -> list[Trial]:
@@ -88,7 +91,11 @@ def trials(retrieval: Retrieval, params: Params, joint: Sequence[str] = ()) -> l
         if not getattr(getattr(params.generators, name, None), "enabled", True)
     }
     base = frozenset(retrieval.names) - variants - off
-    groups = feature_groups(retrieval)
+    # The order of starts knows them by their length; without it, it would be gone as well.
+    groups = {
+        name: [column for column in columns if column != SESSION_LENGTH]
+        for name, columns in feature_groups(retrieval).items()
+    }
     time_features = frozenset(groups.pop("dayparts"))
     plain = Trial("base", "base", base, time_features, 1)
     found = [plain]
@@ -117,6 +124,7 @@ def trials(retrieval: Retrieval, params: Params, joint: Sequence[str] = ()) -> l
             raise Mistake(f"--joint names {lost}; there are {known}.")
         columns = [column for name in joint for column in groups.get(name, ())]
         add(" + ".join(joint), "joint", base - set(joint), time_features | set(columns), -1)
+    found.append(Trial("their own order", "starts", base, time_features, -1, own_starts=False))
     for seed in range(1, REFITS + 1):
         found.append(Trial(f"another seed ({seed})", "refit", base, time_features, 1, seed))
     return found
@@ -153,7 +161,8 @@ def values_of(
     liked = np.array([labelled.outcome == LIKED for labelled in follow.queries], dtype=np.bool_)
     next_songs[liked, SHOWN.index(OF_LIKED)] = hit_rate(ranks, TOP)[liked]
     # Too few starts have no order of their own, as in serving.
-    order = fit_starts(seen, kept, params) or order
+    if trial.own_starts:
+        order = fit_starts(seen, kept, params) or order
     asked, _ = view(starts.rows, names, trial.generators, trial.without)
     found = coming_recall(asked, order.predict(asked.features), starts.queries)
     begun[:, SHOWN.index(OF_STARTS)] = found

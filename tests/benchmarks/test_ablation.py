@@ -121,7 +121,7 @@ def many(count, start):
     )
 
 
-def test_next_songs_liked_ones_and_starts_are_judged_by_themselves():
+def test_next_songs_liked_ones_and_starts_are_judged_by_themselves(monkeypatch):
     names = ("a_score", SESSION_LENGTH, "a_rank")
     follow = [labelled("x", outcome="liked" if i < 5 else "full", place=1) for i in range(20)]
     test = (Asked(follow, many(20, False)), Asked([labelled("x")] * 10, many(10, True)))
@@ -134,6 +134,10 @@ def test_next_songs_liked_ones_and_starts_are_judged_by_themselves():
     assert np.flatnonzero(np.isfinite(found["liked_hr_20"])).tolist() == [0, 1, 2, 3, 4]
     assert np.flatnonzero(np.isfinite(found["start_recall_20"])).tolist() == list(range(20, 30))
     assert found["start_recall_20"][20:].tolist() == [1] * 10
+    # Without an order of their own, starts have that of next songs.
+    monkeypatch.setattr("benchmarks.ablation.fit_starts", lambda *_: pytest.fail("fitted"))
+    values = values_of(replace(trial, own_starts=False), labels, test, names, params)
+    assert values[20:, SHOWN.index("start_recall_20")].tolist() == [1] * 10
 
 
 def test_what_a_thing_brings_has_the_sign_of_with_less_without():

@@ -76,7 +76,12 @@ def test_the_feature_store_reads_its_definitions(graph):
 
 def test_the_simulator_is_one_folder_and_the_columns(graph):
     code = code_of("python -m simulation --size tiny", graph)
-    assert code == ("features/__init__.py", "features/columns.py", "simulation")
+    assert code == (
+        "features/__init__.py",
+        "features/columns.py",
+        "features/mistakes.py",
+        "simulation",
+    )
 
 
 def test_a_command_without_a_module_of_ours_is_refused(graph):
