@@ -1,13 +1,24 @@
 from dataclasses import replace
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.ablation import SHOWN, Asked, Trial, markdown, summary, values_of, with_ease
+from benchmarks.ablation import (
+    SHOWN,
+    Asked,
+    Trial,
+    markdown,
+    summary,
+    trials,
+    values_of,
+    with_ease,
+)
 from benchmarks.ablation_rows import coming_recall, own_columns, ranks_in_pools, view, wide
 from benchmarks.measure import made_whole
+from features.mistakes import Mistake
 from features.params import load_params
 from features.query import Query
 from serving.ranker import SESSION_LENGTH
@@ -138,6 +149,28 @@ def test_next_songs_liked_ones_and_starts_are_judged_by_themselves(monkeypatch):
     monkeypatch.setattr("benchmarks.ablation.fit_starts", lambda *_: pytest.fail("fitted"))
     values = values_of(replace(trial, own_starts=False), labels, test, names, params)
     assert values[20:, SHOWN.index("start_recall_20")].tolist() == [1] * 10
+
+
+def test_several_things_go_at_once_and_starts_stay_known(monkeypatch):
+    groups = {
+        "dayparts": ["d"],
+        "pairs: session_state": [SESSION_LENGTH, "hour"],
+        "pairs: x": ["y"],
+    }
+    monkeypatch.setattr("benchmarks.ablation.feature_groups", lambda _: groups)
+    retrieval = SimpleNamespace(names=("listen", "blend", "loops", "rules"))
+    found = trials(retrieval, load_params(), ["loops", "pairs: x"])
+    by_kind = {(trial.kind, trial.name): trial for trial in found}
+    both = by_kind["joint", "loops + pairs: x"]
+    assert (both.generators, both.without, both.sign) == ({"listen", "blend"}, {"d", "y"}, -1)
+    # Starts are known by the length of their session: it never goes.
+    assert by_kind["features", "pairs: session_state"].without == {"d", "hour"}
+    assert not by_kind["starts", "their own order"].own_starts
+    with pytest.raises(Mistake, match="lops"):
+        trials(retrieval, load_params(), ["lops"])
+    # What is off is none of what can go.
+    with pytest.raises(Mistake, match="rules"):
+        trials(retrieval, load_params(), ["rules"])
 
 
 def test_what_a_thing_brings_has_the_sign_of_with_less_without():
