@@ -10,11 +10,11 @@ takes out columns and the songs that only the missing ones proposed.
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import pandas as pd
@@ -63,8 +63,8 @@ REFITS: Final = 2
 class Trial:
     """Generators and features of one fit, and what it is set against.
 
-    `sign` is 1 where the trial adds the thing to the base, -1 where it takes it away. Without
-    `own_starts` session starts are ordered by the ranker of next songs.
+    `sign` is 1 where the trial adds the thing to the base, -1 where it takes it away. `at_starts`
+    says who orders session starts: the ranker of next songs, the forest of starts, or their sum.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Trial:
     without: frozenset[str]
     sign: int
     seed: int | None = None
-    own_starts: bool = True
+    at_starts: Literal["ranker", "forest", "sum"] = "sum"
 
 
 def trials(retrieval: Retrieval, params: Params, joint: Sequence[str] = ()) -> list[Trial]:
@@ -124,7 +124,9 @@ def trials(retrieval: Retrieval, params: Params, joint: Sequence[str] = ()) -> l
             raise Mistake(f"--joint names {lost}; there are {known}.")
         columns = [column for name in joint for column in groups.get(name, ())]
         add(" + ".join(joint), "joint", base - set(joint), time_features | set(columns), -1)
-    found.append(Trial("their own order", "starts", base, time_features, -1, own_starts=False))
+    # What the sum brings beside one of its parts alone.
+    found.append(replace(plain, name="their forest", kind="starts", sign=-1, at_starts="ranker"))
+    found.append(replace(plain, name="the ranker", kind="starts", sign=-1, at_starts="forest"))
     for seed in range(1, REFITS + 1):
         found.append(Trial(f"another seed ({seed})", "refit", base, time_features, 1, seed))
     return found
@@ -160,12 +162,14 @@ def values_of(
     next_songs[:, : len(OF_NEXT)] = np.stack([METRICS[m](ranks) for m in OF_NEXT], axis=1)
     liked = np.array([labelled.outcome == LIKED for labelled in follow.queries], dtype=np.bool_)
     next_songs[liked, SHOWN.index(OF_LIKED)] = hit_rate(ranks, TOP)[liked]
-    # Too few starts have no order of their own, as in serving.
-    if trial.own_starts:
-        order = fit_starts(seen, kept, params) or order
     asked, _ = view(starts.rows, names, trial.generators, trial.without)
-    found = coming_recall(asked, order.predict(asked.features), starts.queries)
-    begun[:, SHOWN.index(OF_STARTS)] = found
+    forest = None if trial.at_starts == "ranker" else fit_starts(seen, kept, params)
+    # Too few starts have no forest, as in serving.
+    by_ranker = forest is None or trial.at_starts == "sum"
+    scores = order.predict(asked.features) if by_ranker else np.zeros(len(asked.query))
+    if forest is not None:
+        scores += forest.predict(asked.features, raw_score=True)
+    begun[:, SHOWN.index(OF_STARTS)] = coming_recall(asked, scores, starts.queries)
     return values
 
 

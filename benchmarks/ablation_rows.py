@@ -136,12 +136,15 @@ def view(
 
 
 def own_columns(name: str, names: Sequence[str]) -> list[str]:
-    """Return the columns that a generator brings: score, rank, and links from single songs."""
-    own = {f"{name}_score", f"{name}_rank"}
-    special = {"vectors": "near_", "loops": "loop_", "continuations": "match_"}
-    prefix = special.get(name, f"{name}_from_")
-    back = f"{name}_back"
-    return [c for c in names if c in own or c.startswith(prefix) or c == back]
+    """Return the columns that a generator brings: score, rank, and what else is read off it."""
+    own = (f"{name}_score", f"{name}_rank")
+    further = {
+        "transitions": "step_",
+        "vectors": "near_",
+        "loops": "loop_",
+        "continuations": "match_",
+    }
+    return [c for c in names if c in own or (name in further and c.startswith(further[name]))]
 
 
 def group_work(
@@ -152,7 +155,7 @@ def group_work(
     work: dict[str, Callable[[], Group]] = {
         f"pairs: {group.__name__}": partial(group, pairs) for group in GROUPS
     }
-    for method in (links._from_last, links._nearness, links._loops, links._own_order):
+    for method in (links._nearness, links._loops, links._own_order):
         work[f"links: {method.__name__.strip('_')}"] = partial(method, state, songs)
     work["links: steps"] = partial(links._steps, state)
     if links.continuations:

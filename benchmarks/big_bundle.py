@@ -64,7 +64,6 @@ CANDIDATES: Final = {
     "repeats": 25,
     "artists": 30,
     "trending": 40,
-    "blend": 0,
 }
 GENRES: Final = tuple(f"genre {i:02d}" for i in range(40))
 OCCASIONS: Final = ("christmas", "diwali", "eid", "focus", "party", "wedding", "workout")

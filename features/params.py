@@ -31,7 +31,7 @@ Leaves = Annotated[int, Field(ge=2, le=131_072)]
 SignalName = Literal["like", "playlist", "skip", "listen"]
 SIGNALS: Final[tuple[SignalName, ...]] = get_args(SignalName)
 # Others fall back on the first, and the second is made of the signals' factors.
-ALWAYS_THERE: Final = ("trending", "blend")
+ALWAYS_THERE: Final = ("trending",)
 
 # Scores divided by less overflow, and propensities would be no numbers.
 MIN_TEMPERATURE: Final = 0.001
@@ -263,7 +263,7 @@ class OutcomeWeights(_Section):
 
 
 class StartsRanker(_Section):
-    """LightGBM's settings for what orders session starts (`training.starts`)."""
+    """LightGBM's settings for what is added at session starts (`training.starts`)."""
 
     rounds: Count = 250
     learning_rate: Positive = 0.02

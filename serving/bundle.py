@@ -10,7 +10,7 @@ artists.npz            each artist's most popular songs
 <generator>.npz        the other generators that are enabled
 settings.json          the parameters of generators and of `SERVING_SECTIONS`
 ranker.txt             LightGBM, orders the pool (absent in a bundle that only retrieves)
-starts.txt             the same for session starts (absent in older bundles: ranker.txt does both)
+starts.txt             what is added to it at session starts (absent where labels have too few)
 p_like.txt, p_skip.txt, calibration.json   LightGBM probabilities, where the source has them
 manifest.json          version, times, feature list, parameters, metrics, checksums
 
@@ -95,10 +95,11 @@ def load_retrieval(folder: Path) -> Retrieval:
         if (folder / factors_file(signal)).exists()
     }
     others = load_generators(folder, params, songs)
-    links = {name: part.links for name, part in others.items() if isinstance(part, Neighbours)}
-    vectors, continuations = others.get("vectors"), others.get("continuations")
+    transitions, vectors = others.get("transitions"), others.get("vectors")
+    continuations = others.get("continuations")
     signals = settings["signals"]
-    quota = {name: getattr(params, name).candidates for name in (*others, BLEND)}
+    proposing = (*others, BLEND) if params.blend.enabled else tuple(others)
+    quota = {name: getattr(params, name).candidates for name in proposing}
     return Retrieval(
         songs=songs,
         generators={**{str(name): part for name, part in factors.items()}, **others},
@@ -108,7 +109,7 @@ def load_retrieval(folder: Path) -> Retrieval:
             len(songs),
         ),
         links=Links(
-            links,
+            transitions.links if isinstance(transitions, Neighbours) else None,
             vectors.vectors if isinstance(vectors, SongVectors) else None,
             continuations if isinstance(continuations, Continuations) else None,
         ),

@@ -57,30 +57,6 @@ def worth_by_artist(artist_of: Any, worth: Any, artists: Any, weights: Any, song
 
 
 @compiled
-def entries_of_column(
-    indptr: Any, indices: Any, data: Any, rows: Any, column: int
-) -> tuple[Any, Any]:
-    """Return a sparse matrix's entries of one column in some rows, NaN where there is none.
-
-    Each row's columns ascend. The second result means nothing; see
-    `serving.compiled_factors.byte_products`.
-    """
-    found = np.empty(len(rows), np.float32)
-    touched = np.int64(0)
-    for row in rows:
-        touched += indptr[row + 1]
-    for row in rows:
-        # The middle of a row is where its search begins.
-        middle = (indptr[row] + indptr[row + 1]) // 2
-        touched += indices[middle] if middle < len(indices) else 0
-    for i in range(len(rows)):
-        end = indptr[rows[i] + 1]
-        place = lower_bound(indices, column, indptr[rows[i]], end)
-        found[i] = data[place] if place < end and indices[place] == column else np.nan
-    return found, touched
-
-
-@compiled
 def entries_of_pairs(indptr: Any, indices: Any, data: Any, rows: Any, columns: Any) -> Any:
     """Return a sparse matrix's entries at some pairs of row and column, NaN where there is none.
 

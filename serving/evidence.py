@@ -30,12 +30,6 @@ FEATURES: Final[Mapping[str, Sequence[str]]] = {
         "own_place", "own_days_since", "own_like", "own_playlist", "own_skip", "own_listen",
         "own_minutes_after", "loop_count", "loop_latest",
     ),
-    "transitions": (
-        "transitions_from_1", "transitions_from_2", "transitions_from_3", "transitions_back",
-        "rules_from_1",
-    ),
-    "together": ("together_from_1", "ease_from_1"),
-    "listeners": ("listeners_from_1",),
     "near": ("near_last", "near_most", "near_mean"),
     "sessions": ("match_length", "match_share"),
     "artist": ("artist_share", "artist_favourite", "artist_session_share", "artist_same_as_last"),

@@ -175,6 +175,8 @@ def _broken(retrieval: Retrieval, state: State) -> Iterator[str]:
         except Exception:  # noqa: BLE001 - told by its name in the answer
             scores[name] = NO_SCORES
             yield name
+    if not retrieval.blends:
+        return
     try:
         retrieval.blend.combine(scores).top(1)
     except Exception:  # noqa: BLE001 - told by its name in the answer

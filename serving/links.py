@@ -1,9 +1,5 @@
-"""Features that tie each candidate to single songs of the session, through the fitted links.
+"""Features that tie each candidate to single songs of the session and of the history."""
 
-A generator sums over the session's songs; these say which of them speaks for a candidate.
-"""
-
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,12 +8,9 @@ from scipy.sparse import csr_matrix
 from features.catalogue import FloatArray, IntArray
 from features.pairs import Group, find
 from features.state import State
-from serving.compiled import entries_of_column, entries_of_pairs
+from serving.compiled import entries_of_pairs
 from serving.continuations import Continuations
-from serving.scores import SparseScores
 
-TRANSITIONS = "transitions"
-LAST = 3
 NEAR = 5
 STEPS = 5
 MINUTE_US = 60_000_000
@@ -26,16 +19,15 @@ TOGETHER_US = 60 * MINUTE_US
 
 @dataclass(frozen=True)
 class Links:
-    """Fitted matrices (from song, to song) by name, and song vectors with rows of length 1."""
+    """Fitted transitions (from song, to song), and song vectors with rows of length 1."""
 
-    matrices: Mapping[str, csr_matrix]
+    transitions: csr_matrix | None
     vectors: FloatArray | None
     continuations: Continuations | None = None
 
     def features(self, state: State, songs: IntArray) -> Group:
         """Return one column a feature, aligned with `songs`; NaN where nothing links."""
         return {
-            **self._from_last(state, songs),
             **self._nearness(state, songs),
             **self._loops(state, songs),
             **self._own_order(state, songs),
@@ -43,28 +35,11 @@ class Links:
             **(self.continuations.features(state, songs) if self.continuations else {}),
         }
 
-    def _from_last(self, state: State, songs: IntArray) -> Group:
-        """Links from each of the last songs, and back to the last one."""
-        group: Group = {}
-        seeds = state.session[::-1][:LAST]
-        for name, matrix in self.matrices.items():
-            for place in range(LAST if name == TRANSITIONS else 1):
-                key = f"{name}_from_{place + 1}"
-                group[key] = (
-                    row(matrix, int(seeds[place])).of(songs) if place < len(seeds) else np.nan
-                )
-        if TRANSITIONS in self.matrices:
-            back = self.matrices[TRANSITIONS]
-            group["transitions_back"] = (
-                column_of(back, songs, int(seeds[0])) if len(seeds) else np.nan
-            )
-        return group
-
     def _steps(self, state: State) -> Group:
         """How well links foretold the session's last steps: an album in its order, or a shuffle."""
-        if TRANSITIONS not in self.matrices:
+        if self.transitions is None:
             return {}
-        matrix, songs = self.matrices[TRANSITIONS], state.session[-STEPS - 1 :]
+        matrix, songs = self.transitions, state.session[-STEPS - 1 :]
         steps = entries_of_pairs(matrix.indptr, matrix.indices, matrix.data, songs[:-1], songs[1:])
         known = ~np.isnan(steps)
         return {
@@ -109,15 +84,3 @@ class Links:
         gap = state.history_last_us[theirs] - state.history_last_us[place[0]]
         near = (seen > 0) & (np.abs(gap) <= TOGETHER_US)
         return {"own_minutes_after": np.where(near, gap / MINUTE_US, np.nan)}
-
-
-def row(matrix: csr_matrix, song: int) -> SparseScores:
-    """Return one row of a matrix with sorted columns."""
-    part = slice(matrix.indptr[song], matrix.indptr[song + 1])
-    return SparseScores(matrix.indices[part], matrix.data[part])
-
-
-def column_of(matrix: csr_matrix, rows: IntArray, song: int) -> FloatArray:
-    """Return the entries of one column in some rows, NaN where there is none."""
-    found: FloatArray = entries_of_column(matrix.indptr, matrix.indices, matrix.data, rows, song)[0]
-    return found

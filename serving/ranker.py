@@ -44,7 +44,7 @@ class Trees:
 
 @dataclass(frozen=True)
 class Starts:
-    """What orders a pool where no song of a session is known: column `place` is then 0."""
+    """What is added where no song of a session is known: column `place` is then 0."""
 
     trees: Trees
     place: int
@@ -54,7 +54,8 @@ class Starts:
 class Ranker:
     """Orders a pool. `probabilities` holds `p_like` and `p_skip` where the source has them.
 
-    Session starts have trees of their own; without them (an older bundle), `trees` are theirs too.
+    Session starts have further trees, whose log odds are added up with the scores of `trees`:
+    either alone is the better one in some world (docs/ablation.md), the sum is near it in both.
     """
 
     trees: Trees
@@ -63,15 +64,11 @@ class Ranker:
 
     def scores(self, features: FloatArray, threads: int = 1) -> NDArray[np.float64]:
         """Return one score a row; comparable within a query only."""
-        if self.starts is None:
-            return self.trees.scores(features, threads)
-        start = features[:, self.starts.place] == 0
-        if not start.any():
-            return self.trees.scores(features, threads)
-        scores = np.empty(len(features))
-        scores[start] = self.starts.trees.scores(features[start], threads)
-        if not start.all():
-            scores[~start] = self.trees.scores(features[~start], threads)
+        scores = self.trees.scores(features, threads)
+        if self.starts is not None:
+            start = features[:, self.starts.place] == 0
+            if start.any():
+                scores[start] += self.starts.trees.scores(features[start], threads)
         return scores
 
     def probability(self, name: str, features: FloatArray) -> NDArray[np.float64] | None:

@@ -147,7 +147,7 @@ def sentence(
             "listeners": f"Heard by listeners of {title}",
         }
         text = words.get(kind, f"Because you {SAID.get(behind.signal, 'played')} {title}")
-        of = BLEND if kind == "taste" else kind
+        of = behind.signal or kind
         return [Reason(text, kind, of, behind.effect, str(retrieval.songs.ids[behind.song]))]
     said = SENTENCES[kind](retrieval, state, song) if kind in SENTENCES else None
     return [] if said is None else [Reason(said, kind, "ranker", float(fall))]
@@ -159,8 +159,12 @@ def title_of(retrieval: Retrieval, song: int) -> str:
 
 
 def tastes(retrieval: Retrieval, state: State, songs: IntArray) -> list[Named | None]:
-    """Return the heard song that raises each candidate's blended score most, None without any."""
+    """Return the heard song that raises each candidate most in a signal, None without any.
+
+    Signals are compared in the blend's units.
+    """
     best: list[Named | None] = [None] * len(songs)
+    most = np.zeros(len(songs))
     blend = retrieval.blend
     for signal, scale in zip(blend.signals, blend.scales, strict=True):
         part = retrieval.generators[signal]
@@ -172,10 +176,10 @@ def tastes(retrieval: Retrieval, state: State, songs: IntArray) -> list[Named | 
         parts = factor_parts(part.model, heard, values, songs)
         # Nobody is told "because you played" of a song that counts as skipped.
         liked = np.isin(parts.songs, heard[values > 0])
-        found = Effects(parts.songs[liked], parts.lost[liked] * scale)
+        found = Effects(parts.songs[liked], parts.lost[liked])
         for place, one in enumerate(_largest(found, songs)):
-            before = best[place]
-            if one is not None and (before is None or one.effect > before.effect):
+            if one is not None and one.effect * scale > most[place]:
+                most[place] = one.effect * scale
                 best[place] = Named(one.song, one.effect, signal)
     return best
 

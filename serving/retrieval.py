@@ -37,7 +37,10 @@ class Pool:
 
 @dataclass(frozen=True)
 class Retrieval:
-    """All generators over one catalogue; `quota` says how many songs each may propose."""
+    """All generators over one catalogue; `quota` says how many songs each may propose.
+
+    `blend` knows the signals' weights even where it is off, that is, where `quota` lacks it.
+    """
 
     songs: Catalogue
     generators: Mapping[str, Generator]
@@ -49,12 +52,17 @@ class Retrieval:
     @cached_property
     def names(self) -> tuple[str, ...]:
         """Generator names in the order of the pool's columns."""
-        return (*self.generators, BLEND)
+        return (*self.generators, BLEND) if self.blends else tuple(self.generators)
+
+    @property
+    def blends(self) -> bool:
+        """Say whether the blend proposes and scores."""
+        return BLEND in self.quota
 
     def scores(self, state: State) -> dict[str, Scores]:
         """Ask every generator once."""
         scores = {name: generator.scores(state) for name, generator in self.generators.items()}
-        return scores | {BLEND: self.blend.combine(scores)}
+        return scores | {BLEND: self.blend.combine(scores)} if self.blends else scores
 
     def pool(self, state: State, also: IntArray | None = None) -> Pool:
         """Return the union of all proposals, with every generator's score for each song.
@@ -87,10 +95,12 @@ class Retrieval:
 
     def _scored(self, scores: Mapping[str, Scores], songs: IntArray) -> FloatArray:
         columns = {name: scores[name].of(songs) for name in self.generators}
-        mixed = scores[BLEND]
-        # A mixture's parts have just been worked out.
-        blended = mixed.mixed(columns) if isinstance(mixed, MixedScores) else mixed.of(songs)
-        return np.array([*columns.values(), blended]).T
+        if self.blends:
+            mixed = scores[BLEND]
+            # A mixture's parts have just been worked out.
+            blended = mixed.mixed(columns) if isinstance(mixed, MixedScores) else mixed.of(songs)
+            columns = columns | {BLEND: blended}
+        return np.array(list(columns.values())).T
 
     def features(self, state: State, pool: Pool) -> FloatArray:
         """Return the ranker's input, shape (candidates, features), columns as `feature_names`."""

@@ -1,9 +1,10 @@
-"""Fit what orders session starts: any song of the coming session counts, whichever comes first.
+"""Fit what is added to the ranker at session starts, where any song of the coming session counts.
 
 A start knows no song to continue from, so that which song comes first is close to chance. There
 are few starts, and a listener of whom nothing is known is proposed the same songs as everybody:
 the ranker learns the order of the label phase by heart. Many small trees on half the rows each,
-that only tell songs heard from songs not heard, keep better (docs/benchmarks.md has figures).
+that only tell songs heard from songs not heard, keep better where listeners are hardly known; where
+much is known of them the ranker is better. Their scores are added up (docs/ablation.md).
 """
 
 from collections.abc import Sequence

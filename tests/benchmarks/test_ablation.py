@@ -26,7 +26,7 @@ from training.queries import Labelled
 from training.rows import Rows, concatenate
 from training.sessions import SKIP
 
-NAMES = ("a_score", "b_score", "a_rank", "b_rank", "proposed_by", "age", "a_from_1")
+NAMES = ("loops_score", "b_score", "loops_rank", "b_rank", "proposed_by", "age", "loop_count")
 NAN = np.nan
 
 
@@ -53,8 +53,8 @@ def rows():
 
 
 def test_a_view_is_what_the_others_alone_would_have_made():
-    found, names = view(rows(), NAMES, {"a"}, {"age"})
-    assert names == ("a_score", "a_rank", "proposed_by", "a_from_1")
+    found, names = view(rows(), NAMES, {"loops"}, {"age"})
+    assert names == ("loops_score", "loops_rank", "proposed_by", "loop_count")
     # The answer stays for its label, though nobody proposed it; b's negative is gone.
     assert found.query.tolist() == [0, 0, 0, 2]
     assert found.in_pool.tolist() == [True, False, True, True]
@@ -63,13 +63,13 @@ def test_a_view_is_what_the_others_alone_would_have_made():
 
 
 def test_a_view_of_everything_changes_nothing():
-    found, names = view(rows(), NAMES, {"a", "b"}, ())
+    found, names = view(rows(), NAMES, {"loops", "b"}, ())
     assert names == NAMES
     np.testing.assert_array_equal(found.features, rows().features)
 
 
 def test_columns_of_a_generator():
-    assert own_columns("a", NAMES) == ["a_score", "a_rank", "a_from_1"]
+    assert own_columns("loops", NAMES) == ["loops_score", "loops_rank", "loop_count"]
     assert own_columns("vectors", ("near_last", "vectors_rank", "age")) == [
         "near_last",
         "vectors_rank",
@@ -80,8 +80,8 @@ def test_ranks_of_answers():
     scores = np.array([0.5, 0.5, 0.9, 0.1, 0.2])
     # Second of two that tie comes after the first; query 1 has no rows at all.
     np.testing.assert_array_equal(ranks_in_pools(rows(), scores, 3), [3, NAN, 2])
-    only_a, _ = view(rows(), NAMES, {"a"}, ())
-    np.testing.assert_array_equal(ranks_in_pools(only_a, np.arange(4.0), 3), [NAN, NAN, 1])
+    only_one, _ = view(rows(), NAMES, {"loops"}, ())
+    np.testing.assert_array_equal(ranks_in_pools(only_one, np.arange(4.0), 3), [NAN, NAN, 1])
 
 
 def labelled(answer, rest=(), outcome="neutral", place=0):
@@ -145,10 +145,24 @@ def test_next_songs_liked_ones_and_starts_are_judged_by_themselves(monkeypatch):
     assert np.flatnonzero(np.isfinite(found["liked_hr_20"])).tolist() == [0, 1, 2, 3, 4]
     assert np.flatnonzero(np.isfinite(found["start_recall_20"])).tolist() == list(range(20, 30))
     assert found["start_recall_20"][20:].tolist() == [1] * 10
-    # Without an order of their own, starts have that of next songs.
+    # Without a forest of their own, starts have the order of next songs.
     monkeypatch.setattr("benchmarks.ablation.fit_starts", lambda *_: pytest.fail("fitted"))
-    values = values_of(replace(trial, own_starts=False), labels, test, names, params)
+    values = values_of(replace(trial, at_starts="ranker"), labels, test, names, params)
     assert values[20:, SHOWN.index("start_recall_20")].tolist() == [1] * 10
+
+
+@pytest.mark.parametrize(("at_starts", "found"), [("ranker", 1), ("forest", 0), ("sum", 0)])
+def test_starts_go_by_who_is_asked_to_order_them(monkeypatch, at_starts, found):
+    """The ranker puts the song that was heard first; a forest that speaks louder puts it last."""
+    names = ("a_score", SESSION_LENGTH, "a_rank")
+    monkeypatch.setattr("benchmarks.ablation_rows.TOP", 1)
+    louder = SimpleNamespace(predict=lambda features, raw_score: -100 * features[:, 0])
+    monkeypatch.setattr("benchmarks.ablation.fit_starts", lambda *_: louder)
+    test = (Asked([], many(0, False)), Asked([labelled("x")] * 10, many(10, True)))
+    params = load_params().ranker.model_copy(update={"rounds": 20, "min_data_in_leaf": 5})
+    trial = Trial("base", "base", frozenset({"a"}), frozenset(), 1, at_starts=at_starts)
+    values = values_of(trial, many(200, True), test, names, params)
+    assert values[:, SHOWN.index("start_recall_20")].tolist() == [found] * 10
 
 
 def test_several_things_go_at_once_and_starts_stay_known(monkeypatch):
@@ -158,14 +172,16 @@ def test_several_things_go_at_once_and_starts_stay_known(monkeypatch):
         "pairs: x": ["y"],
     }
     monkeypatch.setattr("benchmarks.ablation.feature_groups", lambda _: groups)
-    retrieval = SimpleNamespace(names=("listen", "blend", "loops", "rules"))
+    retrieval = SimpleNamespace(names=("listen", "vectors", "loops", "rules"))
     found = trials(retrieval, load_params(), ["loops", "pairs: x"])
     by_kind = {(trial.kind, trial.name): trial for trial in found}
     both = by_kind["joint", "loops + pairs: x"]
-    assert (both.generators, both.without, both.sign) == ({"listen", "blend"}, {"d", "y"}, -1)
+    assert (both.generators, both.without, both.sign) == ({"listen", "vectors"}, {"d", "y"}, -1)
     # Starts are known by the length of their session: it never goes.
     assert by_kind["features", "pairs: session_state"].without == {"d", "hour"}
-    assert not by_kind["starts", "their own order"].own_starts
+    assert by_kind["base", "base"].at_starts == "sum"
+    assert by_kind["starts", "their forest"].at_starts == "ranker"
+    assert by_kind["starts", "the ranker"].at_starts == "forest"
     with pytest.raises(Mistake, match="lops"):
         trials(retrieval, load_params(), ["lops"])
     # What is off is none of what can go.

@@ -143,7 +143,6 @@ def test_skips_cannot_be_zeros_of_themselves(tmp_path):
     ("name", "said"),
     [
         ("trending", "generators: trending cannot be switched off; set its `candidates` to 0"),
-        ("blend", "generators: blend cannot be switched off; set its `candidates` to 0"),
         ("sessions", "generators: continuations reads what sessions writes; switch both off"),
     ],
 )
@@ -156,7 +155,7 @@ def test_a_generator_that_others_need_cannot_be_switched_off(tmp_path, name, sai
 
 def test_what_is_at_odds_is_said_together_with_what_is_out_of_range(tmp_path):
     def change(content):
-        content["generators"]["blend"]["enabled"] = False
+        content["generators"]["trending"]["enabled"] = False
         content["signals"]["skip"]["skip_as"] = "zero"
         content["ranker"]["seed"] = -1
 

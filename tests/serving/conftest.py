@@ -193,8 +193,12 @@ def write_bundle(folder: Path, version: str = "test-1") -> Path:
     folder.mkdir(parents=True)
     random = np.random.default_rng(7)
     params = load_params()
+    generators = params.generators.model_dump()
+    # Off by default; what is served of them is tested here.
+    for name in ("listeners", "blend"):
+        generators[name]["enabled"] = True
     settings = {
-        "generators": params.generators.model_dump(),
+        "generators": generators,
         "signals": {name: signal.model_dump() for name, signal in params.signals.items()},
     }
     (folder / "settings.json").write_text(json.dumps(settings), encoding="utf-8")

@@ -2,12 +2,10 @@
 
 import numpy as np
 import pytest
-from scipy.sparse import csr_matrix
 
 from serving.compiled import (
     best_of_artists,
     best_of_shares,
-    entries_of_column,
     mean_shares,
     pooled,
     proposals,
@@ -37,20 +35,6 @@ def test_songs_of_artists_come_by_worth_and_weight(seed: int) -> None:
     every = np.arange(40, dtype=np.int32)
     scores = worth_by_artist(artist_of, worth, artists, weights, every)[0]
     np.testing.assert_allclose(scores, [values.get(int(s), np.nan) for s in every], rtol=1e-6)
-
-
-def test_entries_of_one_column() -> None:
-    nothing = csr_matrix((3, 3), dtype=np.float32)
-    rows = np.array([2, 0, 1], np.int32)
-    assert np.isnan(
-        entries_of_column(nothing.indptr, nothing.indices, nothing.data, rows, 1)[0]
-    ).all()
-    dense = np.array([[0, 1, 2], [0, 0, 0], [3, 0, 0]], np.float32)
-    links = csr_matrix(dense)
-    for column in range(3):
-        found, _ = entries_of_column(links.indptr, links.indices, links.data, rows, column)
-        expected = np.where(dense[rows, column] > 0, dense[rows, column], np.nan)
-        np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

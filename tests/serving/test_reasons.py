@@ -14,7 +14,6 @@ from features.state import resolve
 from serving.bundle import LINKS
 from serving.context_songs import CODES
 from serving.evidence import FEATURES, GENERATORS, KINDS, columns, evidence
-from serving.explain import factor_parts
 from serving.ranker import Ranker, Trees
 from serving.reasons import MOST, PROPOSED, proposed, sentence, tastes
 from serving.recommender import Recommender
@@ -167,7 +166,7 @@ def test_every_feature_is_of_one_kind_at_most(recommender):
     assert len(listed) == len(set(listed))
     named = {name for names in FEATURES.values() for name in names}
     off = {name for name in LINKS if name not in recommender.retrieval.names}
-    assert named - {f"{name}_from_1" for name in off} <= set(recommender.retrieval.feature_names)
+    assert named <= set(recommender.retrieval.feature_names)
     assert {name for names in GENERATORS.values() for name in names} - off <= set(
         recommender.retrieval.names
     )
@@ -223,14 +222,7 @@ def test_what_a_reason_names_moves_the_score_by_what_it_says(attentive, asked):
             lost = scored(retrieval, asked, reason.of, place) - scored(
                 retrieval, less(asked, reason.song_id), reason.of, place
             )
-            if reason.of == BLEND:
-                # The largest of the signals through which the song speaks.
-                assert lost > 0
-                assert reason.effect == pytest.approx(
-                    part_of(retrieval, asked, reason, index), 1e-2
-                )
-            else:
-                assert lost == pytest.approx(reason.effect, rel=1e-2, abs=1e-4)
+            assert lost == pytest.approx(reason.effect, rel=1e-2, abs=1e-4)
     assert named
 
 
@@ -252,22 +244,6 @@ def less(asked, named):
     return replace(asked, user=user, session=session)
 
 
-def part_of(retrieval, asked, reason, index):
-    """Return the largest loss of a signal's blended score without the named song."""
-    state = resolve(asked, retrieval.songs)
-    place, named = np.array([index], np.int32), retrieval.songs.index_of[reason.song_id]
-    start, found = 0, []
-    for signal, width in zip(retrieval.blend.signals, retrieval.blend.widths, strict=True):
-        model = retrieval.generators[signal].model
-        factor = retrieval.blend.stacked[index, start] / model.item_factors[index, 0]
-        start += width
-        songs, values = state.observed(signal)
-        if named in songs and signal != "skip":
-            parts = factor_parts(model, songs, values, place)
-            found.append(float(parts.lost[parts.songs == named][0, 0] * factor))
-    return max(found)
-
-
 @pytest.mark.parametrize(
     ("action", "said"),
     [(Action.LIKE, "liked"), (Action.PLAYLIST_ADD, "added"), (Action.PLAY, "played")],
@@ -279,9 +255,9 @@ def test_what_was_done_with_the_named_song_is_said(recommender, action, said):
     for song, behind in zip(songs, tastes(retrieval, state, songs), strict=True):
         (reason,) = sentence(retrieval, state, int(song), "taste", 1.0, behind)
         assert reason.text == f"Because you {said} Tune 5 of the Hill"
-        assert (reason.song_id, reason.of, reason.kind) == (song_id(5), BLEND, "taste")
+        assert (reason.song_id, reason.kind) == (song_id(5), "taste")
         assert reason.effect == pytest.approx(
-            scored(retrieval, state.query, BLEND, np.array([song])), rel=1e-3
+            scored(retrieval, state.query, reason.of, np.array([song])), rel=1e-3
         )
 
 

@@ -10,7 +10,7 @@ from features.columns import Action, User, UserRow
 from features.query import Query, SessionEvent
 from features.state import resolve
 from serving.bundle import load_retrieval
-from serving.retrieval import allowed
+from serving.retrieval import BLEND, allowed
 from tests.serving.conftest import AS_OF, SONGS, song_id
 
 PLAYED = (3, 13, 23)
@@ -28,6 +28,20 @@ QUERY = Query(ts=AS_OF, user=USER, session=tuple(SessionEvent(song_id(i)) for i 
 @pytest.fixture(scope="module")
 def retrieval(bundle):
     return load_retrieval(bundle)
+
+
+def test_a_blend_that_is_off_neither_scores_nor_proposes(retrieval):
+    off = replace(retrieval, quota={n: q for n, q in retrieval.quota.items() if n != BLEND})
+    state = resolve(QUERY, retrieval.songs)
+    with_it, without = retrieval.pool(state), off.pool(state)
+    column = retrieval.names.index(BLEND)
+    assert set(off.names) == set(retrieval.names) - {BLEND}
+    assert BLEND not in off.scores(state)
+    others = np.isfinite(np.delete(with_it.ranks, column, axis=1)).any(axis=1)
+    assert without.songs.tolist() == with_it.songs[others].tolist()
+    np.testing.assert_array_equal(without.scores, np.delete(with_it.scores, column, axis=1)[others])
+    assert off.features(state, without).shape == (len(without.songs), len(off.feature_names))
+    assert not [name for name in off.feature_names if name.startswith(BLEND)]
 
 
 def pool_of(retrieval, also=None, **changes):

@@ -65,7 +65,7 @@ def links(seed):
     dense = random.random((SONGS, SONGS)) * (random.random((SONGS, SONGS)) < 0.5)
     matrix = csr_matrix(dense.astype(np.float32))
     vectors = unit(random.normal(size=(SONGS, 3)))
-    return Links({"transitions": matrix, "together": matrix.T.tocsr()}, vectors), matrix.toarray()
+    return Links(matrix, vectors), matrix.toarray()
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -75,11 +75,6 @@ def test_link_features_equal_a_loop(seed):
     found = fitted.features(state(*session), EVERY)
     back = session[::-1]
     for song in EVERY:
-        for place in range(3):
-            value = dense[back[place], song]
-            assert_value(found[f"transitions_from_{place + 1}"][song], value or np.nan)
-        assert_value(found["together_from_1"][song], dense[song, back[0]] or np.nan)
-        assert_value(found["transitions_back"][song], dense[song, back[0]] or np.nan)
         near = [float(fitted.vectors[song] @ fitted.vectors[heard]) for heard in back]
         assert_value(found["near_last"][song], near[0])
         assert_value(found["near_most"][song], max(near))
@@ -131,8 +126,7 @@ def test_own_order_counts_minutes_around_the_current_song():
 def test_a_session_start_and_absent_parts_have_unknown_or_no_features():
     fitted, _ = links(0)
     found = fitted.features(state(), EVERY)
-    assert np.isnan(found["transitions_from_1"])
     assert np.isnan(found["near_last"])
     assert found["loop_count"].tolist() == [0] * SONGS
-    bare = Links({}, None).features(state(1, 2), EVERY)
+    bare = Links(None, None).features(state(1, 2), EVERY)
     assert set(bare) == {"loop_count", "loop_latest", "current_plays", "own_minutes_after"}

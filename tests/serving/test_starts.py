@@ -1,4 +1,4 @@
-"""An order of their own for session starts: used there, nowhere else, and not needed."""
+"""What is added to the ranker at session starts: used there, nowhere else, and not needed."""
 
 import lightgbm
 import numpy as np
@@ -16,7 +16,7 @@ MIDDLE = Query(ts=AS_OF, session=(SessionEvent(song_id(4)),))
 
 @pytest.fixture
 def with_starts(copy_bundle):
-    """Return a bundle whose starts go by unpopularity alone."""
+    """Return a bundle whose starts go by unpopularity, whatever the ranker says."""
     folder = copy_bundle("starts")
     names = list(load_retrieval(folder).feature_names)
     random = np.random.default_rng(3)
@@ -24,7 +24,8 @@ def with_starts(copy_bundle):
     target = inputs[:, names.index("popularity_percentile")] < 0.5
     data = lightgbm.Dataset(inputs, target.astype(int), feature_name=names)
     settings = {"objective": "binary", "verbose": -1, "num_threads": 1, "num_leaves": 7}
-    lightgbm.train(settings, data, 10).save_model(folder / "starts.txt")
+    settings["learning_rate"] = 20.0
+    lightgbm.train(settings, data, 2).save_model(folder / "starts.txt")
     write_manifest(folder, "starts")
     return Recommender.load(folder)
 
@@ -36,7 +37,7 @@ def answers(recommender, queries):
     ]
 
 
-def test_only_starts_go_by_the_order_of_starts(with_starts, bundle):
+def test_only_starts_get_what_is_added_there(with_starts, bundle):
     plain = Recommender.load(bundle)
     assert plain.ranker.starts is None
     start, middle = answers(with_starts, [START, MIDDLE])
@@ -58,9 +59,16 @@ def test_the_trees_laid_out_score_starts_as_lightgbm_adds_them_up(with_starts):
     features = with_starts.prepare(START).features
     assert trees.forest is not None
     raw = trees.booster.predict(features, raw_score=True)
-    np.testing.assert_allclose(with_starts.ranker.scores(features), raw, atol=1e-6)
+    np.testing.assert_allclose(trees.scores(features), raw, atol=1e-6)
     bare = type(trees)(trees.booster)
     np.testing.assert_allclose(bare.scores(features), raw)
+
+
+def test_both_scores_are_added_up(with_starts):
+    ranker, features = with_starts.ranker, with_starts.prepare(START).features
+    both = ranker.trees.scores(features) + ranker.starts.trees.scores(features)
+    np.testing.assert_array_equal(ranker.scores(features), both)
+    assert np.ptp(ranker.trees.scores(features)) > 0
 
 
 def test_starts_are_explained(with_starts):
@@ -69,7 +77,7 @@ def test_starts_are_explained(with_starts):
     assert all(song.sources for song in slate.songs)
 
 
-def test_warming_up_asks_both_orders(with_starts):
+def test_warming_up_asks_for_starts_too(with_starts):
     lengths = [len(query.session) for query in warm_up_queries(with_starts.retrieval.songs, [0, 1])]
     assert 0 in lengths
     assert max(lengths) > 0
