@@ -108,7 +108,8 @@ def trials(retrieval: Retrieval, params: Params, joint: Sequence[str] = ()) -> l
     for name in sorted(time_features):
         add(name, "time", base, time_features - {name}, 1)
     for name in VARIANTS:
-        swapped = base - {SIGNAL, BLEND} | {f"{name}_{SIGNAL}", f"{name}_{BLEND}"}
+        own = base & {SIGNAL, BLEND}
+        swapped = base - own | {f"{name}_{part}" for part in own}
         if name == "skip_zero":
             swapped -= {"skip"}
         add(name, "factors", swapped, time_features, 1)
@@ -292,6 +293,8 @@ def prepared(
                 build(retrieval, queries, negatives, how.seed, cut), retrieval.feature_names, path
             )
         rows, names = read_rows(path)
+        if names != retrieval.feature_names:
+            raise Mistake(f"{path} has features of an older version; name an empty --work.")
         made.append(Asked(queries, rows))
     labels, follow, begun = made
     return labels.rows, (follow, begun), names, retrieval

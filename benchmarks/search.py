@@ -4,9 +4,10 @@
     python -m benchmarks.search judge --rows OTHER --source NAME --until MOMENT --cut earlier
 
 `--rows` is what `benchmarks.search_rows` wrote. A trial draws queries and negatives from one label
-share's rows, fits, and ranks the whole pools of the test cut's next songs (session starts have an
-order of their own). Its value is the mean over NDCG@10, MRR@20 and HR@20 of the ratio to the
-default's. At least two fits stand behind it: a setting of one member is fitted with two seeds.
+share's rows, fits, and ranks the whole pools of the test cut's next songs (what it makes of session
+starts, where its scores are one part of two, is not judged). Its value is the mean over NDCG@10,
+MRR@20 and HR@20 of the ratio to the default's. At least two fits stand behind it: a setting of one
+member is fitted with two seeds.
 A trial learns from a part of its queries (`--part`), so that there is time for more trials. Then,
 and by `judge` on another cut, the best and the default are fitted in full with further seeds; what
 each brings has paired 95 % intervals over listeners. `--until` refuses rows that are asked later.

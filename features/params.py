@@ -30,7 +30,7 @@ Seed = Annotated[int, Field(ge=0)]
 Leaves = Annotated[int, Field(ge=2, le=131_072)]
 SignalName = Literal["like", "playlist", "skip", "listen"]
 SIGNALS: Final[tuple[SignalName, ...]] = get_args(SignalName)
-# Others fall back on the first, and the second is made of the signals' factors.
+# Others fall back on it.
 ALWAYS_THERE: Final = ("trending",)
 
 # Scores divided by less overflow, and propensities would be no numbers.

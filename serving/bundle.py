@@ -107,6 +107,7 @@ def load_retrieval(folder: Path) -> Retrieval:
             factors,
             {name: signals[name]["weight"] for name in factors},
             len(songs),
+            scored=params.blend.enabled,
         ),
         links=Links(
             transitions.links if isinstance(transitions, Neighbours) else None,
@@ -198,11 +199,15 @@ def blend(
     factors: Mapping[SignalName, SignalFactors],
     weights: Mapping[SignalName, float],
     songs: int,
+    scored: bool = True,
 ) -> Blend:
-    """Put the signals' factors, each times weight / spread, beside each other; see `Blend`."""
+    """Put the signals' factors, each times weight / spread, beside each other; see `Blend`.
+
+    Where it is not `scored`, its scales are all that anyone reads.
+    """
     models = {signal: part.model for signal, part in factors.items()}
     scales = {signal: weights[signal] / model.spread for signal, model in models.items()}
-    small = songs < EXACT_BELOW
+    small = scored and songs < EXACT_BELOW
     stacked = [m.item_factors[:] * scales[s] for s, m in models.items()] if small else []
     known = [m.known for m in models.values()] if small else []
     return Blend(

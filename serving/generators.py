@@ -83,8 +83,8 @@ class Blend:
     """The signals' factors in one inner product: weighted, each scaled to a common spread.
 
     `stacked` is (songs, sum of factors): each signal's factors times weight / spread. Of a large
-    catalogue nothing is stacked: the signals' scores are added up, times `scales`, and the best
-    are taken from what the signals' indexes find.
+    catalogue, or where nobody is scored by the blend, nothing is stacked: the signals' scores are
+    added up, times `scales`, and the best are taken from what the signals' indexes find.
     """
 
     signals: tuple[SignalName, ...]

@@ -55,7 +55,7 @@ class Ranker:
     """Orders a pool. `probabilities` holds `p_like` and `p_skip` where the source has them.
 
     Session starts have further trees, whose log odds are added up with the scores of `trees`:
-    either alone is the better one in some world (docs/ablation.md), the sum is near it in both.
+    either alone is the better one in some world, the sum is near it in both (docs/benchmarks.md).
     """
 
     trees: Trees

@@ -1,4 +1,4 @@
-"""Fit the ranker (LightGBM lambdarank), that of starts, and the calibrated p(like) and p(skip)."""
+"""Fit the ranker (LightGBM lambdarank), what is added at starts, calibrated p(like) and p(skip)."""
 
 import argparse
 from dataclasses import dataclass

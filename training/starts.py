@@ -4,7 +4,7 @@ A start knows no song to continue from, so that which song comes first is close 
 are few starts, and a listener of whom nothing is known is proposed the same songs as everybody:
 the ranker learns the order of the label phase by heart. Many small trees on half the rows each,
 that only tell songs heard from songs not heard, keep better where listeners are hardly known; where
-much is known of them the ranker is better. Their scores are added up (docs/ablation.md).
+much is known of them the ranker is better. Their scores are added up (docs/benchmarks.md).
 """
 
 from collections.abc import Sequence

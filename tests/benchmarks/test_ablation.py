@@ -172,7 +172,7 @@ def test_several_things_go_at_once_and_starts_stay_known(monkeypatch):
         "pairs: x": ["y"],
     }
     monkeypatch.setattr("benchmarks.ablation.feature_groups", lambda _: groups)
-    retrieval = SimpleNamespace(names=("listen", "vectors", "loops", "rules"))
+    retrieval = SimpleNamespace(names=("listen", "vectors", "loops", "rules", "blend"))
     found = trials(retrieval, load_params(), ["loops", "pairs: x"])
     by_kind = {(trial.kind, trial.name): trial for trial in found}
     both = by_kind["joint", "loops + pairs: x"]
@@ -184,6 +184,8 @@ def test_several_things_go_at_once_and_starts_stay_known(monkeypatch):
     assert by_kind["starts", "the ranker"].at_starts == "forest"
     with pytest.raises(Mistake, match="lops"):
         trials(retrieval, load_params(), ["lops"])
+    # Another kind of factors takes the place of what is on, and brings no blend of its own.
+    assert by_kind["factors", "no_recency"].generators == {"no_recency_listen", "vectors", "loops"}
     # What is off is none of what can go.
     with pytest.raises(Mistake, match="rules"):
         trials(retrieval, load_params(), ["rules"])

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import lightgbm
@@ -10,13 +11,16 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from features.params import SIGNALS
+from features.query import Query
 from serving.bundle import blend, index_factors, index_file, load_factors, load_retrieval
+from serving.fallback import prepared_with
 from serving.fold_in import FactorModel
 from serving.generators import SignalFactors
 from serving.layout import latest, save_factors
 from serving.manifest import MANIFEST, BundleError, read_manifest
 from serving.recommender import Recommender
-from tests.serving.conftest import SONGS, write_bundle, write_manifest
+from serving.retrieval import BLEND
+from tests.serving.conftest import AS_OF, SONGS, write_bundle, write_manifest
 
 FILES = ("songs.npz", "factors_like.npz", "sessions.npz", "ranker.txt", "settings.json")
 
@@ -120,6 +124,24 @@ def test_a_bundle_without_a_signal_still_answers(copy_bundle):
     left = load_retrieval(folder)
     assert set(full.names) - set(left.names) == {"playlist"}
     assert left.blend.signals == tuple(s for s in SIGNALS if s != "playlist")
+
+
+def test_a_blend_that_is_switched_off_is_no_generator(copy_bundle):
+    folder = copy_bundle("unblended")
+    settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+    settings["generators"]["blend"]["enabled"] = False
+    (folder / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
+    found = load_retrieval(folder)
+    assert found.blend.stacked.shape[1] == 0
+    assert set(load_retrieval(copy_bundle("blended")).names) - set(found.names) == {BLEND}
+    assert BLEND not in found.quota
+    assert not [name for name in found.feature_names if name.startswith(BLEND)]
+    # What signals weigh beside each other is still told to the reasons.
+    assert found.blend.signals == SIGNALS
+    assert all(found.blend.scales)
+    broken = replace(found, generators={**found.generators, "listen": None})
+    recommender = Recommender.load(copy_bundle("whole")).over(broken)
+    assert prepared_with(recommender, Query(ts=AS_OF), 5)[1] == ("retrieval.listen",)
 
 
 def test_latest_keeps_the_last_entries_of_each_row():

@@ -15,7 +15,7 @@ from serving.bundle import LINKS
 from serving.context_songs import CODES
 from serving.evidence import FEATURES, GENERATORS, KINDS, columns, evidence
 from serving.ranker import Ranker, Trees
-from serving.reasons import MOST, PROPOSED, proposed, sentence, tastes
+from serving.reasons import MOST, PROPOSED, SAID, proposed, sentence, tastes
 from serving.recommender import Recommender
 from serving.retrieval import BLEND
 from serving.rules import REPEATS
@@ -256,9 +256,20 @@ def test_what_was_done_with_the_named_song_is_said(recommender, action, said):
         (reason,) = sentence(retrieval, state, int(song), "taste", 1.0, behind)
         assert reason.text == f"Because you {said} Tune 5 of the Hill"
         assert (reason.song_id, reason.kind) == (song_id(5), "taste")
+        assert SAID[reason.of] == said
         assert reason.effect == pytest.approx(
             scored(retrieval, state.query, reason.of, np.array([song])), rel=1e-3
         )
+
+
+@pytest.mark.parametrize("loud", ["like", "listen"])
+def test_the_signal_that_counts_most_names_the_song(recommender, loud):
+    retrieval = recommender.retrieval
+    scales = tuple(1e3 if signal == loud else 1e-3 for signal in retrieval.blend.signals)
+    state = resolve(query(user=USER), retrieval.songs)
+    songs = np.array([15, 25], np.int32)
+    weighed = replace(retrieval, blend=replace(retrieval.blend, scales=scales))
+    assert [behind.signal for behind in tastes(weighed, state, songs)] == [loud, loud]
 
 
 def test_an_untitled_song_is_named_by_its_id(attentive):
