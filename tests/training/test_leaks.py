@@ -9,6 +9,7 @@ from unittest import mock
 import numpy as np
 import pytest
 
+from benchmarks.ablation_rows import wide
 from features.columns import SongRow
 from features.params import SIGNALS, load_params
 from features.snapshots import write_snapshots
@@ -28,7 +29,10 @@ PHASES = Phases(
     as_of=START + 25 * DAY,
 )
 SONGS = [f"s{number}" for number in range(8)]
-FITTED = ("transitions", "together", "listeners", "vectors", "sessions")
+FITTED = (
+    "transitions", "rules", "together", "listeners", "ease", "vectors", "sessions", "dayparts",
+    "tensor",
+)  # fmt: skip
 
 
 def sessions(first, days, seed):
@@ -67,7 +71,9 @@ def fit(folder, happened):
     at = ["--cut", CUT, "--lake", f"{folder}/lake", "--phases", f"{folder}/phases.json"]
     for signal in SIGNALS:
         run(factors, "--signal", signal, *at, "--out", f"{folder}/factors")
-    run(generators, *at, "--factors", f"{folder}/factors", "--out", f"{folder}/generators")
+    # What is off by default, too.
+    with mock.patch.object(generators, "load_params", return_value=wide(load_params())):
+        run(generators, *at, "--factors", f"{folder}/factors", "--out", f"{folder}/generators")
     return folder / "generators"
 
 
