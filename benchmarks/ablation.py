@@ -165,9 +165,10 @@ def values_of(
     next_songs[liked, SHOWN.index(OF_LIKED)] = hit_rate(ranks, TOP)[liked]
     asked, _ = view(starts.rows, names, trial.generators, trial.without)
     forest = None if trial.at_starts == "ranker" else fit_starts(seen, kept, params)
+    scores = np.zeros(len(asked.query))
     # Too few starts have no forest, as in serving.
-    by_ranker = forest is None or trial.at_starts == "sum"
-    scores = order.predict(asked.features) if by_ranker else np.zeros(len(asked.query))
+    if forest is None or trial.at_starts == "sum":
+        scores += order.predict(asked.features)
     if forest is not None:
         scores += forest.predict(asked.features, raw_score=True)
     begun[:, SHOWN.index(OF_STARTS)] = coming_recall(asked, scores, starts.queries)

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from benchmarks.measure import machine, save
 from benchmarks.search import table
 from features.catalogue import Catalogue, IntArray, map_catalogue
-from features.mistakes import run_command
+from features.mistakes import Mistake, run_command
 from features.params import SIGNALS, Generators, Params, Signal, load_params
 from features.paths import data_dir
 from features.state import State, resolve
@@ -276,11 +276,11 @@ def refuse_later(phases: Phases, until: datetime) -> None:
 
     Raises
     ------
-    ValueError
+    Mistake
         If it does.
     """
     if phases.test.end > until:
-        raise ValueError(
+        raise Mistake(
             f"The test phase ends at {phases.test.end}, not by --until {until}: settings may not "
             "be chosen on the main test phase. Train as of an earlier moment (phases.as_of)."
         )

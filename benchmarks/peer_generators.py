@@ -1,7 +1,7 @@
 """What a peer's lists would bring to Segue as one more generator: scores, ranks and proposals.
 
     python -m benchmarks.peer_generators --cut data/peers/DAY --data DATA --source NAME \
-        --until MOMENT --methods SASRec VSTAN
+        --until MOMENT --methods SASRec VSTAN --work SCRATCH
 
 `--cut` is a folder in which `benchmarks.peers.run` has answered, `--data` the pipeline's own for
 the same cut. The peers answered the label queries of the later window, so that the ranker is fitted
@@ -21,8 +21,9 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from benchmarks.ablation import Asked, Trial, markdown, summary, values_of_all
+from benchmarks.ablation import WHOLE_POOL, Asked, Trial, markdown, summary, values_of_all
 from benchmarks.ablation_rows import build
+from benchmarks.generator_search import refuse_later
 from benchmarks.measure import machine, save
 from benchmarks.peers.data import Cut as PeersCut
 from benchmarks.peers.data import read_cut
@@ -32,6 +33,7 @@ from features.catalogue import Catalogue
 from features.mistakes import Mistake, run_command
 from features.params import Params, load_params
 from features.state import State
+from features.times import parsed
 from serving.bundle import load_retrieval
 from serving.retrieval import Retrieval
 from serving.scores import NO_SCORES, SparseScores
@@ -41,7 +43,6 @@ from training.queries import Labelled
 from training.rows import select
 
 CANDIDATES: Final = 60
-WHOLE_POOL: Final = 1_000_000
 KIND: Final = "a peer as a generator"
 
 
@@ -71,11 +72,11 @@ def given(
     answers = {}
     for labelled in asked:
         row = place[labelled.query_id]
-        known = np.flatnonzero(tops.songs[row] >= 0)
-        found = index[tops.songs[row][known]]
-        order = np.argsort(found)
+        found = np.where(tops.songs[row] >= 0, index[tops.songs[row]], -1)
+        # Places without a song, and songs that Segue's catalogue does not know, come first.
+        order = np.argsort(found)[np.count_nonzero(found < 0) :]
         answers[id(labelled.query)] = SparseScores(
-            found[order].astype(np.int32), tops.scores[row][known][order].astype(np.float32)
+            found[order].astype(np.int32), tops.scores[row][order].astype(np.float32)
         )
     return Given(answers)
 
@@ -162,8 +163,7 @@ def checked_phases(arguments: argparse.Namespace) -> Phases:
         If the peers' cut is not the data's, or it ends after `--until`.
     """
     phases = read_phases(arguments.data / "phases.json")
-    if phases.as_of > arguments.until:
-        raise Mistake(f"{arguments.data} goes on until {phases.as_of}, later than --until.")
+    refuse_later(phases, arguments.until)
     theirs = json.loads(Folder(arguments.cut).manifest.read_text(encoding="utf-8"))["as_of"]
     if datetime.fromisoformat(theirs) != phases.as_of:
         raise Mistake(f"{arguments.cut} is of {theirs}, {arguments.data} of {phases.as_of}.")
@@ -210,9 +210,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="an empty folder for fits")
     parser.add_argument(
         "--until",
-        type=datetime.fromisoformat,
+        type=parsed,
         required=True,
-        help="refuse phases that end after this moment (ISO 8601)",
+        help="refuse phases that end after this moment (ISO 8601, UTC if no zone)",
     )
     sys.stdout.write(run(parser.parse_args()))
 

@@ -70,6 +70,7 @@ def test_a_view_of_everything_changes_nothing():
 
 def test_columns_of_a_generator():
     assert own_columns("loops", NAMES) == ["loops_score", "loops_rank", "loop_count"]
+    assert own_columns("transitions", ("step_last", "age", "near_last")) == ["step_last"]
     assert own_columns("vectors", ("near_last", "vectors_rank", "age")) == [
         "near_last",
         "vectors_rank",

@@ -23,13 +23,13 @@ def query(number, place):
 
 def test_a_peer_says_to_each_query_what_it_answered(monkeypatch):
     tops = Tops(
-        np.array([[2, 0, -1], [1, -1, -1]]), np.array([[9.0, 8.0, np.nan], [3.0, np.nan, np.nan]])
+        np.array([[2, 3, 0], [1, -1, -1]]), np.array([[9.0, 8.5, 8.0], [3.0, np.nan, np.nan]])
     )
     monkeypatch.setattr("benchmarks.peer_generators.read_tops", lambda *_: tops)
-    cut = SimpleNamespace(query_ids={"test": ["q1", "q0"]}, song_ids=np.array(["a", "b", "c"]))
-    # Segue's catalogue has them in another order, and one song more.
+    cut = SimpleNamespace(query_ids={"test": ["q1", "q0"]}, song_ids=np.array(["a", "b", "c", "d"]))
+    # Segue's catalogue has them in another order, one song more, and one less.
     songs = SimpleNamespace(
-        indices=lambda ids: np.array([{"a": 3, "b": 0, "c": 1}[i] for i in ids])
+        indices=lambda ids: np.array([{"a": 3, "b": 0, "c": 1, "d": -1}[i] for i in ids])
     )
     asked = [query(0, 1), query(1, 0)]
     peer = given(None, "peer", "test", cut, asked, songs)
@@ -78,7 +78,8 @@ def test_another_cut_and_later_weeks_are_refused(tmp_path, monkeypatch, theirs, 
         return datetime(2020, 1, 1 + number, tzinfo=UTC)
 
     monkeypatch.setattr(
-        "benchmarks.peer_generators.read_phases", lambda _: SimpleNamespace(as_of=day(1))
+        "benchmarks.peer_generators.read_phases",
+        lambda _: SimpleNamespace(as_of=day(1), test=SimpleNamespace(end=day(1))),
     )
     manifest = tmp_path / "seen" / "manifest.json"
     manifest.parent.mkdir()
