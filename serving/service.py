@@ -48,6 +48,7 @@ from serving.live import Live, Loaded
 from serving.recommender import Recommender
 from serving.residency import give_back
 from serving.routes import routes
+from serving.spread import Busy, Spread
 from serving.stages import Stages
 
 # BentoML reports its use to its makers unless this is set, and by now it has looked once.
@@ -247,11 +248,20 @@ def labelled(metric: Any, *labels: str) -> Any:
     return metric.labels(*labels)
 
 
+def share_connections() -> None:
+    """Let this worker hand on connections if it is one of several."""
+    workers, number = worker_count(), bentoml.server_context.worker_index
+    if workers > 1 and number is not None:
+        busy = Busy(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]) / "busy", workers, number - 1)
+        service().add_asgi_middleware(Spread, busy=busy)
+
+
 def service() -> Any:
     """Return what the decorators made of the class: a `bentoml.Service`."""
     return Segue
 
 
+share_connections()
 # Strangers are refused before their body is read.
 service().add_asgi_middleware(AccessGuard)
 service().add_asgi_middleware(BodyGuard, worker=str(os.getpid()))

@@ -13,7 +13,9 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -519,6 +521,34 @@ def test_bentoml_serve_answers_and_takes_up_a_new_bundle(
                 labels = f'degraded="none",model_version="{version}",variant="ranker"'
             assert f"segue_answers_total{{{labels}}} 1.0" in metrics
     assert asked == []
+
+
+@pytest.mark.slow
+def test_kept_connections_are_spread_over_two_workers(
+    served: Path, store_data: Path, tmp_path: Path
+) -> None:
+    env = environment(
+        tmp_path, SEGUE_BUNDLE=str(served), SEGUE_DATA=str(store_data), SEGUE_WORKERS="2"
+    )
+    last: dict[int, str] = {}
+    stopped = threading.Event()
+    with serving(PROJECT, env) as http, ThreadPoolExecutor(8) as pool:
+
+        def ask(listener: int) -> None:
+            # A client of its own: one connection, kept as long as it is let.
+            with httpx.Client(base_url=http.base_url, timeout=30, trust_env=False) as one:
+                while not stopped.is_set():
+                    answer = one.post("/recommend", json={"user_id": "user-1", "k": 1})
+                    last[listener] = answer.headers["x-worker"]
+
+        asking = [pool.submit(ask, listener) for listener in range(8)]
+        try:
+            wait_for(lambda: sorted(Counter(list(last.values())).values()) == [4, 4])
+        finally:
+            stopped.set()
+        # None was refused or cut off.
+        for one in asking:
+            one.result()
 
 
 @pytest.mark.slow
