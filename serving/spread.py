@@ -4,53 +4,83 @@ All workers accept from one socket and a connection stays with the worker that t
 kept ones a single worker may have all, and the others nothing to do.
 """
 
+import math
 import mmap
 import os
 import random
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 CLOSE: Final = (b"connection", b"close")
-# One in so many is sent away while another worker has at least so many requests fewer: with one
-# fewer they would only change places.
-ONE_IN: Final = 8
-FEWER: Final = 2
+# While another worker has so many fewer requests now (with one fewer they would only change places)
+# and had so many fewer on the mean of late (at any one moment some worker has, by chance), a worker
+# closes one connection in so many answers.
+ONE_IN: Final = 16
+FEWER_NOW: Final = 2
+FEWER_OF_LATE: Final = 1.5
+LATE_SECONDS: Final = 0.5
+# What the file holds of each worker: its requests, their mean, and when it was worked out; a worker
+# that is not up has 0 for the last.
+REQUESTS, MEAN, MOMENT, FIELDS = range(4)
 BYTES: Final = 8
 
 
 class Busy:
-    """How many requests each worker is answering: numbers in a file that all of them map.
+    """How much each worker has to do: a file that all of them map.
 
-    `own` is this worker's place, from 0. A place is 0 until its worker is up, and then one more
-    than its requests; whoever follows a worker that died begins with 0 again.
+    `own` is this worker's place among `workers`, from 0. Whoever takes the place of a worker that
+    died begins anew, and counts as not up until then.
     """
 
-    def __init__(self, path: Path, workers: int, own: int) -> None:
-        size = workers * BYTES
+    def __init__(
+        self, path: Path, workers: int, own: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        size = workers * FIELDS * BYTES
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             # Where there is no room it fails here, not by a signal once somebody counts.
             os.posix_fallocate(file, 0, size)
-            self._places = memoryview(mmap.mmap(file, size)).cast("q")
+            numbers = memoryview(mmap.mmap(file, size)).cast("d")
         finally:
             os.close(file)
-        self._own = own
-        self._places[own] = 0
+        places = [numbers[start : start + FIELDS] for start in range(0, workers * FIELDS, FIELDS)]
+        self._own = places.pop(own)
+        self._others = places
+        self._clock = clock
+        self._own[MOMENT] = 0
 
     def up(self) -> None:
         """Let the others know that this worker answers."""
-        self._places[self._own] = 1
+        self._own[REQUESTS] = self._own[MEAN] = 0
+        self._own[MOMENT] = self._clock()
 
     def count(self, change: int) -> None:
         """Count one request that came (1), or that is done with (-1)."""
-        self._places[self._own] += change
+        now = self._clock()
+        self._own[MEAN] = mean(self._own, now)
+        self._own[REQUESTS] += change
+        self._own[MOMENT] = now
 
-    def exceeds(self, fewer: int) -> bool:
-        """Tell whether a worker that is up answers at least so many fewer requests than this."""
-        most = self._places[self._own] - fewer
-        return any(0 < place <= most for place in self._places)
+    def is_overloaded(self) -> bool:
+        """Tell whether another worker that is up has enough less to do for a connection to move."""
+        now = self._clock()
+        requests = self._own[REQUESTS] - FEWER_NOW
+        return any(
+            place[MOMENT] > 0
+            and place[REQUESTS] <= requests
+            and mean(place, now) <= mean(self._own, now) - FEWER_OF_LATE
+            for place in self._others
+        )
+
+
+def mean(place: "memoryview[float]", now: float) -> float:
+    """Return a worker's mean number of requests, what was before weighing less the longer ago."""
+    kept = math.exp((place[MOMENT] - now) / LATE_SECONDS)
+    return float(place[REQUESTS] + kept * (place[MEAN] - place[REQUESTS]))
 
 
 class Spread:
@@ -88,12 +118,11 @@ class Spread:
 
     def _closing(self, send: Send) -> Send:
         async def closed(message: Message) -> None:
-            if (
-                message["type"] == "http.response.start"
-                and self.busy.exceeds(FEWER)
-                and random.random() < self.share
-            ):
+            if message["type"] == "http.response.start" and self._is_moved():
                 message["headers"] = [*message.get("headers", ()), CLOSE]
             await send(message)
 
         return closed
+
+    def _is_moved(self) -> bool:
+        return random.random() < self.share and self.busy.is_overloaded()

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from features.paths import PROJECT, exposures_url
@@ -532,23 +533,42 @@ def test_kept_connections_are_spread_over_two_workers(
     )
     last: dict[int, str] = {}
     stopped = threading.Event()
+
+    def lie() -> list[int]:
+        return sorted(Counter(list(last.values())).values())
+
     with serving(PROJECT, env) as http, ThreadPoolExecutor(8) as pool:
 
         def ask(listener: int) -> None:
             # A client of its own: one connection, kept as long as it is let.
-            with httpx.Client(base_url=http.base_url, timeout=30, trust_env=False) as one:
+            with httpx.Client(base_url=http.base_url, timeout=SECONDS, trust_env=False) as one:
                 while not stopped.is_set():
                     answer = one.post("/recommend", json={"user_id": "user-1", "k": 1})
                     last[listener] = answer.headers["x-worker"]
 
-        asking = [pool.submit(ask, listener) for listener in range(8)]
+        asking = []
         try:
-            wait_for(lambda: sorted(Counter(list(last.values())).values()) == [4, 4])
+            # While one of them stands still, the other takes all connections.
+            other = another_worker(http)
+            other.suspend()
+            asking = [pool.submit(ask, listener) for listener in range(8)]
+            wait_for(lambda: lie() == [8])
+            other.resume()
+            wait_for(lambda: lie() == [4, 4])
         finally:
             stopped.set()
         # None was refused or cut off.
         for one in asking:
             one.result()
+
+
+def another_worker(http: httpx.Client) -> psutil.Process:
+    """Return a worker that does not hold this client's connection."""
+    mine = int(http.post("/recommend", json={"k": 1}).headers["x-worker"])
+    service = psutil.Process(mine).parent()
+    assert service is not None
+    family = [one for one in service.children() if "--worker-id" in one.cmdline()]
+    return next(one for one in family if one.pid != mine)
 
 
 @pytest.mark.slow
