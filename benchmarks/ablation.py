@@ -11,7 +11,6 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -24,6 +23,7 @@ from tqdm import tqdm
 from benchmarks.ablation_rows import (
     SIGNAL,
     VARIANTS,
+    WHOLE_POOL,
     build,
     coming_recall,
     feature_groups,
@@ -33,11 +33,19 @@ from benchmarks.ablation_rows import (
     ranks_in_pools,
     view,
 )
-from benchmarks.measure import machine, made_whole, save, timed
+from benchmarks.measure import (
+    machine,
+    made_whole,
+    refuse_main_weeks,
+    refuse_other_settings,
+    save,
+    timed,
+)
 from features.mistakes import Mistake, run_command
 from features.params import Params, Ranker, load_params
 from features.paths import data_dir
 from features.state import State, resolve
+from features.times import parsed
 from serving.ranker import SESSION_LENGTH
 from serving.retrieval import BLEND, Retrieval
 from training.dataset import phase_queries
@@ -54,7 +62,6 @@ OF_NEXT: Final = ("ndcg_10", "hr_20", "mrr_20")
 # HR@20 of next songs that were liked, and the share of the coming songs that a start's 20 hold.
 OF_LIKED, OF_STARTS = "liked_hr_20", "start_recall_20"
 SHOWN: Final = (*OF_NEXT, OF_LIKED, OF_STARTS)
-WHOLE_POOL: Final = 1_000_000
 TIMED: Final = 200
 REFITS: Final = 2
 
@@ -230,6 +237,8 @@ def request_work(retrieval: Retrieval, state: State) -> dict[str, Callable[[], o
     songs, scores = retrieval.pool(state).songs, retrieval.scores(state)
 
     def ask(name: str) -> None:
+        # What one part of a request found is there for another, but not for the next request.
+        state.worked_out.clear()
         generator = retrieval.generators.get(name)
         own = generator.scores(state) if generator else retrieval.blend.combine(scores)
         own.top(retrieval.quota[name])
@@ -265,11 +274,17 @@ def prepared(
 ) -> tuple[Rows, tuple[Asked, Asked], tuple[str, ...], Retrieval]:
     """Return label rows, next songs and starts of the test cut, built once, and column names."""
     phases = read_phases(arguments.data / "phases.json")
-    if arguments.until and phases.as_of > arguments.until:
-        raise Mistake(
-            f"{arguments.data} goes on until {phases.as_of}, later than --until {arguments.until}: "
-            "an ablation may not see the main test phase. Set phases.as_of and rebuild."
-        )
+    if arguments.until:
+        refuse_main_weeks(phases, arguments.until)
+    settings = {
+        "labels": arguments.labels,
+        "queries": arguments.queries,
+        "starts": arguments.starts,
+        "negatives": arguments.negatives,
+        "params": params.model_dump(mode="json"),
+        "as_of": phases.as_of.isoformat(),
+    }
+    refuse_other_settings(arguments.work, settings)
     how = params.ranker
     made = []
     asked: Sequence[tuple[Cut, int, int, float]] = (
@@ -345,7 +360,8 @@ def run(arguments: argparse.Namespace) -> str:
     wanted = {"base", "refit", "joint", *(arguments.kinds or [])}
     every = trials(retrieval, params, arguments.joint)
     tried = [trial for trial in every if not arguments.kinds or trial.kind in wanted]
-    found = values_of_all(tried, labels, test, names, ranker, arguments.work / "values")
+    values = arguments.work / f"values, {', '.join(f'{name} {v}' for name, v in update.items())}"
+    found = values_of_all(tried, labels, test, names, ranker, values)
     users = [labelled.user_id for asked in test for labelled in asked.queries]
     listeners = pd.factorize(np.array(users))[0]
     table = summary(found, tried, listeners, params.evaluation.bootstrap, params.evaluation.seed)
@@ -377,7 +393,7 @@ def main() -> None:
     parser.add_argument("--source", required=True, help="name in the results")
     parser.add_argument(
         "--until",
-        type=datetime.fromisoformat,
+        type=parsed,
         help="refuse phases that end after this moment (ISO 8601)",
     )
     parser.add_argument("--labels", type=int, default=6000)

@@ -33,6 +33,8 @@ from training.queries import Labelled
 from training.rows import MARKS, Part, Rows, join
 
 SIGNAL: Final[SignalName] = "listen"
+# As many negatives as no pool has songs.
+WHOLE_POOL: Final = 1_000_000
 # How the listen signal could be factorised instead; the skip matrix leaves the blend for `zero`.
 VARIANTS: Final[Mapping[str, dict[str, object]]] = {
     "frequency_0.5": {"frequency_exponent": 0.5},
@@ -159,7 +161,7 @@ def group_work(
         work[f"links: {method.__name__.strip('_')}"] = partial(method, state, songs)
     work["links: steps"] = partial(links._steps, state)
     if links.continuations:
-        work["continuations"] = partial(links.continuations.features, state, songs)
+        work["links: continuations"] = partial(links.continuations.features, state, songs)
     if retrieval.dayparts:
         work["dayparts"] = partial(retrieval.dayparts.features, state, songs)
     return work

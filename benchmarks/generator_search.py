@@ -28,13 +28,14 @@ import optuna
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.measure import machine, save
+from benchmarks.measure import machine, refuse_main_weeks, save
 from benchmarks.search import table
 from features.catalogue import Catalogue, IntArray, map_catalogue
-from features.mistakes import Mistake, run_command
+from features.mistakes import run_command
 from features.params import SIGNALS, Generators, Params, Signal, load_params
 from features.paths import data_dir
 from features.state import State, resolve
+from features.times import parsed
 from serving.bundle import load_factors, load_generators
 from serving.generators import Generator, SignalFactors
 from training.dataset import phase_queries
@@ -271,21 +272,6 @@ def judged(
     return rows
 
 
-def refuse_later(phases: Phases, until: datetime) -> None:
-    """Refuse data whose test phase ends after a moment.
-
-    Raises
-    ------
-    Mistake
-        If it does.
-    """
-    if phases.test.end > until:
-        raise Mistake(
-            f"The test phase ends at {phases.test.end}, not by --until {until}: settings may not "
-            "be chosen on the main test phase. Train as of an earlier moment (phases.as_of)."
-        )
-
-
 def searched(
     name: str, asked: Mapping[Cut, Questions], params: Params, lake: Path, trials: int, best: int
 ) -> dict[str, Any]:
@@ -310,14 +296,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--generators", nargs="+", choices=SEARCHED, required=True)
     parser.add_argument("--source", required=True, help="name in the results")
-    parser.add_argument("--until", type=datetime.fromisoformat, required=True)
+    parser.add_argument("--until", type=parsed, required=True)
     parser.add_argument("--trials", type=int, default=40)
     parser.add_argument("--queries", type=int, default=6000)
     parser.add_argument("--best", type=int, default=3, help="how many to judge")
     arguments = parser.parse_args()
     facts, data, params = machine(), data_dir(), load_params()
     phases = read_phases(data / "phases.json")
-    refuse_later(phases, arguments.until)
+    refuse_main_weeks(phases, arguments.until)
     asked = {cut: read_questions(data, phases, cut, arguments.queries, params) for cut in CUTS}
     limits = arguments.trials, arguments.best
     found = {

@@ -1,5 +1,6 @@
 """What the benchmarks share: interleaving, summaries, facts of the machine, result files."""
 
+import json
 import os
 import platform
 import shutil
@@ -13,8 +14,10 @@ from typing import Any, Final
 
 import numpy as np
 
+from features.mistakes import Mistake
 from features.paths import PROJECT
 from training.files import write_json
+from training.phases import Phases
 
 RESULTS: Final = PROJECT / "benchmarks" / "results"
 PACKAGES: Final = ("bentoml", "duckdb", "implicit", "lightgbm", "numpy", "pandas", "scipy")
@@ -40,6 +43,38 @@ def made_whole(folder: Path) -> Iterator[Path]:
     fresh.mkdir(parents=True)
     yield fresh
     fresh.rename(folder)
+
+
+def refuse_main_weeks(phases: Phases, until: datetime) -> None:
+    """Refuse data whose test phase ends after a moment.
+
+    Raises
+    ------
+    Mistake
+        If it does.
+    """
+    if phases.test.end > until:
+        raise Mistake(
+            f"The test phase ends at {phases.test.end}, not by --until {until}: settings may not "
+            "be chosen on the main test phase. Train as of an earlier moment (phases.as_of)."
+        )
+
+
+def refuse_other_settings(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Refuse a folder of results that were made with other settings; a new one remembers these.
+
+    Raises
+    ------
+    Mistake
+        If it holds others; the message names what differs.
+    """
+    path, ours = folder / "settings.json", json.loads(json.dumps(settings))
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(path, ours)
+    theirs = json.loads(path.read_text(encoding="utf-8"))
+    if differ := sorted(name for name in ours | theirs if ours.get(name) != theirs.get(name)):
+        raise Mistake(f"{folder} was made with other {', '.join(differ)}; name an empty folder.")
 
 
 def timed(work: Callable[[], object]) -> float:

@@ -21,10 +21,9 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from benchmarks.ablation import WHOLE_POOL, Asked, Trial, markdown, summary, values_of_all
-from benchmarks.ablation_rows import build
-from benchmarks.generator_search import refuse_later
-from benchmarks.measure import machine, save
+from benchmarks.ablation import Asked, Trial, markdown, summary, values_of_all
+from benchmarks.ablation_rows import WHOLE_POOL, build
+from benchmarks.measure import machine, refuse_main_weeks, refuse_other_settings, save
 from benchmarks.peers.data import Cut as PeersCut
 from benchmarks.peers.data import read_cut
 from benchmarks.peers.files import Folder
@@ -163,7 +162,7 @@ def checked_phases(arguments: argparse.Namespace) -> Phases:
         If the peers' cut is not the data's, or it ends after `--until`.
     """
     phases = read_phases(arguments.data / "phases.json")
-    refuse_later(phases, arguments.until)
+    refuse_main_weeks(phases, arguments.until)
     theirs = json.loads(Folder(arguments.cut).manifest.read_text(encoding="utf-8"))["as_of"]
     if datetime.fromisoformat(theirs) != phases.as_of:
         raise Mistake(f"{arguments.cut} is of {theirs}, {arguments.data} of {phases.as_of}.")
@@ -176,7 +175,12 @@ def run(arguments: argparse.Namespace) -> str:
     labels, names = asked_of(arguments, params, phases, "labels")
     follow, starts = split(asked_of(arguments, params, phases, "test")[0])
     tried = trials(names, [column(method) for method in arguments.methods])
-    arguments.work.mkdir(parents=True, exist_ok=True)
+    settings = {
+        "params": params.model_dump(mode="json"),
+        "as_of": phases.as_of.isoformat(),
+        "methods": arguments.methods,
+    }
+    refuse_other_settings(arguments.work, settings)
     found = values_of_all(
         tried, labels.rows, (follow, starts), names, params.ranker, arguments.work / "values"
     )

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.ablation_rows import ranks_in_pools
+from features.mistakes import Mistake
 from features.params import Params, Ranker, load_params
 from serving.forest import forest
 from training.boosting import query_weights, settings_of, train
@@ -187,14 +188,14 @@ def read_bench(folder: Path, until: datetime) -> Bench:
 
     Raises
     ------
-    ValueError
+    Mistake
         If a query of the test cut was asked at or after `until`, or the rows' features differ.
     """
     labels: dict[float, list[Rows]] = {}
     pools, names = read_rows(next(folder.glob("share-*/test.parquet")))
     last = pools.ts.max()
     if last >= utc(until):
-        raise ValueError(
+        raise Mistake(
             f"{folder} asks until {last}, not before --until {until}: settings may not be chosen "
             "on the main test phase. Build rows with an earlier --as-of."
         )
@@ -204,6 +205,6 @@ def read_bench(folder: Path, until: datetime) -> Bench:
         for path in (latest, latest.with_name("earlier.parquet")):
             rows, other = read_rows(path)
             if other != names:
-                raise ValueError(f"{path} has other features than the pools; build all rows again.")
+                raise Mistake(f"{path} has other features than the pools; build all rows again.")
             windows.append(rows)
     return Bench(labels, select(pools, pools.in_pool), names, load_params())

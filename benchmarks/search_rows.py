@@ -13,19 +13,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-import pandas as pd
-
+from benchmarks.ablation_rows import WHOLE_POOL
 from benchmarks.learning_curves import run
 from benchmarks.measure import made_whole
 from features.lake import read_summary
 from features.mistakes import run_command
 from features.params import SIGNALS, load_params
+from features.times import parsed
 from serving.bundle import load_retrieval
 from training.dataset import build_rows, phase_queries
 from training.phases import CUTS, Cut, Phases, read_phases, refuse_leaky, split, write_phases
 from training.rows import write_rows
 
-WHOLE_POOL: Final = 1_000_000
 MOST_LABEL_QUERIES: Final = 40_000
 MOST_TEST_QUERIES: Final = 4_000
 MOST_NEGATIVES: Final = 100
@@ -96,7 +95,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--lake", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True, help="folder for data and rows")
-    parser.add_argument("--as-of", type=pd.Timestamp, help="the end of all phases (ISO 8601, UTC)")
+    parser.add_argument("--as-of", type=parsed, help="the end of all phases (ISO 8601)")
     parser.add_argument("--shares", type=float, nargs="+", default=[0.1])
     parser.add_argument("--cut", choices=CUTS[:-1], help="only this cut's rows")
     parser.add_argument("--negatives", type=int, default=MOST_NEGATIVES)
@@ -105,7 +104,7 @@ def main() -> None:
     if arguments.cut:
         build(lake, out, arguments.cut, arguments.negatives)
         return
-    as_of, shares = arguments.as_of.to_pydatetime(), arguments.shares
+    as_of, shares = arguments.as_of, arguments.shares
     wanted = {f"share-{share}": phases_of(lake, as_of, share) for share in shares}
     first = next(iter(wanted))
     for name, phases in wanted.items():

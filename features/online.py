@@ -20,6 +20,7 @@ from feast import RepoConfig
 from redis import Redis
 from redis.exceptions import RedisError
 
+from features.locks import alone_in
 from features.paths import data_dir, online_url
 
 REPO: Final = Path(__file__).resolve().parent / "repo"
@@ -73,17 +74,19 @@ class InFile:
         yield self.config()
 
     def replace(self, fill: Fill) -> str:
-        """Write beside the file and move it there."""
+        """Write beside the file and move it there; two who do so wait for each other."""
         part = self.path.with_name(f"{self.path.name}.part")
-        part.unlink(missing_ok=True)
-        try:
-            fill(InFile(part).config())
-        except BaseException:
-            # Half a store would keep the space that others need, as where the disk is full.
-            for left in (part, part.with_name(f"{part.name}-journal")):
-                left.unlink(missing_ok=True)
-            raise
-        return str(part.replace(self.path))
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with alone_in(self.path.parent):
+            part.unlink(missing_ok=True)
+            try:
+                fill(InFile(part).config())
+            except BaseException:
+                # Half a store would keep the space that others need, as where the disk is full.
+                for left in (part, part.with_name(f"{part.name}-journal")):
+                    left.unlink(missing_ok=True)
+                raise
+            return str(part.replace(self.path))
 
     def config(self) -> RepoConfig:
         """Return the configuration, with a registry beside the file."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from features.locks import alone_in
+from features.mistakes import Mistake
 from features.paths import data_dir, served_bundle
 from features.store import apply, materialize
 from serving.live import load
@@ -157,7 +158,7 @@ def main() -> None:
     except (ValueError, OSError, sqlite3.Error) as error:
         told = f"Nothing was deployed. {error}"
         # Not so where the machine failed, as by a full disk: trying again may do.
-        if isinstance(error, BundleError) and not isinstance(error.__cause__, OSError):
+        if isinstance(error, Mistake) and not isinstance(error.__cause__, OSError):
             parser.exit(2, f"{told}\n")
         sys.exit(told)
 

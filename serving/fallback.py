@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.catalogue import Catalogue, IntArray
-from features.columns import SongRow
+from features.columns import Action, SongRow
 from features.query import Query
-from features.state import State, resolve
+from features.state import State
 from serving.exploration import Explore
 from serving.generators import Blend, Generator
 from serving.recommender import Prepared, RankedSong, Recommender, Slate
@@ -98,7 +98,7 @@ def prepared_with(
         return recommender.prepare(query, k), ()
     except Exception:
         log.exception("A generator failed")
-    broken = tuple(_broken(recommender.retrieval, resolve(query, recommender.retrieval.songs)))
+    broken = tuple(_broken(recommender.retrieval, recommender.steerer.state(query)))
     rest = recommender.over(without(recommender.retrieval, broken))
     return rest.prepare(query, k), tuple(f"{RETRIEVAL}.{name}" for name in broken)
 
@@ -133,7 +133,8 @@ def proposed(
 
 def most_popular(songs: Catalogue, popular: IntArray, query: Query, k: int) -> Slate:
     """Return the most popular songs that the query does not bar."""
-    played = () if query.allow_repeats else (event.song_id for event in query.session)
+    heard = () if query.allow_repeats else query.session
+    played = (event.song_id for event in heard if event.action in Action.LISTENINGS)
     barred = songs.indices([*kept_out(query), *played])
     left = _permitted(songs, popular, query, barred)[:k]
     if len(left) < k and len(popular) < len(songs):

@@ -26,7 +26,7 @@ _CLOSING: Final = np.frombuffer(b"]}", np.uint8)
 class BodyGuard:
     """ASGI middleware: POST bodies are JSON of at most `limit` bytes and `MAX_DEPTH` levels.
 
-    Else 415, 413 or 400. Their answers name the worker in the header `x-worker`.
+    Else 415, 413 or 400. Answers to those name the worker in the header `x-worker`.
     """
 
     def __init__(self, app: ASGIApp, limit: int = MAX_BYTES, worker: str = "") -> None:
@@ -72,7 +72,7 @@ class BodyGuard:
 
         async def named(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (b"x-worker", self.worker)]
+                message["headers"] = [*message.get("headers", ()), (b"x-worker", self.worker)]
             await send(message)
 
         return named

@@ -123,6 +123,9 @@ class Following:
 
     def __call__(self, chosen: Sequence[int], left: Mask) -> Mask:
         """Return which of the candidates that are left may take the place after those chosen."""
+        if not left.any():
+            # Nothing gives way for a place that nobody can take.
+            return left
         tails = [[*one.before, *(one.codes[place] for place in chosen)] for one in self.limits]
         free = [
             ~np.isin(one.codes, list(_full(one, tail)))

@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 from typing import Final
 
-# Until when a cut's generators, and its ranker, saw events: what a leak is found by.
+# What a leak is found by: until when a cut's generators saw events, and until when its ranker's
+# queries were asked (their labels reach to the end of those sessions).
 FIT: Final = "fit.json"
 RANKER_FIT: Final = "ranker_fit.json"
 

@@ -1,6 +1,5 @@
 """A search of one generator finds what is better, and fits it as the pipeline does."""
 
-from datetime import timedelta
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,7 +14,6 @@ from benchmarks.generator_search import (
     judged,
     only,
     read_questions,
-    refuse_later,
     search,
     suggest,
 )
@@ -132,9 +130,3 @@ def test_what_is_searched_is_what_the_pipeline_fits(tmp_path, monkeypatch):
             expected = theirs[name].scores(state).of(every)
             state.worked_out.clear()
             np.testing.assert_allclose(ours.scores(state).of(every), expected, rtol=1e-5)
-
-
-def test_settings_are_not_chosen_on_the_main_test_phase():
-    refuse_later(PHASES, PHASES.test.end)
-    with pytest.raises(ValueError, match=r"not by --until .*phases\.as_of"):
-        refuse_later(PHASES, PHASES.test.end - timedelta(seconds=1))

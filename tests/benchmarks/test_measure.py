@@ -1,4 +1,5 @@
 import json
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,15 @@ from benchmarks.measure import (
     machine,
     percentiles,
     ratios,
+    refuse_main_weeks,
+    refuse_other_settings,
     rounded,
     save,
     spread,
     table,
 )
+from features.mistakes import Mistake
+from tests.training.test_leaks import PHASES
 
 
 def test_every_round_has_every_name_once_and_in_turn() -> None:
@@ -70,3 +75,17 @@ def test_columns_of_a_table_line_up() -> None:
     assert table(["", "ms"], [["one", "1.5"], ["b", "10.25"]]) == (
         "        ms\none    1.5\nb    10.25\n"
     )
+
+
+def test_settings_are_not_chosen_on_the_main_test_phase() -> None:
+    refuse_main_weeks(PHASES, PHASES.test.end)
+    with pytest.raises(Mistake, match=r"not by --until .*phases\.as_of"):
+        refuse_main_weeks(PHASES, PHASES.test.end - timedelta(seconds=1))
+
+
+def test_results_of_other_settings_are_not_taken_for_ones_own(tmp_path: Path) -> None:
+    folder = tmp_path / "work"
+    refuse_other_settings(folder, {"rounds": 150, "params": {"seeds": (1, 2)}})
+    refuse_other_settings(folder, {"params": {"seeds": (1, 2)}, "rounds": 150})
+    with pytest.raises(Mistake, match=r"work was made with other rounds, without; name an empty"):
+        refuse_other_settings(folder, {"rounds": 400, "params": {"seeds": [1, 2]}, "without": 1})

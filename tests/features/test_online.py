@@ -1,5 +1,7 @@
 """Online features in Redis: the same rows as in the file; generations replace each other."""
 
+import fcntl
+import os
 import shutil
 import socket
 import subprocess
@@ -118,6 +120,27 @@ def test_half_a_file_leaves(data: Path) -> None:  # noqa: F811
     with pytest.raises(OSError, match="No space left"):
         online.online().replace(full)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_nobody_else_replaces_the_file_meanwhile(data: Path) -> None:  # noqa: F811
+    place = online.InFile(data / "feast" / "online.db")
+    refused = []
+
+    def fill(config: Any) -> None:
+        Path(config.online_store.path).write_text("whole")
+        handle = os.open(place.path.parent, os.O_RDONLY)
+        try:
+            # As the other would, but without waiting.
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            refused.append(error)
+        finally:
+            os.close(handle)
+
+    for _ in range(2):
+        place.replace(fill)
+    assert len(refused) == 2
+    assert place.path.read_text() == "whole"
 
 
 def test_an_empty_server_is_explained(in_redis: Any) -> None:

@@ -158,6 +158,17 @@ def test_a_generator_that_fails(client: Client, segue: Any, healthy: dict[str, A
 def test_an_index_that_is_missing(client: Client, segue: Any, healthy: dict[str, Any]) -> None:
     del healthy
     retrieval = segue.live.current.recommender.retrieval
+    listen = replace(retrieval.generators["listen"], index=Failing())
+    generators = {**retrieval.generators, "listen": listen}
+    with with_recommender(segue, retrieval=replace(retrieval, generators=generators)):
+        answer = asked(client)
+    assert (answer["variant"], answer["degraded"]) == ("ranker", ["retrieval.listen"])
+    assert len(answer["songs"]) == 5
+
+
+def test_a_blend_that_is_missing(client: Client, segue: Any, healthy: dict[str, Any]) -> None:
+    del healthy
+    retrieval = segue.live.current.recommender.retrieval
     blend = replace(retrieval.blend, stacked=None)
     with with_recommender(segue, retrieval=replace(retrieval, blend=blend)):
         answer = asked(client)

@@ -7,11 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from features.query import Query, Wishes
+from features.query import Query, SessionEvent, Wishes
+from features.state import State
 from serving import steering
 from serving.context_songs import ContextSongs
 from serving.fallback import most_popular, prepared_with, proposed
+from serving.generators import Generator
 from serving.recommender import Recommender
+from serving.scores import Scores
 from tests.serving.conftest import AS_OF, SONGS, song_id
 
 ORDER = np.arange(SONGS, dtype=np.int32)
@@ -78,3 +81,36 @@ def test_a_broken_generator_does_not_prepare_the_catalogue_anew(
     prepared, degraded = prepared_with(broken, Query(ts=AS_OF), 10)
     assert degraded == ("retrieval.listen",)
     assert len(prepared.pool.songs) >= 10
+
+
+class FailingOn:
+    """Stands for a generator that fails with some song among the seeds."""
+
+    def __init__(self, generator: Generator, song: int) -> None:
+        self.generator = generator
+        self.song = song
+
+    def scores(self, state: State) -> Scores:
+        if self.song in state.seeds(10):
+            raise OSError("planted")
+        return self.generator.scores(state)
+
+
+def test_a_generator_that_fails_on_a_radios_seeds_alone_is_left_out(
+    recommender: Recommender,
+) -> None:
+    failing = FailingOn(recommender.retrieval.generators["transitions"], 2)
+    generators = {**recommender.retrieval.generators, "transitions": failing}
+    broken = recommender.over(replace(recommender.retrieval, generators=generators))
+    query = Query(ts=AS_OF, wishes=Wishes(seed_songs=(song_id(2),)))
+    prepared, degraded = prepared_with(broken, query, 10)
+    assert degraded == ("retrieval.transitions",)
+    assert len(prepared.pool.songs) >= 10
+
+
+def test_popular_answers_bar_what_was_played_and_not_what_was_only_liked(
+    recommender: Recommender,
+) -> None:
+    session = (SessionEvent(song_id(0), "like"), SessionEvent(song_id(1), "play"))
+    slate = most_popular(recommender.retrieval.songs, ORDER, Query(ts=AS_OF, session=session), 2)
+    assert [song.index for song in slate.songs] == [0, 2]

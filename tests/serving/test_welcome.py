@@ -1,0 +1,35 @@
+"""What `make run` says once the service answers."""
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from serving.welcome import told
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """Answers as the service does where keys are needed."""
+
+    def do_GET(self) -> None:  # noqa: N802 - its name in the standard library
+        self.send_error(401)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def refusing() -> Iterator[str]:
+    server = HTTPServer(("127.0.0.1", 0), Refusing)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_an_example_that_is_refused_is_said_and_ends_nothing(refusing: str) -> None:
+    assert "No example: HTTP Error 401" in told(refusing)
+    assert "SEGUE_API_KEYS" in told(refusing)
