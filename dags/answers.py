@@ -1,7 +1,7 @@
 """What a filled-in trigger form changes in `params.yaml`."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 
@@ -31,3 +31,17 @@ def assignments(answers: Mapping[str, Any]) -> list[str]:
     }
     given = [f"{key}={value}" for key, value in changes.items() if value]
     return [*given, "phases.as_of=null"] if answers.get("to_the_end") else given
+
+
+def refuse_unknown(answers: Collection[str], known: Collection[str]) -> None:
+    """Refuse answers to what a form does not ask, as a REST call may give them.
+
+    Airflow takes them, and would run as if nothing had been asked for.
+
+    Raises
+    ------
+    ValueError
+        If there are some; the message names the form's own.
+    """
+    if unknown := sorted(set(answers) - set(known)):
+        raise ValueError(f"This DAG's form has no {unknown}; it has {sorted(known)}.")

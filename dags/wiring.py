@@ -14,7 +14,7 @@ from typing import Any
 from airflow.sdk import Asset, Param, RetryDecision, RetryPolicy, TaskGroup, task
 from airflow.sdk.exceptions import AirflowSkipException
 
-from answers import assignments
+from answers import assignments, refuse_unknown
 from dvc_graph import Stage, isolated, read_stages, upstream
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -131,8 +131,9 @@ def form(stages: Sequence[Stage], *, source: bool) -> dict[str, Param]:
 
 
 @task.bash(**_BASH)
-def set_params(params: Any = None) -> str:
+def set_params(params: Any = None, dag: Any = None) -> str:
     """Write the form's answers into params.yaml, so that DVC sees what they change."""
+    refuse_unknown(params, dag.params)
     changes = assignments(params)
     if not changes:
         return "echo 'The form changes nothing; params.yaml stays as it is.'"
@@ -180,8 +181,9 @@ def publish(outlet_events: Any = None) -> None:
 
 
 @task.bash(**_BASH)
-def deploy_bundle(params: Any = None) -> str:
+def deploy_bundle(params: Any = None, dag: Any = None) -> str:
     """Copy the form's bundle to the served ones and swap to it, or back to an earlier one."""
+    refuse_unknown(params, dag.params)
     version, bundle = params["version"], params["bundle"]
     chosen = ["--version", version] if version else ["--bundle", bundle]
     chosen += ["--past-gate"] if params["past_gate"] else []

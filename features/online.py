@@ -112,7 +112,8 @@ class InRedis:
 
     def generation(self) -> str:
         """Return the project in use, as it was at most `STALE_SECONDS` ago."""
-        return _in_use(self, int(time.monotonic() / STALE_SECONDS))
+        with self._told():
+            return _in_use(self, int(time.monotonic() / STALE_SECONDS))
 
     @contextmanager
     def opened(self, generation: str, apply: Fill) -> Iterator[RepoConfig]:
@@ -126,8 +127,14 @@ class InRedis:
     def replace(self, fill: Fill) -> str:
         """Write a new project, name it, and delete what is older than the one before."""
         new = f"segue_{uuid.uuid4().hex}"
-        try:
+        with self._told():
             return self._replace(new, fill)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Say of what Redis refuses where that Redis is."""
+        try:
+            yield
         except RedisError as error:
             raise OSError(f"Redis at {urlsplit(self.url).hostname}: {error}") from error
 

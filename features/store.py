@@ -223,7 +223,9 @@ def _looked_up(arguments: argparse.Namespace) -> Row:
     owner, key = (User.ID, arguments.user) if of_user else (Song.ID, arguments.song)
     if arguments.command == "lookup":
         return online_rows(owner, [key])[0]
-    entities = pd.DataFrame({owner: [key], UserRow.TS: pd.to_datetime([arguments.at])})
+    # In microseconds: nanoseconds end in the year 2262.
+    moments = pd.DatetimeIndex([arguments.at], dtype="datetime64[us, UTC]")
+    entities = pd.DataFrame({owner: [key], UserRow.TS: moments})
     return dict(_historical_rows(owner, entities).iloc[0])
 
 

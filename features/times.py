@@ -31,4 +31,10 @@ def parsed(text: str) -> datetime:
         If it names none.
     """
     moment = datetime.fromisoformat(text)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    if moment.tzinfo is None:
+        return moment.replace(tzinfo=UTC)
+    try:
+        moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(f"{text} lies outside the years 1 to 9999 in UTC.") from error
+    return moment

@@ -161,7 +161,10 @@ def main() -> None:
     secret = secrets.token_urlsafe(32)
     digest = hashlib.sha256(secret.encode()).hexdigest()
     entry = f"{options.name}:{'+'.join(options.rights)}:{digest}"
-    read_keys(entry)
+    try:
+        read_keys(entry)
+    except ValueError:
+        parser.error(f"the name {options.name!r} is not of letters, digits, . _ and - alone")
     sys.stdout.write(f"key (give it to {options.name}, it is kept nowhere): {secret}\n")
     sys.stdout.write(f"entry of SEGUE_API_KEYS: {entry}\n")
 

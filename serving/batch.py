@@ -196,6 +196,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.k < 1:
         parser.error(f"--k is {arguments.k}; ask for 1 song or more.")
+    if not arguments.queries.is_file():
+        parser.error(f"There is no file {arguments.queries}.")
     # Told before the work is done, not after it.
     if arguments.out.is_dir() or not arguments.out.parent.is_dir():
         parser.error(f"--out {arguments.out} cannot be written; name a file in a folder that is.")

@@ -145,13 +145,13 @@ def main() -> None:
     parser.add_argument("--past-gate", action="store_true", help="whatever its test said")
     arguments = parser.parse_args()
     link = served_bundle()
-    link.parent.mkdir(parents=True, exist_ok=True)
     if link.is_dir() and not link.is_symlink():
         sys.exit(f"Nothing was deployed. {link} (SEGUE_BUNDLE) is a folder; name a link.")
     try:
+        link.parent.mkdir(parents=True, exist_ok=True)
         # To the end: what fails takes its copy away, which another one may be about to serve.
         with alone_in(link.parent):
-            if arguments.version:
+            if arguments.version is not None:
                 roll_back(arguments.version, link)
             else:
                 deploy_newest(arguments.bundle, link, is_gated=not arguments.past_gate)
@@ -165,11 +165,13 @@ def main() -> None:
 
 def roll_back(version: str, link: Path) -> None:
     """Serve a version that was served before, and remember what it was preferred to."""
-    chosen = link.parent / version
+    if version in ("", ".", "..") or "/" in version:
+        raise Mistake(f"{version!r} is no version; `ls {link.parent}` shows those there are.")
+    chosen = (link.parent / version).resolve()
     before = link.resolve() if link.exists() else None
     deploy(chosen, link)
     if before is not None:
-        note_rollback(link.parent, before.name, version)
+        note_rollback(link.parent, before.name, chosen.name)
 
 
 def deploy_newest(bundle: Path, link: Path, is_gated: bool) -> None:

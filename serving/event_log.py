@@ -31,7 +31,7 @@ from features.contract import TABLES
 from features.lake import EVENTS as NAME
 from features.paths import events_url
 from features.times import microseconds
-from serving.database import IDENTITY, Database, Unavailable
+from serving.database import IDENTITY, Database, Unavailable, address
 from serving.logged import CLOCK_SLACK, MOST_RECENT, RECENT, Logged
 
 SEQ: Final = "seq"
@@ -193,6 +193,21 @@ def export(log: EventLog, out: Path, form: str = "parquet", progress: bool = Fal
 _WRITERS: Final = {"parquet": pyarrow.parquet.write_table, "csv": pyarrow.csv.write_csv}
 
 
+def refuse_missing(url: str) -> None:
+    """Refuse a log in a file that is not there, which would be made.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    """
+    place = address(url)
+    if place.get_backend_name() == "sqlite" and not Path(str(place.database)).exists():
+        raise FileNotFoundError(
+            f"There is no event log at {place.database}; name another by --url or SEGUE_EVENTS_URL."
+        )
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Count or export the events, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m serving.event_log", description=main.__doc__)
@@ -204,6 +219,7 @@ def main(arguments: list[str] | None = None) -> int:
     write.add_argument("--form", choices=sorted(_WRITERS), default="parquet")
     options = parser.parse_args(arguments)
     try:
+        refuse_missing(options.url or events_url())
         with closing(EventLog.open(options.url)) as log:
             if options.command == "count":
                 sys.stdout.write(f"{log.count():,} events\n")

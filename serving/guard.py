@@ -17,6 +17,12 @@ MAX_DEPTH: Final = 32
 # As many as a batch has events.
 MOST_FAULTS: Final = 1_000
 JSON: Final = "application/json"
+# The server heeds no upgrade, and loses the body that came with it.
+LOST: Final = (
+    "The body was lost, since the request asks to go on in another protocol (`Upgrade`, as curl's "
+    "--http2 and Java's HttpClient do by themselves). Send it as plain HTTP/1.1, in Java with "
+    "HttpClient.Version.HTTP_1_1."
+)
 # In one pass, whatever comes: a string without an end is one, too, up to the last byte.
 _STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _OPENING: Final = np.frombuffer(b"[{", np.uint8)
@@ -50,6 +56,8 @@ class BodyGuard:
         else:
             # Read whole here: a body of no stated length shows its size only by arriving.
             messages = await read(receive, self.limit)
+            # How long the network takes to bring it is not the answer's time.
+            arrived.set(time.monotonic())
             if messages and messages[-1]["type"] == "http.disconnect":
                 # Gone in the middle of a sentence: there is nobody to answer, and half a body is
                 # none.
@@ -57,6 +65,8 @@ class BodyGuard:
             body = b"".join(m.get("body", b"") for m in messages or ())
             if messages is None:
                 refusal = self._too_large()
+            elif not body and length != "0" and b"upgrade" in headers:
+                refusal = refused(400, LOST)
             elif body and not kind:
                 # Browsers send such a body to any site without asking it first.
                 refusal = wrong_kind(kind)

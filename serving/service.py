@@ -109,6 +109,14 @@ def desk() -> EventDesk:
     return running().desk
 
 
+def asked_workers() -> int:
+    """Return how many workers answer; a number that is none ends the start with a sentence."""
+    try:
+        return worker_count()
+    except ValueError as error:
+        raise BentoMLException(str(error)) from error
+
+
 @bentoml.asgi_app(routes(current, desk), path="/")
 @bentoml.service(
     name="segue",
@@ -116,7 +124,7 @@ def desk() -> EventDesk:
     labels={"bundle": served_bundle().resolve().name},
     envs=[*ONE_THREAD, {"name": "BENTOML_DO_NOT_TRACK", "value": "True"}],
     traffic={"timeout": 10},
-    workers=worker_count(),
+    workers=asked_workers(),
     # Each answer has a trace and a line of our own, with more in them; BentoML's spans, four an
     # answer and collected by nobody, take a third of a millisecond.
     tracing={"excluded_urls": ["/recommend"]},

@@ -7,7 +7,6 @@ kept ones a single worker may have all, and the others nothing to do.
 import math
 import mmap
 import os
-import random
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +17,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 CLOSE: Final = (b"connection", b"close")
 # While another worker has so many fewer requests now (with one fewer they would only change places)
 # and had so many fewer on the mean of late (at any one moment some worker has, by chance), a worker
-# closes one connection in so many answers.
-ONE_IN: Final = 16
+# closes a connection at most every so often.
+PACE_SECONDS: Final = 0.1
 FEWER_NOW: Final = 2
 FEWER_OF_LATE: Final = 1.5
 LATE_SECONDS: Final = 0.5
@@ -50,24 +49,24 @@ class Busy:
         places = [numbers[start : start + FIELDS] for start in range(0, workers * FIELDS, FIELDS)]
         self._own = places.pop(own)
         self._others = places
-        self._clock = clock
+        self.clock = clock
         self._own[MOMENT] = 0
 
     def up(self) -> None:
         """Let the others know that this worker answers."""
         self._own[REQUESTS] = self._own[MEAN] = 0
-        self._own[MOMENT] = self._clock()
+        self._own[MOMENT] = self.clock()
 
     def count(self, change: int) -> None:
         """Count one request that came (1), or that is done with (-1)."""
-        now = self._clock()
+        now = self.clock()
         self._own[MEAN] = mean(self._own, now)
         self._own[REQUESTS] += change
         self._own[MOMENT] = now
 
     def is_overloaded(self) -> bool:
         """Tell whether another worker that is up has enough less to do for a connection to move."""
-        now = self._clock()
+        now = self.clock()
         requests = self._own[REQUESTS] - FEWER_NOW
         return any(
             place[MOMENT] > 0
@@ -90,10 +89,10 @@ class Spread:
     the other worker. Once none has more to do, connections stay.
     """
 
-    def __init__(self, app: ASGIApp, busy: Busy, one_in: int = ONE_IN) -> None:
+    def __init__(self, app: ASGIApp, busy: Busy) -> None:
         self.app = app
         self.busy = busy
-        self.share = 1 / one_in
+        self.not_before = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass everything on; close a request's connection perhaps."""
@@ -125,4 +124,8 @@ class Spread:
         return closed
 
     def _is_moved(self) -> bool:
-        return random.random() < self.share and self.busy.is_overloaded()
+        now = self.busy.clock()
+        if now < self.not_before or not self.busy.is_overloaded():
+            return False
+        self.not_before = now + PACE_SECONDS
+        return True

@@ -3,6 +3,7 @@
 import argparse
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,6 +20,19 @@ def fetch(url: str, body: dict[str, Any] | None = None) -> Any:
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=30) as response:
         return json.load(response)
+
+
+def refuse_taken(port: int) -> None:
+    """End with a sentence if others listen there: their answers would be taken for ours."""
+    with socket.socket() as ours:
+        # As BentoML's: what has just been left may be taken.
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            ours.bind(("", port))
+        except OSError as error:
+            sys.exit(
+                f"Port {port} cannot be had ({error.strerror}); choose another: PORT=... make run"
+            )
 
 
 def wait_until_ready(base: str, service: subprocess.Popen[bytes]) -> None:
@@ -70,6 +84,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=3000)
     port = parser.parse_args().port
     base = f"http://localhost:{port}"
+    refuse_taken(port)
     service = subprocess.Popen(["bentoml", "serve", "--port", str(port)])
     # `make run` ends when the service does, and stops it when it is stopped itself.
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -78,7 +93,8 @@ def main() -> None:
         wait_until_ready(base, service)
         sys.stdout.write(f"{told(base)}\n\nThe player is at {base}/ and the API at {base}/docs\n")
         sys.stdout.flush()
-        service.wait()
+        if service.wait() > 0:
+            raise RuntimeError(f"The service stopped with exit code {service.returncode}.")
     except RuntimeError as error:
         sys.exit(f"{error} See its log above.")
     finally:

@@ -35,6 +35,8 @@ _CHUNK = 1 << 20
 # Small, since a damaged gzip loses up to one chunk before the damage.
 _ZIPPED_CHUNK = 1 << 12
 _BOM = b"\xef\xbb\xbf"
+_GZIP = b"\x1f\x8b"
+_PARQUET = b"PAR1"
 _RAW_BYTES = 2_000
 # Ways to store texts besides those two whose UTF-8 is checked row by row.
 _OTHER_BYTES = (
@@ -73,9 +75,16 @@ def read_table(path: Path, wanted: Wanted = set) -> Iterator[Batch]:
     Raises
     ------
     Mistake
-        If two columns have one wanted name: which is meant is open.
+        If two columns have one wanted name: which is meant is open. If a Parquet file is not called
+        so, or what is called so is none.
     """
-    return (_read_parquet if path.suffix == ".parquet" else _read_csv)(path, wanted)
+    with path.open("rb") as file:
+        begins = file.read(len(_PARQUET))
+    is_parquet = path.suffix == ".parquet"
+    if begins and is_parquet != (begins == _PARQUET):
+        told = "is no Parquet file; call it .csv" if is_parquet else "is Parquet; call it .parquet"
+        raise Mistake(f"{path} {told}, or write it again.")
+    return (_read_parquet if is_parquet else _read_csv)(path, wanted)
 
 
 def _check_names(path: Path, names: Sequence[str], wanted: Collection[str]) -> None:
@@ -115,7 +124,9 @@ def _read_csv(path: Path, wanted: Wanted) -> Iterator[Batch]:
 def _lines(path: Path, file: IO[bytes], faults: list[Fault]) -> Iterator[_Line]:
     """Yield all lines as they are, up to the end of the file or to the damage."""
     number, rest = 1, b""
-    zipped = path.suffix == ".gz"
+    # By what it begins with: files get unpacked, or packed, without another name.
+    zipped = file.read(len(_GZIP)) == _GZIP
+    file.seek(0)
     stream: Any = gzip.GzipFile(fileobj=file) if zipped else file
     try:
         while chunk := stream.read1(_ZIPPED_CHUNK if zipped else _CHUNK):

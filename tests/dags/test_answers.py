@@ -1,7 +1,7 @@
 import pytest
 import yaml
 
-from dags.answers import assignments
+from dags.answers import assignments, refuse_unknown
 from training.set_params import parsed
 
 EMPTY = {"as_of": None, "to_the_end": False, "source": None, "path": None, "force": []}
@@ -38,3 +38,9 @@ def test_to_the_end_forgets_as_of():
     assert assignments({**EMPTY, "to_the_end": True}) == ["phases.as_of=null"]
     with pytest.raises(ValueError, match="choose one"):
         assignments({**EMPTY, "to_the_end": True, "as_of": "2024-02-01T00:00:00Z"})
+
+
+def test_answers_to_what_the_form_does_not_ask_are_refused():
+    refuse_unknown({"version": "v1"}, {"version": None, "bundle": None})
+    with pytest.raises(ValueError, match=r"no \['rollback'\]; it has \['bundle', 'version'\]"):
+        refuse_unknown({"rollback": "v1"}, {"version": None, "bundle": None})

@@ -23,6 +23,8 @@ from tests.dags.live import (
     recommended,
     runs,
     service,
+    task_log,
+    task_states,
     wait_for,
 )
 
@@ -234,3 +236,20 @@ def test_the_simulator_is_skipped_where_events_come_from_elsewhere(
     }
     assert "path: data/raw/simulated" in before
     assert after == before.replace("path: data/raw/simulated", "path: data/raw/plays and more")
+
+
+def test_a_field_that_the_form_has_not_fails_at_once(api: Api, deployed: str, tiny_project: Path):
+    del deployed
+    served = served_version(tiny_project)
+    body = {"logical_date": None, "conf": {"rollback": "nope"}}
+    asked = api("POST", "/api/v2/dags/deploy/dagRuns", body)["dag_run_id"]
+
+    def tasks() -> States | None:
+        [run] = [run for run in runs(api, "deploy") if run["dag_run_id"] == asked]
+        is_over = run["state"] in ("success", "failed")
+        return task_states(api, "deploy", asked) if is_over else None
+
+    # It was not tried again, and the newest bundle not deployed instead.
+    assert wait_for(tasks, "the run of deploy") == {"deploy_bundle": "failed"}
+    assert "no ['rollback']" in task_log(api, "deploy", asked, "deploy_bundle")
+    assert served_version(tiny_project) == served

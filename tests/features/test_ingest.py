@@ -81,7 +81,7 @@ def planted(tmp_path: Path) -> Path:
     with (folder / "events-2.csv").open("ab") as file:
         file.write(b"e,\xff,u,s,x,play,1\n")
     (folder / "events-3.parquet").write_bytes(b"PAR1 broken")
-    (folder / "events-4.csv.gz").write_bytes(b"broken")
+    (folder / "events-4.csv.gz").write_bytes(b"\x1f\x8bbroken")
     return folder
 
 

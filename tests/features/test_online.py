@@ -108,6 +108,12 @@ def test_what_a_broken_run_wrote_leaves(in_redis: Any, monkeypatch: pytest.Monke
     assert store.online_user_rows(USER_IDS)
 
 
+def test_a_server_that_is_gone_is_told(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    monkeypatch.setenv("SEGUE_ONLINE_URL", "redis://localhost:1")
+    with pytest.raises(OSError, match=r"Redis at localhost: .*refused"):
+        store.online_user_row("u1")
+
+
 def test_half_a_file_leaves(data: Path) -> None:  # noqa: F811
     store.materialize(TIMES[0])
     folder = data / "feast"

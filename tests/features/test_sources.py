@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from features.columns import Event, Song
+from features.mistakes import Mistake
 from features.sources import SOURCES, open_source
 from features.sources import reading as reading_module
 from features.sources.batch import Batch, Fault
@@ -145,12 +146,22 @@ def test_a_wrong_checksum_is_seen_although_all_rows_came(tmp_path: Path) -> None
     assert [fault.reason for fault in faults] == [BROKEN_GZIP]
 
 
-def test_what_is_no_gzip_is_one_fault(tmp_path: Path) -> None:
-    path = tmp_path / "t.csv.gz"
-    path.write_bytes(b"a,b\n1,2\n")
-    rows, faults = _read(path)
-    assert rows == []
-    assert [fault.reason for fault in faults] == [BROKEN_GZIP]
+def test_what_was_packed_or_unpacked_without_another_name_is_read(tmp_path: Path) -> None:
+    unpacked, packed = tmp_path / "t.csv.gz", tmp_path / "t.csv"
+    unpacked.write_bytes(b"a,b\n1,2\n")
+    packed.write_bytes(gzip.compress(b"a,b\n1,2\n"))
+    for path in (unpacked, packed):
+        assert _read(path) == ([(2, {"a": "1", "b": "2"})], [])
+
+
+def test_parquet_under_another_name_is_refused_and_so_is_the_reverse(tmp_path: Path) -> None:
+    csv, parquet = tmp_path / "t.csv", tmp_path / "t.parquet"
+    pq.write_table(pa.table({"a": [1]}), csv)
+    parquet.write_bytes(b"a,b\n1,2\n")
+    with pytest.raises(Mistake, match=r"t\.csv is Parquet; call it \.parquet"):
+        _read(csv)
+    with pytest.raises(Mistake, match=r"t\.parquet is no Parquet file; call it \.csv"):
+        _read(parquet)
 
 
 def test_an_empty_file_is_one_fault(tmp_path: Path) -> None:
@@ -175,7 +186,7 @@ def test_parquet_is_read_with_row_numbers(tmp_path: Path) -> None:
     assert faults == []
 
 
-@pytest.mark.parametrize("content", [b"", b"PAR1", b"no Parquet at all", b"PAR1" + b"\0" * 50])
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" + b"\0" * 50])
 def test_a_broken_parquet_file_is_one_fault(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "t.parquet"
     path.write_bytes(content)

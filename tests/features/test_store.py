@@ -205,6 +205,22 @@ def test_the_command_line_prints_what_python_reads(data, capsys, monkeypatch):
         assert printed["history_songs"].startswith(f"[{row['history_songs'][0]}, ")
 
 
+@pytest.mark.parametrize("moment", ["9999-12-31", "1600-01-01", "0001-01-01T00:00:00Z"])
+def test_the_command_line_takes_any_moment(data, capsys, monkeypatch, moment):
+    monkeypatch.setattr("sys.argv", ["store", "historical", "--at", moment, "--user", "u1"])
+    store.main()
+    printed = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert (printed["plays"] == "nan") is (moment < "2000")
+
+
+def test_a_moment_beyond_all_calendars_is_refused(data, capsys, monkeypatch):
+    moment = "9999-12-31T23:59:59-14:00"
+    monkeypatch.setattr("sys.argv", ["store", "historical", "--at", moment, "--user", "u1"])
+    with pytest.raises(SystemExit, match="2"):
+        store.main()
+    assert moment in capsys.readouterr().err
+
+
 def test_the_command_line_fills_the_store(data, capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", ["store", "apply"])
     store.main()

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,7 +16,8 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from features.paths import PROJECT
-from serving.access import AccessGuard, Buckets, read_keys, right_for
+from serving.access import AccessGuard, Buckets, main, read_keys, right_for
+from serving.deadline import arrived
 from serving.guard import MAX_DEPTH, BodyGuard, depth
 from tests.serving.conftest import Client
 
@@ -137,6 +139,51 @@ def test_who_left_in_the_middle_of_a_body_is_not_answered() -> None:
         BodyGuard(app)({"type": "http", "method": "POST", "headers": headers}, receive, send)
     )
     assert passed_on == []
+
+
+def test_the_time_that_a_body_takes_to_come_is_not_the_answers() -> None:
+    seen: list[float | None] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        del scope, receive, send
+        seen.append(arrived.get())
+
+    async def receive() -> Message:
+        # When the last of it is there.
+        begun.append(time.monotonic())
+        return {"type": "http.request", "body": b"{}", "more_body": len(begun) < 3}
+
+    async def send(message: Message) -> None:
+        raise AssertionError(message)
+
+    begun: list[float] = []
+    headers = [(b"content-type", b"application/json")]
+    asyncio.run(
+        BodyGuard(app)({"type": "http", "method": "POST", "headers": headers}, receive, send)
+    )
+    assert len(begun) == 3
+    assert seen[0] is not None
+    assert seen[0] >= begun[-1]
+
+
+def test_a_body_lost_by_an_upgrade_is_explained(guarded: Callable[..., Any]) -> None:
+    # What the server leaves of such a request: its headers.
+    headers = {"content-type": "application/json", "content-length": "7", "upgrade": "h2c"}
+    with guarded() as client:
+        answer = client.post("/recommend", content=b"", headers=headers)
+        assert (answer.status_code, "HttpClient.Version.HTTP_1_1" in answer.text) == (400, True)
+        # A body that came all the same is taken, and so is none where none was said.
+        assert client.post("/recommend", content=b'{"k":1}', headers=headers).status_code == 200
+        assert client.post("/recommend", headers={"upgrade": "h2c"}).status_code == 200
+
+
+def test_a_name_that_a_key_cannot_have_is_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["access", "my player", "recommend"])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert "the name 'my player' is not of letters" in capsys.readouterr().err
 
 
 def test_a_body_says_that_it_is_json(guarded: Callable[..., Any]) -> None:

@@ -329,6 +329,14 @@ def test_what_cannot_be_written_is_told_before_the_work(
     assert told in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("path", ["missing.parquet", ""])
+def test_queries_that_are_not_there_are_told(monkeypatch, capsys, path):
+    monkeypatch.setattr("sys.argv", ["batch", f"--queries={path}", "--out=o.parquet"])
+    with pytest.raises(SystemExit, match="2"):
+        batch.main()
+    assert f"There is no file {path}" in capsys.readouterr().err
+
+
 def test_no_queries_have_no_answers(bundle, store_data, tmp_path, monkeypatch):
     monkeypatch.setenv("SEGUE_DATA", str(store_data))
     found = run(monkeypatch, tmp_path, bundle, queries().head(0))

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from serving import deploy
-from serving.deploy import install, point
+from serving.deploy import install, point, taken_back
 from serving.manifest import BundleError, read_manifest
 from tests.serving.conftest import write_manifest
 
@@ -196,6 +196,21 @@ def test_deploying_and_going_back(data, copy_bundle, monkeypatch):
         assert read_manifest(current)["version"] == version
     run_main(monkeypatch, data, "--version", "v1")
     assert read_manifest(current)["version"] == "v1"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_version_that_is_served_is_not_rolled_back_from(data, copy_bundle, monkeypatch):
+    run_main(monkeypatch, data, "--bundle", str(copy_bundle("v1")))
+    run_main(monkeypatch, data, "--version", "current")
+    assert taken_back(data / "served") == set()
+    assert (data / "served" / "current").resolve().name == "v1"
+
+
+@pytest.mark.parametrize("version", ["", "..", "a/b", "/tmp"])
+def test_what_is_no_version_is_refused(data, monkeypatch, capsys, version):
+    with pytest.raises(SystemExit, match="2"):
+        run_main(monkeypatch, data, "--version", version)
+    assert "is no version" in capsys.readouterr().err
 
 
 def test_a_bundle_that_was_rolled_back_from_comes_back_only_when_asked_for(

@@ -296,3 +296,7 @@ def test_the_command_counts_and_exports(tmp_path: Path, capsys: pytest.CaptureFi
     assert capsys.readouterr().out.splitlines()[0] == "3 events"
     assert len(pd.read_parquet(tmp_path / "out" / "events" / "log-00000.parquet")) == 3
     assert main(["--url", "mysql://x/y", "count"]) == 1
+    missing = tmp_path / "no" / "events.db"
+    assert main(["--url", f"sqlite:///{missing}", "count"]) == 1
+    assert f"There is no event log at {missing}" in capsys.readouterr().err
+    assert not missing.parent.exists()

@@ -687,3 +687,21 @@ def test_a_bento_serves_elsewhere(bundle: Path, store_data: Path, tmp_path: Path
     label = (elsewhere / "bento.yaml").read_text(encoding="utf-8")
     assert re.search(r"bundle: test-1", label)
     assert json.loads((elsewhere / "apis" / "schema.json").read_text())["name"] == "segue"
+
+
+@pytest.mark.parametrize("workers", ["abc", "0"])
+def test_a_number_of_workers_that_is_none_stops_the_start_with_a_sentence(
+    served: Path, tmp_path: Path, workers: str
+) -> None:
+    started = subprocess.run(
+        [BENTOML, "serve", "--port", str(free_port())],
+        cwd=PROJECT,
+        env=environment(tmp_path, SEGUE_BUNDLE=str(served), SEGUE_WORKERS=workers),
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert started.returncode != 0
+    assert f"SEGUE_WORKERS must be a number of at least 1, not '{workers}'" in started.stderr
+    assert "Traceback" not in started.stderr

@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from serving.spread import CLOSE, Busy, Spread
+from serving.spread import CLOSE, PACE_SECONDS, Busy, Spread
 
-REQUESTS = 400
-ONE_IN = 4
+REQUESTS = 40
 
 
 class Clock:
@@ -48,8 +47,8 @@ async def answering(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b"{}"})
 
 
-def closed(busy: Busy, app: Any = answering) -> int:
-    """Return how many of `REQUESTS` requests, one after the other, end their connections."""
+def closed(busy: Busy, clock: Clock, seconds: float = PACE_SECONDS) -> int:
+    """Return how many of `REQUESTS` requests, so many seconds apart, end their connections."""
     starts: list[Any] = []
 
     async def send(message: Any) -> None:
@@ -57,9 +56,10 @@ def closed(busy: Busy, app: Any = answering) -> int:
             starts.append(message)
 
     async def ask() -> None:
-        spread = Spread(app, busy, ONE_IN)
+        spread = Spread(answering, busy)
         for _ in range(REQUESTS):
             await spread({"type": "http"}, None, send)  # type: ignore[arg-type]
+            clock.now += seconds
 
     asyncio.run(ask())
     assert all((b"x", b"y") in start["headers"] for start in starts)
@@ -71,23 +71,26 @@ def occupy(busy: Busy, requests: int) -> None:
         busy.count(1)
 
 
-def test_who_has_more_to_do_closes_a_share_of_connections(two: list[Busy], clock: Clock) -> None:
+def test_who_has_more_to_do_closes_connections_one_after_the_other(
+    two: list[Busy], clock: Clock
+) -> None:
     occupy(two[0], 2)
     clock.now += 60
-    # By chance: of 400, 100 plus or minus five standard deviations.
-    assert closed(two[0]) == pytest.approx(REQUESTS / ONE_IN, abs=44)
-    assert closed(two[1]) == 0
+    assert closed(two[0], clock, 1.1 * PACE_SECONDS) == REQUESTS
+    # However many answers there are meanwhile.
+    assert closed(two[0], clock, PACE_SECONDS / 9.9) == REQUESTS / 10
+    assert closed(two[1], clock) == 0
 
 
 def test_who_has_as_much_to_do_or_one_request_more_closes_none(
     two: list[Busy], clock: Clock
 ) -> None:
-    assert closed(two[0]) == 0
+    assert closed(two[0], clock) == 0
     occupy(two[0], 3)
     occupy(two[1], 3)
     clock.now += 60
     # The one that is asked has one more than the other.
-    assert [closed(one) for one in two] == [0, 0]
+    assert [closed(one, clock) for one in two] == [0, 0]
 
 
 def test_more_to_do_for_a_moment_moves_nobody(two: list[Busy], clock: Clock) -> None:
@@ -120,11 +123,11 @@ def test_a_worker_that_is_not_up_is_sent_nobody(place: Callable[[int], Busy], cl
     first.up()
     occupy(first, 5)
     clock.now += 60
-    assert closed(first) == 0
+    assert closed(first, clock) == 0
     second = place(1)
-    assert closed(first) == 0
+    assert closed(first, clock) == 0
     second.up()
-    assert closed(first) > 0
+    assert closed(first, clock) > 0
 
 
 def test_who_follows_a_worker_that_died_does_not_inherit_its_requests(

@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from serving.welcome import told
+from serving.welcome import refuse_taken, told
 
 
 class Refusing(BaseHTTPRequestHandler):
@@ -33,3 +33,10 @@ def refusing() -> Iterator[str]:
 def test_an_example_that_is_refused_is_said_and_ends_nothing(refusing: str) -> None:
     assert "No example: HTTP Error 401" in told(refusing)
     assert "SEGUE_API_KEYS" in told(refusing)
+
+
+def test_a_port_that_others_have_is_not_taken_for_ones_own(refusing: str) -> None:
+    port = int(refusing.rpartition(":")[2])
+    with pytest.raises(SystemExit, match=rf"Port {port} cannot be had .*PORT="):
+        refuse_taken(port)
+    refuse_taken(0)
