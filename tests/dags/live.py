@@ -92,8 +92,11 @@ def task_states(api: Api, dag_id: str, run_id: str) -> dict[str, str]:
 
 def task_log(api: Api, dag_id: str, run_id: str, task_id: str) -> str:
     path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/1"
-    lines = api("GET", path)["content"]
-    return "\n".join(str(line.get("event", line)) for line in lines)[-6000:]
+    told = []
+    for line in api("GET", path)["content"]:
+        told.append(str(line.get("event", line)))
+        told += [str(error["exc_value"]) for error in line.get("error_detail") or ()]
+    return "\n".join(told)[-6000:]
 
 
 def finished_run(api: Api, dag_id: str, count: int = 1) -> dict[str, str]:
