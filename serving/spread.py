@@ -86,7 +86,8 @@ class Spread:
     """ASGI middleware: a worker with more to do than another closes some of its connections.
 
     It says so with the answer (RFC 9112, 9.6); whoever asked connects again, and some of them to
-    the other worker. Once none has more to do, connections stay.
+    the other worker. Once none has more to do, connections stay. A worker that died or stands still
+    keeps its last numbers, so that the others may close in vain, at the same pace.
     """
 
     def __init__(self, app: ASGIApp, busy: Busy) -> None:
