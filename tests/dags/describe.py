@@ -6,6 +6,7 @@ the modules that parsing loads are to be counted from nothing.
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def commands(bag: BundleDagBag) -> dict[str, str]:
     empty = {key: dag.params.get_param(key).value for key in dag.params}
     filled = {"bundle": "some where", "version": "v1", "past_gate": True}
     forms = {"": empty} | {name: empty | {name: value} for name, value in filled.items()}
-    return {name: task.python_callable(params=form) for name, form in forms.items()}
+    return {name: task.python_callable(params=form, dag=dag) for name, form in forms.items()}
 
 
 def decisions(bag: BundleDagBag) -> dict[str, str]:
@@ -68,8 +69,10 @@ def decisions(bag: BundleDagBag) -> dict[str, str]:
         to_do[f"stage {code}"] = lambda words=words: BashOperator(
             task_id="stage", bash_command=words
         ).execute({})
-    set_params = bag.dags["train"].get_task("set_params").python_callable
+    dag = bag.dags["train"]
+    set_params = partial(dag.get_task("set_params").python_callable, dag=dag)
     to_do["form"] = lambda: set_params(params={"as_of": "2024-01-01T00:00Z", "to_the_end": True})
+    to_do["field"] = lambda: set_params(params={"as_off": "2024-01-01T00:00Z"})
     decided = {}
     for name, fail in to_do.items():
         try:

@@ -163,7 +163,7 @@ def test_the_form_of_a_deployment_reaches_its_command(
 def test_mistakes_fail_at_once_and_all_else_is_retried(described: dict[str, Any]):
     commands = {"1": "default", "2": "fail", "255": "default"}
     stages = {"stage 1": "default", "stage 2": "fail"}
-    assert described["decisions"] == {**commands, **stages, "form": "fail"}
+    assert described["decisions"] == {**commands, **stages, "form": "fail", "field": "fail"}
 
 
 def test_stages_can_be_forced_alone_or_by_group(described: dict[str, Any]):
