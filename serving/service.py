@@ -258,10 +258,10 @@ def labelled(metric: Any, *labels: str) -> Any:
 
 def share_connections() -> None:
     """Let this worker hand on connections if it is one of several."""
-    number = bentoml.server_context.worker_index
+    workers, number = worker_count(), bentoml.server_context.worker_index
     # A worker may be numbered beyond them while the one whose place it takes is still listed.
-    places = 2 * worker_count()
-    if worker_count() > 1 and number is not None and number <= places:
+    places = 2 * workers
+    if workers > 1 and number is not None and number <= places:
         busy = Busy(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]) / "busy", places, number - 1)
         service().add_asgi_middleware(Spread, busy=busy)
 

@@ -206,11 +206,13 @@ def _row_hashes(rows: pa.Table) -> pd.Series:
 
 
 def _as_text(column: pa.ChunkedArray) -> pd.Series:
+    if pa.types.is_timestamp(column.type) and column.type.tz:
+        # The same moments; a zone may be one that this machine does not know.
+        column = column.cast(pa.timestamp(column.type.unit, "UTC"))
     try:
         return column.cast(pa.string()).to_pandas()
-    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
-        # Lists and the like, and moments in a zone that this machine does not know: whether the
-        # contract wants them is for the contract to say.
+    except pa.ArrowNotImplementedError:
+        # Lists and the like: whether the contract wants them is for the contract to say.
         return pa.array(
             [None if one is None else str(one) for one in column.to_pylist()]
         ).to_pandas()

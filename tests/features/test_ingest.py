@@ -383,3 +383,20 @@ def test_what_a_killed_import_left_is_taken_away(planted: Path, tmp_path: Path) 
     (left / "events.parquet").write_bytes(b"half")
     ingest(Files(planted), tmp_path / "lake", 0.9, NOW)
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".lake")]
+
+
+@pytest.mark.parametrize("zone", ["Asia/Kolkata", "Mars/Phobos"])
+def test_moments_of_parquet_are_the_same_in_any_zone_known_or_not(
+    tmp_path: Path, zone: str
+) -> None:
+    moments = pa.array([START + timedelta(minutes=number) for number in range(20)])
+    for name, there in (("utc", "UTC"), ("zoned", zone)):
+        folder = tmp_path / name
+        folder.mkdir()
+        ts = moments.cast(pa.timestamp("us", there))
+        events = pa.table({"ts": ts, "user_id": ["u"] * 20, "song_id": ["s"] * 20})
+        pq.write_table(events, folder / "events.parquet")
+        assert _ingest(folder, tmp_path / f"lake of {name}")["kept"] == 20
+    expected, found = (read_events(tmp_path / f"lake of {name}") for name in ("utc", "zoned"))
+    # Their ids, which are made of the rows, too.
+    pd.testing.assert_frame_equal(found, expected)
