@@ -118,6 +118,11 @@ class _File:
         stored_key = self.prefix + struct.pack("<I", len(word)) + word
         return self.connection.execute(self.sql, (stored_key,)).fetchall()
 
+    def __del__(self) -> None:
+        # By itself a connection holds on to itself, and so to a replaced file's space, until a
+        # full garbage collection; the service freezes its first one out of those.
+        self.connection.close()
+
 
 def _entity(owner: str, key: str) -> EntityKeyProto:
     return EntityKeyProto(join_keys=[owner], entity_values=[ValueProto(string_val=key)])
@@ -161,7 +166,7 @@ def _plain(value: Any) -> Any:
     return None if kind is None else feast_value_type_to_python_type(value)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=2)
 def _reader(owner: str, place: Online, generation: str) -> _Reader:
     """Return an open store of one generation."""
     with place.opened(generation, register) as config:

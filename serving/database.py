@@ -27,6 +27,8 @@ from sqlalchemy.engine import URL, Connection, Dialect
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection, QueuePool
 
+from features.mistakes import Mistake
+
 log = logging.getLogger("serving.database")
 
 BUSY_MS: Final = 2000
@@ -37,8 +39,11 @@ CREATE_LOCK: Final = 74_011
 IDENTITY: Final = BigInteger().with_variant(Integer(), "sqlite")
 RETRY_SECONDS: Final = {"locked": 1, "full": 30, "gone": 5}
 _FILES: Final = "files"
-_FULL: Final = ("disk is full", "no space left", "disk full", "53100")
-_LOCKED: Final = ("locked", "busy", "lock timeout", "deadlock", "55p03", "40p01", "57014")
+# PostgreSQL's codes: disk_full, lock_not_available, deadlock_detected, query_canceled (by a timeout).
+# Its messages are in the server's language.
+_CODES: Final = {"53100": "full", "55P03": "locked", "40P01": "locked", "57014": "locked"}
+_FULL: Final = ("disk is full", "no space left")
+_LOCKED: Final = ("locked", "busy")
 
 
 class Unavailable(RuntimeError):
@@ -76,13 +81,13 @@ class Database:
     def __init__(
         self,
         url: str,
-        metadata: MetaData | None = None,
+        metadata: MetaData,
         synchronous: str = "FULL",
         page_bytes: int = 4096,
     ) -> None:
         self.url = address(url)
         self.metadata = metadata
-        self._made = metadata is None
+        self._made = False
         # Device and inode of the SQLite files in use.
         self._files: _Files | None = None
         self._reopening = threading.Lock()
@@ -220,12 +225,12 @@ class Database:
         """
         if self._files and self._files != self._found():
             self._reopen()
-        if self._made or self.metadata is None:
+        if self._made:
             return
         deadline = time.monotonic() + CREATE_SECONDS
         while True:
             try:
-                self._create(self.metadata)
+                self._create()
                 self._made = True
                 return
             except Unavailable as error:
@@ -241,14 +246,14 @@ class Database:
         self.writer.dispose()
         self.reader.dispose()
 
-    def _create(self, metadata: MetaData) -> None:
+    def _create(self) -> None:
         with explained():
             if not self.is_postgresql:
                 Path(str(self.url.database)).parent.mkdir(parents=True, exist_ok=True)
             with self.writer.begin() as connection:
                 if self.is_postgresql:
                     connection.execute(text(f"SELECT pg_advisory_xact_lock({CREATE_LOCK})"))
-                metadata.create_all(connection)
+                self.metadata.create_all(connection)
                 self._files = connection.info.get(_FILES)
 
     def _found(self) -> "_Files":
@@ -264,7 +269,7 @@ class Database:
             self.close()
             self._kept = threading.local()
             _clear(Path(str(self.url.database)))
-            self._made, self._files = self.metadata is None, None
+            self._made, self._files = False, None
 
     def _check_in(self) -> None:
         """Bring what was committed into the file that was moved, away from its WAL."""
@@ -326,7 +331,8 @@ def explained() -> Iterator[None]:
     except (SQLAlchemyError, OSError) as error:
         cause = error.orig if isinstance(error, DBAPIError) else error
         message = f"{type(cause).__name__}: {cause}".strip()
-        raise Unavailable(_reason(message), message) from error
+        code = str(getattr(cause, "sqlstate", None))
+        raise Unavailable(_CODES.get(code) or _reason(message), message) from error
 
 
 def _reason(message: str) -> str:
@@ -341,7 +347,7 @@ def address(url: str) -> URL:
 
     Raises
     ------
-    ValueError
+    Mistake
         If it is none of a database that events can lie in.
     """
     kinds = "give sqlite:///a/file or postgresql://user@host/database"
@@ -349,7 +355,7 @@ def address(url: str) -> URL:
         parsed = make_url(url)
     except ArgumentError:
         # It may hold a password: it is not shown.
-        raise ValueError(
+        raise Mistake(
             f"SEGUE_EVENTS_URL (or SEGUE_EXPOSURES_URL) is no address; {kinds}."
         ) from None
     backend = parsed.get_backend_name()
@@ -357,7 +363,7 @@ def address(url: str) -> URL:
         return parsed.set(drivername="postgresql+psycopg")
     # What lies in memory is lost with each connection.
     if backend != "sqlite" or parsed.database in (None, "", ":memory:"):
-        raise ValueError(f"SEGUE_EVENTS_URL (or SEGUE_EXPOSURES_URL) names {backend!r}; {kinds}.")
+        raise Mistake(f"SEGUE_EVENTS_URL (or SEGUE_EXPOSURES_URL) names {backend!r}; {kinds}.")
     return parsed
 
 

@@ -29,6 +29,7 @@ from tqdm import tqdm
 from features.columns import Event
 from features.contract import TABLES
 from features.lake import EVENTS as NAME
+from features.mistakes import Mistake, run_command
 from features.paths import events_url
 from features.times import microseconds
 from serving.database import IDENTITY, Database, Unavailable, address
@@ -163,14 +164,14 @@ def export(log: EventLog, out: Path, form: str = "parquet", progress: bool = Fal
 
     Raises
     ------
-    FileExistsError
+    Mistake
         If `out/events` holds something that no export wrote.
     """
     target, new, old = (out / name for name in (NAME, f".{NAME}-new", f".{NAME}-old"))
     strange = [path for path in target.glob("*") if not path.name.startswith("log-")]
     if strange:
         name = strange[0].name
-        raise FileExistsError(
+        raise Mistake(
             f"{target} holds {name}, which is no export. Put it beside that folder, as "
             f"{NAME}-{name}: it is imported all the same."
         )
@@ -198,18 +199,18 @@ def refuse_missing(url: str) -> None:
 
     Raises
     ------
-    FileNotFoundError
+    Mistake
         If there is none.
     """
     place = address(url)
     if place.get_backend_name() == "sqlite" and not Path(str(place.database)).exists():
-        raise FileNotFoundError(
+        raise Mistake(
             f"There is no event log at {place.database}; name another by --url or SEGUE_EVENTS_URL."
         )
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Count or export the events, and return the exit code."""
+def main(arguments: list[str] | None = None) -> None:
+    """Count or export the events."""
     parser = argparse.ArgumentParser(prog="python -m serving.event_log", description=main.__doc__)
     parser.add_argument("--url", help="the database (default: SEGUE_EVENTS_URL)")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -218,19 +219,17 @@ def main(arguments: list[str] | None = None) -> int:
     write.add_argument("--out", type=Path, required=True, help="folder; events/ in it is replaced")
     write.add_argument("--form", choices=sorted(_WRITERS), default="parquet")
     options = parser.parse_args(arguments)
+    refuse_missing(options.url or events_url())
     try:
-        refuse_missing(options.url or events_url())
         with closing(EventLog.open(options.url)) as log:
             if options.command == "count":
                 sys.stdout.write(f"{log.count():,} events\n")
             else:
                 count = export(log, options.out, options.form, progress=True)
                 sys.stdout.write(f"wrote {count:,} events to {options.out / NAME}\n")
-    except (OSError, ValueError, Unavailable) as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    return 0
+    except Unavailable as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

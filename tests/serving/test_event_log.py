@@ -12,14 +12,16 @@ from typing import Any
 import pandas as pd
 import pytest
 from sqlalchemy import event as listening
+from sqlalchemy import text
 
 from features.columns import Event
 from features.ingest import ingest
 from features.lake import read_events
+from features.mistakes import Mistake
 from features.sources import open_source
 from features.times import microseconds
 from serving.database import Database, Unavailable
-from serving.event_log import RECEIVED, EventLog, events, export, main
+from serving.event_log import RECEIVED, EventLog, events, export, main, metadata
 from serving.logged import Logged
 
 DAY_US = 86_400_000_000
@@ -119,7 +121,7 @@ def test_several_workers_may_make_the_tables_at_once(database: str) -> None:
 
 
 def test_what_is_written_is_there_for_another_connection_at_once(log: EventLog) -> None:
-    other = EventLog(Database(str(log.database.url.render_as_string(hide_password=False))))
+    other = EventLog.open(log.database.url.render_as_string(hide_password=False))
     for number in range(20):
         log.append([[row(number)]])
         assert other.count() == number + 1
@@ -158,7 +160,7 @@ def test_a_locked_log_is_told_and_then_written_again(
 ) -> None:
     monkeypatch.setattr("serving.database.BUSY_MS", 50)
     log = EventLog.open(f"sqlite:///{tmp_path / 'events.db'}")
-    other = Database(f"sqlite:///{tmp_path / 'events.db'}")
+    other = Database(f"sqlite:///{tmp_path / 'events.db'}", metadata)
     with other.writing(), pytest.raises(Unavailable) as caught:
         log.append([rows(0, 10)])
     assert caught.value.reason == "locked"
@@ -168,10 +170,22 @@ def test_a_locked_log_is_told_and_then_written_again(
 
 
 def test_a_server_that_is_gone_is_told() -> None:
-    log = EventLog(Database("postgresql://nobody@127.0.0.1:9/none"))
+    log = EventLog.open("postgresql://nobody@127.0.0.1:9/none", eager=False)
     with pytest.raises(Unavailable) as caught:
         log.append([rows(0, 1)])
     assert caught.value.reason == "gone"
+
+
+@pytest.mark.parametrize(("code", "reason"), [("57014", "locked"), ("53100", "full")])
+def test_a_server_says_why_by_its_code_in_any_language(
+    postgresql: str, code: str, reason: str
+) -> None:
+    log = EventLog.open(postgresql)
+    raised = f"DO $$ BEGIN RAISE 'Abfrage abgebrochen' USING ERRCODE = '{code}'; END $$"
+    with pytest.raises(Unavailable) as caught, log.database.writing() as connection:
+        connection.execute(text(raised))
+    assert caught.value.reason == reason
+    log.close()
 
 
 def test_a_log_that_is_gone_at_the_start_is_made_once_it_is_back(tmp_path: Path) -> None:
@@ -249,7 +263,7 @@ def test_a_file_that_goes_while_it_is_written_to_acknowledges_nothing(tmp_path: 
 @pytest.mark.parametrize("url", ["mysql://a/b", "sqlite://"])
 def test_another_database_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="SEGUE_EVENTS_URL"):
-        Database(url)
+        Database(url, metadata)
 
 
 @pytest.mark.parametrize("form", ["parquet", "csv"])
@@ -282,7 +296,7 @@ def test_an_export_replaces_only_its_own(log: EventLog, tmp_path: Path) -> None:
     out = tmp_path / "out"
     (out / "events").mkdir(parents=True)
     (out / "events" / "mine.parquet").write_bytes(b"")
-    with pytest.raises(FileExistsError, match=r"mine\.parquet"):
+    with pytest.raises(Mistake, match=r"mine\.parquet"):
         export(log, out)
 
 
@@ -291,12 +305,15 @@ def test_the_command_counts_and_exports(tmp_path: Path, capsys: pytest.CaptureFi
     log = EventLog.open(url)
     log.append([rows(0, 3)])
     log.database.close()
-    assert main(["--url", url, "count"]) == 0
-    assert main(["--url", url, "export", "--out", str(tmp_path / "out")]) == 0
+    main(["--url", url, "count"])
+    main(["--url", url, "export", "--out", str(tmp_path / "out")])
     assert capsys.readouterr().out.splitlines()[0] == "3 events"
     assert len(pd.read_parquet(tmp_path / "out" / "events" / "log-00000.parquet")) == 3
-    assert main(["--url", "mysql://x/y", "count"]) == 1
+    with pytest.raises(Mistake, match="names 'mysql'"):
+        main(["--url", "mysql://x/y", "count"])
     missing = tmp_path / "no" / "events.db"
-    assert main(["--url", f"sqlite:///{missing}", "count"]) == 1
-    assert f"There is no event log at {missing}" in capsys.readouterr().err
+    with pytest.raises(Mistake, match=f"There is no event log at {missing}"):
+        main(["--url", f"sqlite:///{missing}", "count"])
     assert not missing.parent.exists()
+    with pytest.raises(SystemExit, match="refused"):
+        main(["--url", "postgresql://nobody@127.0.0.1:9/none", "count"])
