@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from features.catalogue import FloatArray
 from features.state import resolve
 from features.store import online_user_row
-from serving.answers import filled, query_of
 from serving.api import Profile, RecommendRequest
 from serving.generators import SignalFactors
 from serving.manifest import HISTORY_SONGS
 from serving.packed import Factors
+from serving.questions import filled, query_of
 from serving.retrieval import Retrieval
 from serving.scores import FactorScores
 

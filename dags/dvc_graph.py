@@ -79,8 +79,7 @@ def upstream(stages: Sequence[Stage]) -> dict[str, set[str]]:
     order does not depend on the values in `params.yaml`.
     """
     before = {stage.name: _feeders(stage.deps, stages) for stage in stages}
-    tied = set().union(*before.values()) | {name for name, names in before.items() if names}
-    alone = {s.name for s in stages if s.name not in tied and not s.open_deps}
+    alone = _untied(before) - {stage.name for stage in stages if stage.open_deps}
     for stage in stages:
         if stage.open_deps:
             before[stage.name] |= _feeders(stage.open_deps, stages) | alone
@@ -102,8 +101,13 @@ def with_ancestors(stages: Sequence[Stage], names: Collection[str]) -> list[Stag
 def isolated(stages: Sequence[Stage]) -> set[str]:
     """Return the names of stages that, as `params.yaml` stands, give to none and take from none."""
     before = {stage.name: _feeders(stage.deps + stage.open_deps, stages) for stage in stages}
-    tied = set().union(*before.values()) | {name for name, names in before.items() if names}
-    return {stage.name for stage in stages} - tied
+    return _untied(before)
+
+
+def _untied(before: Mapping[str, set[str]]) -> set[str]:
+    """Return the names that wait for none and that none waits for."""
+    waiting = {name for name, names in before.items() if names}
+    return before.keys() - waiting - set().union(*before.values())
 
 
 def _instances(

@@ -65,6 +65,8 @@ _BASH: dict[str, Any] = {
         # ~/.bashrc, and that may put another Python first. It does not above shell level 1.
         "SHLVL": "1",
         "DVC_NO_ANALYTICS": "1",
+        # Where DVC writes, whatever else is set.
+        "SEGUE_DATA": "data",
         # Progress bars would fill the task log; plain lines come as they are written.
         "TQDM_DISABLE": "1",
         "PYTHONUNBUFFERED": "1",

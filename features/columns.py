@@ -3,7 +3,9 @@
 Ids are opaque strings at every edge; times are UTC with microseconds.
 """
 
-from typing import Final
+from typing import Final, Literal, get_args
+
+ActionName = Literal["play", "skip", "like", "unlike", "playlist_add", "playlist_remove", "dislike"]
 
 
 class Event:
@@ -62,7 +64,7 @@ class Action:
     LISTENINGS: Final = (PLAY, SKIP)
     # What brings a song into a listener's history.
     TOUCHES: Final = (*LISTENINGS, LIKE, PLAYLIST_ADD)
-    ALL: Final = (PLAY, SKIP, LIKE, UNLIKE, PLAYLIST_ADD, PLAYLIST_REMOVE, DISLIKE)
+    ALL: Final[tuple[ActionName, ...]] = get_args(ActionName)
     # Signal -> the action that sets it, and those that cancel it.
     STATES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
         "like": (LIKE, (UNLIKE, DISLIKE)),

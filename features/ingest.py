@@ -214,12 +214,14 @@ def _check_replaceable(lake: Path) -> None:
 
 def _swap(new: Path, lake: Path, old: Path) -> None:
     """Put the new lake in the place of the old one."""
-    if lake.exists():
+    is_there = lake.exists()
+    if is_there:
         lake.rename(old)
     try:
         new.rename(lake)
     except OSError:
-        old.rename(lake)
+        if is_there:
+            old.rename(lake)
         raise
 
 

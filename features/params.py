@@ -1,4 +1,7 @@
-"""`params.yaml` as frozen, typed objects; unknown or missing keys are refused."""
+"""`params.yaml` as frozen, typed objects; unknown keys, and missing ones, are refused.
+
+What has a default may be missing: settings of earlier days, in bundles, are read with it.
+"""
 
 from pathlib import Path
 from typing import Annotated, Final, Literal, get_args
@@ -30,8 +33,6 @@ Seed = Annotated[int, Field(ge=0)]
 Leaves = Annotated[int, Field(ge=2, le=131_072)]
 SignalName = Literal["like", "playlist", "skip", "listen"]
 SIGNALS: Final[tuple[SignalName, ...]] = get_args(SignalName)
-# Others fall back on it.
-ALWAYS_THERE: Final = ("trending",)
 
 # Scores divided by less overflow, and propensities would be no numbers.
 MIN_TEMPERATURE: Final = 0.001
@@ -265,13 +266,13 @@ class OutcomeWeights(_Section):
 class StartsRanker(_Section):
     """LightGBM's settings for what is added at session starts (`training.starts`)."""
 
-    rounds: Count = 250
-    learning_rate: Positive = 0.02
-    num_leaves: Leaves = 7
-    min_data_in_leaf: Count = 200
-    feature_fraction: PositiveFraction = 0.25
-    bagging_fraction: PositiveFraction = 0.5
-    lambda_l2: NotNegative = 10.0
+    rounds: Count
+    learning_rate: Positive
+    num_leaves: Leaves
+    min_data_in_leaf: Count
+    feature_fraction: PositiveFraction
+    bagging_fraction: PositiveFraction
+    lambda_l2: NotNegative
 
 
 class Ranker(_Section):
@@ -288,7 +289,7 @@ class Ranker(_Section):
     later_gain: Annotated[float, Field(ge=0, lt=1)]
     weights: OutcomeWeights
     slate_value: Fraction
-    starts: StartsRanker = StartsRanker()
+    starts: StartsRanker
     seed: Seed
 
 
@@ -394,12 +395,12 @@ class Params(_Section):
     @classmethod
     def _switches_heeded(cls, generators: Generators) -> Generators:
         """Refuse a switch that would change nothing, or more than it says."""
-        for name in ALWAYS_THERE:
-            if not getattr(generators, name).enabled:
-                raise ValueError(
-                    f"{name} cannot be switched off; set its `candidates` to 0, so that it "
-                    "proposes nothing, and take `enabled` out."
-                )
+        # Others fall back on it.
+        if not generators.trending.enabled:
+            raise ValueError(
+                "trending cannot be switched off; set its `candidates` to 0, so that it "
+                "proposes nothing, and take `enabled` out."
+            )
         if generators.continuations.enabled and not generators.sessions.enabled:
             raise ValueError(
                 "continuations reads what sessions writes; switch both off, or set the "

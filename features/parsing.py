@@ -10,6 +10,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from features.times import parsed
+
 TEXT = pa.string()
 TIME = pa.timestamp("us", "UTC")
 WHOLE = pa.int64()
@@ -174,9 +176,8 @@ def _iso_time(texts: pa.Array) -> pa.Array:
 
 def _late_time(text: str | None) -> datetime | None:
     try:
-        moment = datetime.fromisoformat(text or "")
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError):
+        return parsed(text or "").astimezone(UTC)
+    except ValueError:
         return None
 
 

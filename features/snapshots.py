@@ -25,6 +25,7 @@ from features.mistakes import run_command
 from features.params import Params, load_params
 from features.paths import PROJECT, data_dir
 from features.songs import song_rows
+from features.times import parsed
 from features.users import user_rows
 
 log = logging.getLogger("features.snapshots")
@@ -53,9 +54,9 @@ def snapshot_times(phases: dict[str, Any], per_phase: int) -> list[datetime]:
     >>> [f"{time:%d %H}" for time in snapshot_times(phases, 1)]
     ['30 00', '30 23', '01 00', '02 00', '03 01', '04 01', '05 01']
     """
-    times = {_moment(phases["as_of"])}
+    times = {parsed(phases["as_of"]).astimezone(UTC)}
     for name in _ASKED:
-        start, end = (_moment(text) for text in phases[name])
+        start, end = (parsed(text).astimezone(UTC) for text in phases[name])
         steps = range(per_phase + 1)
         inside = (start + (end - start) * step / (per_phase + 1) for step in steps)
         times.update(moment.replace(microsecond=0) for moment in inside)
@@ -128,10 +129,6 @@ def _views(
     moment = pa.array([as_of] * table.num_rows, pa.timestamp("us", "UTC"))
     table = table.append_column(UserRow.TS, moment)
     return {name: table.select([owner, UserRow.TS, *columns]) for name, columns in views.items()}
-
-
-def _moment(text: str) -> datetime:
-    return datetime.fromisoformat(text).astimezone(UTC)
 
 
 def _arguments() -> argparse.Namespace:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -30,6 +31,9 @@ from features.paths import data_dir
 from features.query import Row
 from features.registered import VIEWS, references, register
 from features.times import EPOCH, parsed
+
+# So many values of a list are printed.
+SHOWN: Final = 8
 
 # Importing Feast shows all deprecations; of this one, Ibis 12 calling what DuckDB 2 renamed, the
 # reader of a row has no use.
@@ -244,14 +248,14 @@ def main() -> None:
     sys.stdout.write("\n".join(lines) + "\n")
 
 
-def _shown(value: object, length: int = 8) -> str:
+def _shown(value: object) -> str:
     if not isinstance(value, list | np.ndarray):
         return str(value)
     parts = [
         f"{part:.4g}" if isinstance(part, float | np.floating) else str(part) for part in value
     ]
-    rest = f", ... {len(parts)} in all" if len(parts) > length else ""
-    return f"[{', '.join(parts[:length])}{rest}]"
+    rest = f", ... {len(parts)} in all" if len(parts) > SHOWN else ""
+    return f"[{', '.join(parts[:SHOWN])}{rest}]"
 
 
 if __name__ == "__main__":

@@ -10,37 +10,21 @@ from typing import Any, Final, TypeVar
 
 import numpy as np
 
-from features.catalogue import Catalogue
-from features.columns import User
-from features.pairs import missing
-from features.query import Query, SessionEvent, Wishes
-from features.times import microseconds
-from serving.api import Context, Profile, RecommendRequest, Seed
-from serving.context_songs import named
+from features.query import Query
+from serving.api import RecommendRequest
 from serving.deadline import Bounded, Deadline, Guarded, ended, in_turn
 from serving.exploration import Explore
 from serving.exposures import Exposure
 from serving.fallback import Outcome, Reached, best_effort, when_late
-from serving.feedback import (
-    caught_up,
-    is_past,
-    known_at,
-    merged,
-    refused_songs,
-    row_at,
-    running_session,
-)
 from serving.live import Loaded
 from serving.logged import Logged
+from serving.questions import filled, query_of
 from serving.recommender import RankedSong
 from serving.stages import request_id, stage
 
 log = logging.getLogger("serving.answers")
 
 FEATURES: Final = "features"
-NO_CONTEXT: Final = Context()
-NO_PROFILE: Final = Profile()
-NO_SEED: Final = Seed.model_construct()
 EVENTS: Final = "events"
 # Shares of the time by which the listener must be read, and the songs be ranked.
 READ_SHARE: Final = 0.4
@@ -48,7 +32,6 @@ RANK_SHARE: Final = 0.9
 FAIR_SECONDS: Final = 0.02
 # Answers that are worked on at a time: one may wait for a source while another is ranked.
 AT_A_TIME: Final = 2
-Row = Mapping[str, Any]
 Found = TypeVar("Found")
 
 
@@ -63,7 +46,7 @@ class Sources:
 
     def __init__(
         self,
-        read_row: Callable[[str], Row],
+        read_row: Callable[[str], Mapping[str, Any]],
         read_events: Callable[[str | None, str | None], Sequence[Logged]] = no_events,
         expose: Callable[[Callable[[], Exposure]], None] = lambda _: None,
     ) -> None:
@@ -87,7 +70,7 @@ class Work:
     request: RecommendRequest
     explore: Explore
     deadline: Deadline
-    row: Row = field(default_factory=dict)
+    row: Mapping[str, Any] = field(default_factory=dict)
     events: Sequence[Logged] = ()
     done: frozenset[str] = frozenset()
     failed: tuple[str, ...] = ()
@@ -145,9 +128,9 @@ class Work:
                 self.failed += (FEATURES,)
             return self._query({})
 
-    def _query(self, row: Row) -> Query:
+    def _query(self, row: Mapping[str, Any]) -> Query:
         recommender = self.loaded.recommender
-        row = filled(dict(row), self.request.profile or NO_PROFILE)
+        row = filled(dict(row), self.request.profile)
         songs, length = recommender.retrieval.songs, recommender.history_songs
         return query_of(self.request, row, self.events, songs, length)
 
@@ -245,83 +228,6 @@ def exposure_of(
         propensities=np.array([song.propensity for song in slate.songs]),
         features=prepared.features if prepared and len(slate.scores) else np.empty((0, 0), "f4"),
         feature_names=retrieval.feature_names,
-    )
-
-
-def filled(row: dict[str, Any], profile: Profile) -> dict[str, Any]:
-    """Return the row with its absent sign-up columns taken from the profile."""
-    if profile is NO_PROFILE:
-        return row
-    said = {
-        User.BIRTH_YEAR: profile.birth_year,
-        User.COUNTRY: profile.country,
-        User.REGION: profile.region,
-        User.UTC_OFFSET: profile.utc_offset_minutes,
-        User.LANGUAGES: profile.languages,
-        User.FAVOURITE_ARTISTS: profile.favourite_artists,
-    }
-    new = {name: value for name, value in said.items() if value not in (None, [])}
-    return row | {name: value for name, value in new.items() if is_absent(row.get(name))}
-
-
-def is_absent(value: Any) -> bool:
-    """Tell whether a cell says nothing: None, NaN, or an empty list."""
-    if hasattr(value, "__len__"):
-        return len(value) == 0
-    return missing(value)
-
-
-def query_of(
-    request: RecommendRequest,
-    row: dict[str, Any],
-    events: Sequence[Logged],
-    songs: Catalogue,
-    history_songs: int,
-    now: datetime | None = None,
-) -> Query:
-    """Return the request as the recommender takes it, with what the event log adds.
-
-    Events of the running session extend the request's session; the listener's others, as far as
-    the row does not know them, its history of `history_songs`. Songs refused in the session are
-    excluded. `now` is the server's time where it is not given.
-    """
-    context = request.context or NO_CONTEXT
-    said = context.model_dump(exclude={"ts"}, exclude_none=True) if request.context else {}
-    now = now or datetime.now(UTC)
-    ts = context.ts or now
-    asked_us = microseconds(ts)
-    logged = known_at(events, ts, now)
-    if is_past(ts, now):
-        row = row_at(row, asked_us)
-    running = running_session(logged, request.session_id, asked_us)
-    asked = tuple(SessionEvent(e.song_id, e.action, e.played_ms) for e in request.session)
-    session = merged([event for event in logged if event.session_id == running], asked)
-    return Query(
-        ts=ts,
-        user=caught_up(row, logged, running, songs.durations, asked_us, history_songs),
-        session=session,
-        context=said,
-        exclude=frozenset(request.exclude) | refused_songs(session),
-        allow_repeats=request.allow_repeats,
-        wishes=wishes_of(request, bool(named(said))),
-    )
-
-
-def wishes_of(request: RecommendRequest, heed_context: bool) -> Wishes:
-    """Return how the request bends its answer; a named context is heeded."""
-    seed = request.seed or NO_SEED
-    songs = seed.song_ids or ([seed.song_id] if seed.song_id else [])
-    profile = request.profile or NO_PROFILE
-    return Wishes(
-        mode=request.mode,
-        seed_songs=tuple(songs),
-        seed_artist=seed.artist,
-        less_like=tuple(request.less_like),
-        heed_context=heed_context,
-        spacing=request.spacing,
-        refused_languages=frozenset(profile.refused_languages),
-        allow_explicit=request.allow_explicit,
-        fill=True,
     )
 
 

@@ -14,6 +14,7 @@ from pydantic import (
 )
 from pydantic_core import to_json
 
+from features.columns import ActionName
 from features.contract import MOST_CHARACTERS
 from features.params import MIN_TEMPERATURE, sampled_or_not
 from features.query import MAX_SESSION, Mode
@@ -25,7 +26,6 @@ TRIMMED: Final = r"^[^\s\x00\x1c-\x1f]([^\x00]*[^\s\x00\x1c-\x1f])?$"
 Id = Annotated[str, Field(min_length=1, max_length=MOST_CHARACTERS, pattern=TRIMMED)]
 Word = Annotated[str, Field(min_length=1, max_length=64)]
 Era = Annotated[str, Field(pattern=r"^[12][0-9]{2}0$", description="A decade, such as 1990.")]
-Actions = Literal["play", "skip", "like", "unlike", "playlist_add", "playlist_remove", "dislike"]
 
 
 Temperature = Annotated[
@@ -95,7 +95,7 @@ class SessionAction(StrictModel):
     """One action of the running session."""
 
     song_id: Id
-    action: Actions = "play"
+    action: ActionName = "play"
     played_ms: Annotated[int, Field(ge=0, le=DAY_MS)] | None = None
 
 

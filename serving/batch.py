@@ -32,7 +32,7 @@ from features.parsing import TIME, parse
 from features.paths import data_dir, served_bundle
 from features.query import MAX_SESSION, Query, SessionEvent
 from features.store import historical_user_rows
-from serving.manifest import BundleError, history_songs, read_manifest
+from serving.manifest import history_songs, read_manifest
 from serving.past import rows_at
 from serving.recommender import Recommender, Slate
 
@@ -47,31 +47,29 @@ def check_queries(queries: pd.DataFrame) -> pd.DataFrame:
 
     Raises
     ------
-    ValueError
+    Mistake
         If a column is missing, an id is null or comes twice, a time cannot be read, or a session
         is neither a list nor null.
     """
     lacking = [name for name in COLUMNS if name not in queries]
     if lacking:
-        raise ValueError(f"The queries lack the columns {lacking}; they need {list(COLUMNS)}.")
+        raise Mistake(f"The queries lack the columns {lacking}; they need {list(COLUMNS)}.")
     ids = queries["query_id"]
     unusable = ids.isna() | ids.duplicated()
     if unusable.any():
-        raise ValueError(f"Row {int(unusable.argmax())}: query_id is missing or comes twice.")
+        raise Mistake(f"Row {int(unusable.argmax())}: query_id is missing or comes twice.")
     # By themselves, numbers would be nanoseconds to pandas.
     raw = pa.array(queries["ts"], from_pandas=True)
     if isinstance(raw, pa.DictionaryArray):
         raw = raw.dictionary_decode()
     times = parse(raw, TIME).to_pandas().set_axis(queries.index)
     if times.isna().any():
-        raise ValueError(
+        raise Mistake(
             f"Row {int(times.isna().argmax())}: ts cannot be read as a time; write ISO 8601."
         )
     no_list = ~queries["session"].map(lambda cell: _is_list(cell) or pd.isna(cell)).astype(bool)
     if no_list.any():
-        raise ValueError(
-            f"Row {int(no_list.argmax())}: session is no list; write a list of song ids."
-        )
+        raise Mistake(f"Row {int(no_list.argmax())}: session is no list; write a list of song ids.")
     return queries.assign(ts=times)
 
 
@@ -80,16 +78,16 @@ def id_of(cell: Any) -> str | None:
 
     Raises
     ------
-    ValueError
+    Mistake
         If it is bytes that are no UTF-8, or no single value.
     """
     if isinstance(cell, bytes):
         try:
             cell = cell.decode()
         except UnicodeDecodeError:
-            raise ValueError(f"The id {cell!r} is no UTF-8; write ids as texts.") from None
+            raise Mistake(f"The id {cell!r} is no UTF-8; write ids as texts.") from None
     if isinstance(cell, dict) or _is_list(cell):
-        raise ValueError(f"The id {cell!r} is no single value; write ids as texts.")
+        raise Mistake(f"The id {cell!r} is no single value; write ids as texts.")
     if cell is None or pd.isna(cell):
         return None
     # Beside nulls whole numbers may come as floats.
@@ -162,7 +160,7 @@ def answer(bundle: Path, queries: Sequence[Query], k: int, workers: int) -> Iter
 
 
 def _answer_block(bundle: Path, queries: Sequence[Query], k: int) -> list[Slate]:
-    return _recommender(bundle).recommend_many(queries, k, threads=1)
+    return _recommender(bundle).recommend_many(queries, k)
 
 
 @cache
@@ -201,20 +199,20 @@ def main() -> None:
     # Told before the work is done, not after it.
     if arguments.out.is_dir() or not arguments.out.parent.is_dir():
         parser.error(f"--out {arguments.out} cannot be written; name a file in a folder that is.")
+    begun = time.perf_counter()
+    length = history_songs(read_manifest(arguments.bundle))
+    repeats = not arguments.no_repeats
+    if not arguments.lake.exists():
+        sys.stderr.write(
+            f"There is no lake at {arguments.lake}: what listeners did after the feature "
+            "store's snapshots is not known. Name it with --lake.\n"
+        )
     try:
-        begun = time.perf_counter()
-        length = history_songs(read_manifest(arguments.bundle))
-        repeats = not arguments.no_repeats
-        if not arguments.lake.exists():
-            sys.stderr.write(
-                f"There is no lake at {arguments.lake}: what listeners did after the feature "
-                "store's snapshots is not known. Name it with --lake.\n"
-            )
         ids, queries = read_queries(arguments.queries, repeats, arguments.lake, length)
-        found = answer(arguments.bundle, queries, arguments.k, arguments.workers)
-        slates = list(tqdm(found, total=len(ids), unit="query", mininterval=1))
-    except (BundleError, ValueError, FileNotFoundError) as error:
+    except (Mistake, pa.ArrowInvalid) as error:
         raise Mistake(f"{arguments.queries}: {error}") from error
+    found = answer(arguments.bundle, queries, arguments.k, arguments.workers)
+    slates = list(tqdm(found, total=len(ids), unit="query", mininterval=1))
     answers_frame(ids, slates).to_parquet(arguments.out, index=False)
     seconds = time.perf_counter() - begun
     sys.stdout.write(

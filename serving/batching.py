@@ -1,7 +1,6 @@
 """Write what many threads hand in, many items in one go."""
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -108,10 +107,8 @@ class Batcher(Generic[Item, Result]):
     def _take(self) -> list[tuple[Item, "Future[Result] | None"]]:
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._stopped)
-            until = time.monotonic() + self.linger_seconds
             self._changed.wait_for(
-                lambda: self._stopped or len(self._waiting) >= self.largest,
-                max(until - time.monotonic(), 0),
+                lambda: self._stopped or len(self._waiting) >= self.largest, self.linger_seconds
             )
             count = min(len(self._waiting), self.largest)
             return [self._waiting.popleft() for _ in range(count)]

@@ -39,8 +39,8 @@ CREATE_LOCK: Final = 74_011
 IDENTITY: Final = BigInteger().with_variant(Integer(), "sqlite")
 RETRY_SECONDS: Final = {"locked": 1, "full": 30, "gone": 5}
 _FILES: Final = "files"
-# PostgreSQL's codes: disk_full, lock_not_available, deadlock_detected, query_canceled (by a timeout).
-# Its messages are in the server's language.
+# Of PostgreSQL, whose messages are in the server's language: disk_full, lock_not_available,
+# deadlock_detected, and query_canceled, as by a timeout.
 _CODES: Final = {"53100": "full", "55P03": "locked", "40P01": "locked", "57014": "locked"}
 _FULL: Final = ("disk is full", "no space left")
 _LOCKED: Final = ("locked", "busy")

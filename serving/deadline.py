@@ -22,6 +22,7 @@ Jobs = SimpleQueue[tuple[Future[Any], Context, Any, Any]]
 arrived: ContextVar[float | None] = ContextVar("arrived", default=None)
 # Failures in a row after which a source is left alone, and for how long, doubling, at most.
 TRUSTED: Final = 3
+MOST_ASKING: Final = 2
 REST_SECONDS: Final = 1.0
 LONGEST_REST_SECONDS: Final = 30.0
 
@@ -81,14 +82,14 @@ class Breaker:
 class Guarded(Generic[Asked, Found]):
     """A source that may fail or hang; it is left alone for a while after it did.
 
-    Never more than `most` ask at once, so that a source that hangs holds no more threads than that.
+    Never more than `MOST_ASKING` ask at once: a source that hangs holds no more threads than that.
     """
 
-    def __init__(self, call: Callable[Asked, Found], name: str, most: int = 2) -> None:
+    def __init__(self, call: Callable[Asked, Found], name: str) -> None:
         self.call = call
         self.name = name
         self.breaker = Breaker()
-        self._free = threading.Semaphore(most)
+        self._free = threading.Semaphore(MOST_ASKING)
 
     def ask(
         self, deadline: Deadline, share: float, *args: Asked.args, **kwargs: Asked.kwargs

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from features.locks import alone_in
-from features.mistakes import Mistake
+from features.mistakes import MISTAKE, Mistake
 from features.paths import data_dir, served_bundle
 from features.store import apply, materialize
 from serving.live import load
@@ -145,9 +145,9 @@ def main() -> None:
     parser.add_argument("--past-gate", action="store_true", help="whatever its test said")
     arguments = parser.parse_args()
     link = served_bundle()
-    if link.is_dir() and not link.is_symlink():
-        sys.exit(f"Nothing was deployed. {link} (SEGUE_BUNDLE) is a folder; name a link.")
     try:
+        if link.is_dir() and not link.is_symlink():
+            raise Mistake(f"{link} (SEGUE_BUNDLE) is a folder; name a link.")
         link.parent.mkdir(parents=True, exist_ok=True)
         # To the end: what fails takes its copy away, which another one may be about to serve.
         with alone_in(link.parent):
@@ -158,8 +158,9 @@ def main() -> None:
     except (ValueError, OSError, sqlite3.Error) as error:
         told = f"Nothing was deployed. {error}"
         # Not so where the machine failed, as by a full disk: trying again may do.
-        if isinstance(error, Mistake) and not isinstance(error.__cause__, OSError):
-            parser.exit(2, f"{told}\n")
+        is_mistake = isinstance(error, Mistake | FileNotFoundError)
+        if is_mistake and not isinstance(error.__cause__, OSError):
+            parser.exit(MISTAKE, f"{told}\n")
         sys.exit(told)
 
 
@@ -193,13 +194,12 @@ def deploy_newest(bundle: Path, link: Path, is_gated: bool) -> None:
 
 def deploy(bundle: Path, link: Path) -> None:
     """Install a bundle, make it ready and let `link` lead to it; a copy that fails goes again."""
-    target = link.parent / str(read_manifest(bundle)["version"])
-    is_new = not target.exists()
-    install(bundle, link.parent)
+    before = {path.name for path in link.parent.iterdir()}
+    target = install(bundle, link.parent)
     try:
         make_ready(target)
-    except (ValueError, OSError, sqlite3.Error):
-        if is_new:
+    except BaseException:
+        if target.name not in before:
             shutil.rmtree(target, ignore_errors=True)
         raise
     point(link, target)

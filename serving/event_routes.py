@@ -12,7 +12,7 @@ from serving.database import Unavailable
 from serving.events import EventBatch, EventDesk, EventsAnswer
 from serving.guard import not_as_described
 
-log = logging.getLogger("serving.events")
+log = logging.getLogger("serving.event_routes")
 
 
 def _body() -> dict[str, Any]:

@@ -12,10 +12,10 @@ from typing import Annotated, Any, Final
 from prometheus_client import Counter
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from features.columns import Event
+from features.columns import ActionName, Event
 from features.contract import BEFORE_2000, IN_THE_FUTURE
 from features.times import EPOCH, FIRST_MOMENT, microseconds
-from serving.api import DAY_MS, TRIMMED, Actions, Id, StrictModel
+from serving.api import DAY_MS, TRIMMED, Id, StrictModel
 from serving.batching import Batcher, FullError
 from serving.database import Unavailable
 from serving.event_log import RECEIVED, EventLog
@@ -56,7 +56,7 @@ class ClientEvent(StrictModel):
     user_id: Id
     song_id: Id
     session_id: Id
-    action: Actions
+    action: ActionName
     ts: AwareDatetime | None = None
     played_ms: Annotated[int, Field(ge=0, le=DAY_MS)] | None = None
     surface: Text | None = None
@@ -97,17 +97,12 @@ class EventsAnswer(BaseModel):
 class Clock:
     """The time in UTC that does not go back when the machine's clock does.
 
-    A step back of more than `mended` is taken to be a clock that was put right: answers heed no
-    event further ahead than that, and would not know what is done from now on.
+    A step back of more than `CLOCK_SLACK` is taken to be a clock that was put right: answers heed
+    no event further ahead than that, and would not know what is done from now on.
     """
 
-    def __init__(
-        self,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
-        mended: timedelta = CLOCK_SLACK,
-    ) -> None:
+    def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self.now = now
-        self.mended = mended
         self._last = EPOCH
         self._lock = threading.Lock()
 
@@ -115,7 +110,7 @@ class Clock:
         """Return the first of `count` microseconds that are later than all taken before."""
         with self._lock:
             first = self.now()
-            if first <= self._last <= first + self.mended:
+            if first <= self._last <= first + CLOCK_SLACK:
                 first = self._last + timedelta(microseconds=1)
             self._last = first + timedelta(microseconds=count - 1)
             return first
@@ -124,9 +119,9 @@ class Clock:
 class EventDesk:
     """Takes batches, writes those that wait in one transaction, and says what became of each."""
 
-    def __init__(self, log: EventLog, clock: Clock | None = None) -> None:
+    def __init__(self, log: EventLog) -> None:
         self.log = log
-        self.clock = clock or Clock()
+        self.clock = Clock()
         self._batcher: Batcher[list[dict[str, Any]], int] = Batcher(
             log.append, "event-log", MOST_BATCHES, LARGEST_GROUP
         )

@@ -189,7 +189,7 @@ class Repeats:
         ages = np.maximum(state.ts_us - state.history_last_us, 0) / DAY_US
         ages /= self.params.half_life_days
         # Songs of long ago would all be worth 0 in single precision: what counts is their order.
-        ages -= max(ages.min(initial=np.inf) - MOST_HALF_LIVES, 0) if len(ages) else 0
+        ages -= max(ages.min(initial=np.inf) - MOST_HALF_LIVES, 0)
         decay = 0.5**ages
         value = np.maximum(state.history_values["listen"], LEAST_HEARD) * decay
         songs = np.concatenate([state.history, state.played])

@@ -30,14 +30,13 @@ _CLOSING: Final = np.frombuffer(b"]}", np.uint8)
 
 
 class BodyGuard:
-    """ASGI middleware: POST bodies are JSON of at most `limit` bytes and `MAX_DEPTH` levels.
+    """ASGI middleware: POST bodies are JSON of at most `MAX_BYTES` and `MAX_DEPTH` levels.
 
     Else 415, 413 or 400. Answers to those name the worker in the header `x-worker`.
     """
 
-    def __init__(self, app: ASGIApp, limit: int = MAX_BYTES, worker: str = "") -> None:
+    def __init__(self, app: ASGIApp, worker: str = "") -> None:
         self.app = app
-        self.limit = limit
         self.worker = worker.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -51,11 +50,11 @@ class BodyGuard:
         length = headers.get(b"content-length", "0")
         if kind not in (JSON, ""):
             refusal = wrong_kind(kind)
-        elif length.isdecimal() and int(length) > self.limit:
-            refusal = self._too_large()
+        elif length.isdecimal() and int(length) > MAX_BYTES:
+            refusal = too_large()
         else:
             # Read whole here: a body of no stated length shows its size only by arriving.
-            messages = await read(receive, self.limit)
+            messages = await read(receive)
             # How long the network takes to bring it is not the answer's time.
             arrived.set(time.monotonic())
             if messages and messages[-1]["type"] == "http.disconnect":
@@ -64,7 +63,7 @@ class BodyGuard:
                 return
             body = b"".join(m.get("body", b"") for m in messages or ())
             if messages is None:
-                refusal = self._too_large()
+                refusal = too_large()
             elif not body and length != "0" and b"upgrade" in headers:
                 refusal = refused(400, LOST)
             elif body and not kind:
@@ -87,19 +86,21 @@ class BodyGuard:
 
         return named
 
-    def _too_large(self) -> JSONResponse:
-        return refused(413, f"The body is larger than {self.limit} bytes; send a shorter one.")
+
+def too_large() -> JSONResponse:
+    """Return the refusal of a body that is."""
+    return refused(413, f"The body is larger than {MAX_BYTES} bytes; send a shorter one.")
 
 
-async def read(receive: Receive, limit: int) -> list[Message] | None:
-    """Return the messages of a body, None where it is longer than `limit` bytes."""
+async def read(receive: Receive) -> list[Message] | None:
+    """Return the messages of a body, None where it is longer than `MAX_BYTES`."""
     messages: list[Message] = []
     size = 0
     while True:
         message = await receive()
         messages.append(message)
         size += len(message.get("body", b""))
-        if size > limit:
+        if size > MAX_BYTES:
             return None
         if not message.get("more_body", False):
             return messages

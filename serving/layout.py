@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from features.arrays import ArrayFile, save_arrays
+from features.arrays import save_arrays
 from features.catalogue import Catalogue, FloatArray, IntArray
 from features.columns import Song, SongRow
 from serving.fold_in import FactorModel, gram
@@ -101,11 +101,8 @@ def save_artists(folder: Path, songs: Catalogue) -> None:
     percentile = songs.numbers[SongRow.POPULARITY_PERCENTILE]
     popularity = (np.nan_to_num(percentile) + 1e-3).astype(np.float32)
     listed = artist_lists(codes.codes, popularity, len(codes.vocabulary))
-    with ArrayFile(folder / ARTISTS_FILE) as file:
-        file.add("popularity", popularity)
-        for name in ("indices", "indptr", "data"):
-            file.add(name, getattr(listed, name))
-        file.add("shape", np.array(listed.shape))
+    rows = {name: getattr(listed, name) for name in ("indices", "indptr", "data", "shape")}
+    save_arrays(folder / ARTISTS_FILE, {"popularity": popularity} | rows)
 
 
 def artist_lists(codes: IntArray, popularity: FloatArray, artists: int) -> csr_matrix:

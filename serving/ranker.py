@@ -34,12 +34,12 @@ class Trees:
     booster: lightgbm.Booster
     forest: Forest | None = None
 
-    def scores(self, features: FloatArray, threads: int = 1) -> NDArray[np.float64]:
+    def scores(self, features: FloatArray) -> NDArray[np.float64]:
         """Return one score a row."""
         if self.forest is not None:
             return self.forest.predict(features)
         # Raw: the leaves added up, as the forest has them, whatever the objective.
-        return np.asarray(self.booster.predict(features, raw_score=True, num_threads=threads))
+        return np.asarray(self.booster.predict(features, raw_score=True, num_threads=1))
 
 
 @dataclass(frozen=True)
@@ -62,13 +62,13 @@ class Ranker:
     probabilities: Mapping[str, tuple[lightgbm.Booster, Calibration]]
     starts: Starts | None = None
 
-    def scores(self, features: FloatArray, threads: int = 1) -> NDArray[np.float64]:
+    def scores(self, features: FloatArray) -> NDArray[np.float64]:
         """Return one score a row; comparable within a query only."""
-        scores = self.trees.scores(features, threads)
+        scores = self.trees.scores(features)
         if self.starts is not None:
             start = features[:, self.starts.place] == 0
             if start.any():
-                scores[start] += self.starts.trees.scores(features[start], threads)
+                scores[start] += self.starts.trees.scores(features[start])
         return scores
 
     def probability(self, name: str, features: FloatArray) -> NDArray[np.float64] | None:

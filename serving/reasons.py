@@ -82,7 +82,7 @@ def reasons(
     state: State,
     songs: IntArray,
     rows: FloatArray,
-    raised: float = 0.0,
+    raised: float,
 ) -> list[tuple[Reason, ...]]:
     """Return at most two reasons for each song, the weightiest first.
 

@@ -148,7 +148,7 @@ class Recommender:
         with stage("write"):
             return self._slate(prepared, scores, k, explain, explore)
 
-    def recommend_many(self, queries: Sequence[Query], k: int, threads: int = 2) -> list[Slate]:
+    def recommend_many(self, queries: Sequence[Query], k: int) -> list[Slate]:
         """Answer many queries; the ranker sees them in large blocks, the answers are the same."""
         slates: list[Slate] = []
         waiting: list[Prepared] = []
@@ -157,9 +157,9 @@ class Recommender:
             waiting.append(self.prepare(query, k))
             rows += len(waiting[-1].features)
             if rows >= PREDICT_ROWS:
-                slates += self._answer(waiting, k, threads)
+                slates += self._answer(waiting, k)
                 waiting, rows = [], 0
-        return slates + self._answer(waiting, k, threads)
+        return slates + self._answer(waiting, k)
 
     def prepare(self, query: Query, k: int = 0) -> Prepared:
         """Do everything up to the ranker's input; the pool should hold `k` songs if it can."""
@@ -176,10 +176,10 @@ class Recommender:
         songs, pool = self.retrieval.songs, prepared.pool.songs
         return scores - skip_cost(prepared.state, songs, pool, scores, self.feedback)
 
-    def _answer(self, waiting: list[Prepared], k: int, threads: int) -> list[Slate]:
+    def _answer(self, waiting: list[Prepared], k: int) -> list[Slate]:
         if not waiting:
             return []
-        scores = self.ranker.scores(np.concatenate([w.features for w in waiting]), threads)
+        scores = self.ranker.scores(np.concatenate([w.features for w in waiting]))
         ends = np.cumsum([len(w.features) for w in waiting])[:-1]
         parts = np.split(scores, ends)
         return [self._slate(w, part, k) for w, part in zip(waiting, parts, strict=True)]

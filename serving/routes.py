@@ -11,6 +11,7 @@ from fastapi.staticfiles import StaticFiles
 from features.contract import MOST_CHARACTERS
 from serving.api import (
     MAX_SONGS,
+    TRIMMED,
     FoundSong,
     Listeners,
     Search,
@@ -75,7 +76,8 @@ def _add_songs(app: FastAPI, current: Callable[[], Loaded]) -> None:
     @app.get("/songs/similar", responses={404: {"description": "The song is unknown."}})
     def similar(
         song_id: Annotated[
-            str, Query(min_length=1, max_length=MOST_CHARACTERS, examples=["s0000012"])
+            str,
+            Query(min_length=1, max_length=MOST_CHARACTERS, pattern=TRIMMED, examples=["s0000012"]),
         ],
         k: Count = 10,
     ) -> Similar:

@@ -10,9 +10,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from features.catalogue import Catalogue
-from features.columns import Action, Event, Song, User, UserRow
+from features.columns import Action, Song, User, UserRow
 from features.dayparts import DAYPARTS
 from features.query import MODES, Query, SessionEvent, Wishes
+from serving.context_songs import CODES, TAGS, words_of
 
 HEARD: Final = 20
 ACTIONS: Final = (
@@ -111,11 +112,5 @@ def _words(songs: Catalogue, column: str, count: int) -> list[str]:
 
 def _context(songs: Catalogue) -> Mapping[str, Any]:
     """Return a word of each kind of context that the catalogue knows."""
-    words = {
-        Event.OCCASION: songs.tags[Song.OCCASIONS].vocabulary,
-        Event.MOOD: songs.tags[Song.MOODS].vocabulary,
-        "era": songs.codes["era"].vocabulary,
-        "language": songs.codes[Song.LANGUAGE].vocabulary,
-        "region": songs.codes[Song.REGION].vocabulary,
-    }
-    return {kind: str(known[0]) for kind, known in words.items() if len(known)}
+    firsts = {kind: next(iter(words_of(songs, kind)), None) for kind in (*TAGS, *CODES)}
+    return {kind: word for kind, word in firsts.items() if word is not None}

@@ -25,6 +25,7 @@ def describe_task(task: Any) -> dict[str, Any]:
         "retry_policy": type(task.retry_policy).__name__,
         "outlets": [asset.name for asset in task.outlets],
         "cwd": getattr(task, "cwd", None),
+        "data": (getattr(task, "env", None) or {}).get("SEGUE_DATA"),
     }
 
 

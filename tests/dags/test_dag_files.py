@@ -75,6 +75,8 @@ def test_rules_that_hold_for_every_dag(described: dict[str, Any], dag_id: str):
         assert task["retry_delay"] >= 30
         assert task["retry_policy"] == "MistakesFailAtOnce"
         assert task["cwd"] in (str(PROJECT), None)
+        # Where DVC writes, whatever Airflow was started with.
+        assert task["data"] == ("data" if task["cwd"] else None)
 
 
 def test_only_the_calendar_waits_to_be_switched_on(described: dict[str, Any]):

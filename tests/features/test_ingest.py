@@ -377,6 +377,26 @@ def test_a_time_beyond_the_years_of_python_is_quarantined(tmp_path: Path) -> Non
     assert "out of range" in bad["raw"]
 
 
+@pytest.mark.parametrize("before", [False, True])
+def test_a_lake_that_cannot_be_moved_into_place_says_why(
+    planted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bool
+) -> None:
+    lake = tmp_path / "lake"
+    if before:
+        ingest(Files(planted), lake, 0.9, NOW)
+    rename = Path.rename
+
+    def refused(path: Path, target: Path) -> Path:
+        if Path(target) == lake and path.name == "lake":
+            raise OSError(18, "Invalid cross-device link")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refused)
+    with pytest.raises(OSError, match="cross-device"):
+        ingest(Files(planted), lake, 0.9, NOW)
+    assert lake.exists() == before
+
+
 def test_what_a_killed_import_left_is_taken_away(planted: Path, tmp_path: Path) -> None:
     left = tmp_path / ".lake-x1y2z3" / "lake"
     left.mkdir(parents=True)

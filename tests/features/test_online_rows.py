@@ -1,7 +1,6 @@
 """Rows read straight from the online store are those of Feast's own answers."""
 
 import gc
-import os
 import shutil
 from array import array
 from contextlib import suppress
@@ -128,7 +127,7 @@ def deleted_open() -> list[str]:
     found = []
     for handle in Path("/proc/self/fd").iterdir():
         with suppress(FileNotFoundError):
-            found.append(os.readlink(handle))
+            found.append(str(handle.readlink()))
     return [target for target in found if target.endswith("online.db (deleted)")]
 
 

@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 
 from features.columns import User, UserRow
-from features.query import Wishes
-from serving.answers import Row, Sources, Work, answer, filled, query_of, wishes_of
+from features.query import Row, Wishes
+from serving.answers import Sources, Work, answer
 from serving.api import Profile, RecommendRequest, RecommendResponse, as_json
 from serving.deadline import Deadline
 from serving.exploration import Explore
 from serving.fallback import when_late
 from serving.live import Loaded, load
 from serving.logged import Logged
+from serving.questions import filled, query_of, wishes_of
 
 EMPTY: dict[str, Any] = {User.BIRTH_YEAR: None, User.REGION: None, User.LANGUAGES: []}
 

@@ -311,6 +311,26 @@ def test_what_cannot_be_answered_ends_with_a_sentence(bundle, tmp_path, monkeypa
     assert not (tmp_path / "p.parquet").exists()
 
 
+def test_an_error_of_the_ranking_is_no_fault_of_the_queries(
+    bundle, store_data, tmp_path, monkeypatch
+):
+    def broken(*_):
+        raise ValueError("operands could not be broadcast together")
+        yield
+
+    monkeypatch.setenv("SEGUE_DATA", str(store_data))
+    monkeypatch.setattr(batch, "answer", broken)
+    with pytest.raises(ValueError, match="^operands could not be broadcast together$") as caught:
+        run(monkeypatch, tmp_path, bundle, queries())
+    assert not isinstance(caught.value, Mistake)
+
+
+def test_a_file_of_another_kind_is_told(bundle, tmp_path, monkeypatch):
+    (tmp_path / "q.csv").write_text("query_id\na\n")
+    with pytest.raises(Mistake, match=r"q\.csv: .*[Pp]arquet"):
+        run(monkeypatch, tmp_path, bundle, queries(), f"--queries={tmp_path / 'q.csv'}")
+
+
 @pytest.mark.parametrize(
     ("option", "told"),
     [

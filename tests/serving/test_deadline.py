@@ -13,7 +13,16 @@ from typing import Any
 import pytest
 
 from serving import deadline as module
-from serving.deadline import Bounded, Breaker, Deadline, Guarded, OutOfService, ended, in_turn
+from serving.deadline import (
+    MOST_ASKING,
+    Bounded,
+    Breaker,
+    Deadline,
+    Guarded,
+    OutOfService,
+    ended,
+    in_turn,
+)
 from serving.live import Loaded
 from tests.serving.conftest import SONGS, Client, song_id
 
@@ -251,9 +260,11 @@ def test_the_callers_error_is_its_own() -> None:
 
 def test_a_source_that_hangs_holds_no_more_than_its_share_of_threads() -> None:
     hang = Hang()
-    source = Guarded(hang, "slow", most=2)
+    source = Guarded(hang, "slow")
     deadline = Deadline.after(60)
-    threads = [threading.Thread(target=source.ask, args=(deadline, 1.0)) for _ in range(2)]
+    threads = [
+        threading.Thread(target=source.ask, args=(deadline, 1.0)) for _ in range(MOST_ASKING)
+    ]
     for thread in threads:
         thread.start()
     until = time.monotonic() + 30

@@ -268,6 +268,32 @@ def test_a_bundle_that_cannot_serve_changes_nothing(data, copy_bundle, monkeypat
     assert read_manifest(data / "served" / "current")["version"] == "good"
 
 
+def test_a_folder_in_the_links_place_is_told(data, copy_bundle, monkeypatch, capsys):
+    (data / "served" / "current").mkdir(parents=True)
+    with pytest.raises(SystemExit, match="2"):
+        run_main(monkeypatch, data, "--bundle", str(copy_bundle("v1")))
+    assert "is a folder; name a link" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, RuntimeError])
+def test_a_deployment_that_breaks_off_leaves_no_copy(data, copy_bundle, monkeypatch, failure):
+    def broken_off():
+        raise failure
+
+    bundle = copy_bundle("v1")
+    monkeypatch.setattr(deploy, "apply", broken_off)
+    with pytest.raises(failure):
+        run_main(monkeypatch, data, "--bundle", str(bundle))
+    assert not (data / "served" / "v1").exists()
+
+
+def test_snapshots_that_are_not_there_are_a_mistake(copy_bundle, tmp_path, monkeypatch, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        run_main(monkeypatch, tmp_path / "data", "--bundle", str(copy_bundle("v1")))
+    assert re.search("Nothing was deployed.*no snapshots", capsys.readouterr().err)
+    assert list((tmp_path / "data" / "served").iterdir()) == []
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_going_back_to_before_all_snapshots_changes_nothing(data, copy_bundle, monkeypatch, capsys):
     run_main(monkeypatch, data, "--bundle", str(copy_bundle("new")))

@@ -22,7 +22,6 @@ from features.lake import read_events
 from features.sources import open_source
 from features.store import historical_user_rows
 from features.words import Words
-from serving.answers import filled, query_of
 from serving.api import Profile, RecommendRequest
 from serving.database import Database
 from serving.event_log import EventLog, export
@@ -40,6 +39,7 @@ from serving.exposures import (
     skew,
 )
 from serving.logged import Logged
+from serving.questions import filled, query_of
 from serving.recommender import Recommender
 from tests.serving.conftest import AS_OF, Client
 

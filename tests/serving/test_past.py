@@ -14,10 +14,10 @@ from features.columns import Event, User, UserRow
 from features.params import Params, load_params
 from features.snapshots import write_snapshots
 from features.times import microseconds
-from serving.answers import query_of
 from serving.api import RecommendRequest
 from serving.logged import MOST_RECENT, Logged
 from serving.past import Past, rows_at
+from serving.questions import query_of
 from tests.features import naive, worlds
 
 SNAPSHOT = worlds.START + timedelta(days=30)

@@ -41,7 +41,7 @@ def ids(slate):
 def test_many_answers_at_once_are_the_single_answers(recommender, monkeypatch, block):
     monkeypatch.setattr(module, "PREDICT_ROWS", block)
     queries = random_queries(12)
-    assert recommender.recommend_many(queries, 10, threads=1) == [
+    assert recommender.recommend_many(queries, 10) == [
         recommender.recommend(q, 10) for q in queries
     ]
     assert recommender.recommend_many([], 10) == []

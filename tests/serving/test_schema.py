@@ -10,7 +10,7 @@ import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from serving.api import Actions
+from features.columns import Action
 from tests.serving.conftest import Client, song_id
 
 # The whole run: SEGUE_SCHEMA_CASES=2000 for each operation.
@@ -82,7 +82,7 @@ KNOWN = st.integers(0, 250).map(song_id)
 EVENTS = st.fixed_dictionaries(
     {"song_id": KNOWN | st.text(max_size=300) | ODD},
     optional={
-        "action": st.sampled_from(Actions.__args__) | ODD,  # type: ignore[attr-defined]
+        "action": st.sampled_from(Action.ALL) | ODD,
         "played_ms": st.integers(-10, 10**9) | ODD,
         "more": ODD,
     },
@@ -90,7 +90,7 @@ EVENTS = st.fixed_dictionaries(
 GOOD = st.fixed_dictionaries(
     {"song_id": KNOWN},
     optional={
-        "action": st.sampled_from(Actions.__args__),  # type: ignore[attr-defined]
+        "action": st.sampled_from(Action.ALL),
         "played_ms": st.integers(0, 10**6),
     },
 )

@@ -275,6 +275,7 @@ def test_similar_songs(client: Client) -> None:
         ("/songs/search?q=a&k=many", "k"),
         ("/songs/similar", "song_id"),
         ("/songs/similar?song_id=song-003&k=101", "k"),
+        ("/songs/similar?song_id=song-003%00", "song_id"),
         ("/listeners?k=-1", "k"),
     ],
 )

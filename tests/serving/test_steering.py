@@ -381,7 +381,7 @@ def test_songs_of_the_session_come_again_before_an_answer_falls_short(recommende
 def test_wishes_go_through_blocks_as_through_single_answers(recommender):
     wishes = (Wishes(mode="discover"), Wishes(spacing=True), Wishes(seed_artist="Artist 2"))
     queries = [replace(query(i), wishes=one) for i in range(4) for one in wishes]
-    assert recommender.recommend_many(queries, 10, threads=1) == [
+    assert recommender.recommend_many(queries, 10) == [
         recommender.recommend(one, 10) for one in queries
     ]
 
