@@ -6,6 +6,8 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
+from typing import Final
 
 import pandas as pd
 import pandera.pandas as pandera
@@ -23,6 +25,7 @@ from features.parsing import (
     WHOLE,
     parse,
     parse_date,
+    parse_year,
     without_blanks,
     without_nan_texts,
 )
@@ -220,11 +223,18 @@ def _parse(rows: pa.Table, table: Table) -> tuple[pa.Table, pd.Series]:
         raw = without_blanks(rows[name].combine_chunks())
         if dtype in (WHOLE, REAL):
             raw = without_nan_texts(raw)
-        values = parse_date(raw) if name == Song.RELEASED_TS else parse(raw, dtype)
+        values = _READ.get(name, partial(parse, dtype=dtype))(raw)
         lost = pc.and_(pc.is_valid(raw), pc.is_null(values)).to_numpy(zero_copy_only=False)
         reasons[lost & reasons.isna().to_numpy()] = f"{name}: {UNPARSABLE}"
         columns.append(values)
     return pa.Table.from_arrays(columns, schema=table.schema), reasons
+
+
+# Columns that are read otherwise than others of their type.
+_READ: Final[Mapping[str, Callable[[pa.Array], pa.Array]]] = {
+    Song.RELEASED_TS: parse_date,
+    Song.RELEASE_YEAR: parse_year,
+}
 
 
 def _broken_rules(typed: pa.Table, table: Table, now: datetime, present: set[str]) -> pd.Series:

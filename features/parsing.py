@@ -76,6 +76,21 @@ def parse_date(raw: pa.Array) -> pa.Array:
     return pc.coalesce(spelt, moments)
 
 
+def parse_year(raw: pa.Array) -> pa.Array:
+    """Return `parse` as a whole number, and the year of what is a date.
+
+    Examples
+    --------
+    >>> parse_year(pa.array(["2019", "2019-06-14", "of old"])).to_pylist()
+    [2019, 2019, None]
+    """
+    if pa.types.is_temporal(raw.type):
+        return pc.year(parse(raw, TIME))
+    years = parse(raw, WHOLE)
+    # Numbers are years already, and no moments.
+    return pc.coalesce(years, pc.year(parse(raw, TIME))) if _is_text(raw.type) else years
+
+
 def _spelt_date(number: float | None) -> datetime | None:
     if number is None or number != int(number):
         return None

@@ -22,8 +22,9 @@ class State:
     `session` and `history` hold dense song indices; the session in order of play, the history
     latest first, without songs that the catalogue lacks. `acted` holds the session's songs once
     each, ascending, those liked or added without a listening among them. `session_values` are
-    aligned with `acted`, `history_values` with the history. The first `radio` songs of the session
-    are what a radio was started from: it continues from them, but they were not played.
+    aligned with `acted`, `history_values` with the history, `skipped` with the session: a song that
+    was disliked after it was played counts as skipped. The first `radio` songs of the session are
+    what a radio was started from: it continues from them, but they were not played.
     `worked_out` keeps what one part of an answer found for another to use again.
     """
 
@@ -44,6 +45,11 @@ class State:
     def played(self) -> IntArray:
         """The songs of the session that were played."""
         return self.session[self.radio :]
+
+    @property
+    def enjoyed(self) -> IntArray:
+        """The songs of the session, a radio's too, but for what was skipped or disliked."""
+        return self.session[~self.skipped]
 
     def seeds(self, count: int) -> IntArray:
         """Return the songs to continue from, latest first: the session's, else the history's."""
@@ -124,16 +130,32 @@ def _session(
     pairs = list(zip(songs_of, events, strict=True))
     acted = sorted({song for song in songs_of if song >= 0})
     place_of = {song: place for place, song in enumerate(acted)}
-    played = [pair for pair in pairs if pair[0] >= 0 and pair[1].action in Action.LISTENINGS]
+    played, skipped = _listenings(pairs)
     return {
-        "session": np.array([song for song, _ in played], dtype=np.int32),
-        "skipped": np.array([e.action == Action.SKIP for _, e in played], dtype=np.bool_),
+        "session": np.array(played, dtype=np.int32),
+        "skipped": np.array(skipped, dtype=np.bool_),
         "acted": np.array(acted, dtype=np.int32),
         "session_values": {
             name: _added_up(songs_of, values[name].tolist(), place_of) for name in SIGNALS
         },
         "unknown_songs": tuple(event.song_id for song, event in pairs if song < 0),
     }
+
+
+def _listenings(events: list[tuple[int, SessionEvent]]) -> tuple[list[int], list[bool]]:
+    """Return the songs that were listened to, and which of these listenings were of no joy.
+
+    That is a skip, or a play of a song that was disliked afterwards.
+    """
+    songs, skipped, last = list[int](), list[bool](), dict[int, int]()
+    for song, event in events:
+        if song >= 0 and event.action in Action.LISTENINGS:
+            last[song] = len(songs)
+            songs.append(song)
+            skipped.append(event.action == Action.SKIP)
+        elif event.action == Action.DISLIKE and song in last:
+            skipped[last[song]] = True
+    return songs, skipped
 
 
 def _added_up(songs: list[int], values: list[float], place_of: Mapping[int, int]) -> FloatArray:

@@ -18,7 +18,7 @@ from serving.exposures import Exposure
 from serving.fallback import Outcome, Reached, best_effort, when_late
 from serving.live import Loaded
 from serving.logged import Logged
-from serving.questions import filled, query_of
+from serving.questions import filled, query_of, unknown_in_profile
 from serving.recommender import RankedSong
 from serving.stages import request_id, stage
 
@@ -154,7 +154,7 @@ async def answer(
         # Put together behind the answer's back; only its time is taken now.
         now = datetime.now(UTC)
         sources.expose(partial(exposure_of, work, outcome, ident, degraded, now))
-        return _response(loaded, ident, outcome, degraded)
+        return _response(loaded, request, ident, outcome, degraded)
 
 
 async def carried_out(work: Work, sources: Sources) -> tuple[Work, Outcome]:
@@ -181,8 +181,13 @@ async def carried_out(work: Work, sources: Sources) -> tuple[Work, Outcome]:
 
 
 def _response(
-    loaded: Loaded, ident: str, outcome: Outcome, degraded: tuple[str, ...]
+    loaded: Loaded,
+    request: RecommendRequest,
+    ident: str,
+    outcome: Outcome,
+    degraded: tuple[str, ...],
 ) -> dict[str, Any]:
+    songs = loaded.recommender.retrieval.songs
     return {
         "request_id": ident,
         "model_version": loaded.recommender.version,
@@ -190,7 +195,7 @@ def _response(
         "degraded": list(degraded),
         "unknown_songs": list(dict.fromkeys(outcome.slate.unknown_songs)),
         "relaxed": list(outcome.slate.relaxed),
-        "notes": list(outcome.slate.notes),
+        "notes": [*outcome.slate.notes, *unknown_in_profile(request.profile, songs)],
         "songs": [
             _song(loaded, song, position)
             for position, song in enumerate(outcome.slate.songs, start=1)

@@ -73,11 +73,11 @@ ANSWER: Final[dict[str, Any]] = {
             "score": 1.87,
             "p_like": 0.12,
             "sources": ["transitions", "listen"],
-            "reasons": ["For party", "Often played after Paper Boats"],
+            "reasons": ["For party", "Played after Paper Boats"],
             "why": [
                 {"text": "For party", "kind": "occasion", "of": "request", "effect": 2.4}
                 | {"song_id": None},
-                {"text": "Often played after Paper Boats", "kind": "transitions"}
+                {"text": "Played after Paper Boats", "kind": "transitions"}
                 | {"of": "transitions", "effect": 0.21, "song_id": "s0000012"},
             ],
         }

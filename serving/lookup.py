@@ -1,6 +1,7 @@
 """Names, search and similarity over a bundle's catalogue, without pandas at request time."""
 
 import mmap
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +24,7 @@ TEXT_FILE: Final = "search.txt"
 # A search looks through at most so many songs' names.
 SEARCHED: Final = 1_000_000
 SIMILAR_FROM: Final = 1000
+_ACCENTS: Final = dict.fromkeys(range(0x300, 0x370))
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,8 @@ class Lookup:
         cosine = np.where(length > 0, rows @ vector / np.where(length > 0, length, 1), 0)
         cosine[songs == song] = -np.inf
         nearest = best(cosine, min(k, len(songs) - 1))
-        return [(int(songs[i]), float(cosine[i])) for i in nearest]
+        # Rounding may take equal songs past 1.
+        return [(int(songs[i]), min(float(cosine[i]), 1.0)) for i in nearest]
 
     @cached_property
     def vocabulary(self) -> dict[str, list[str]]:
@@ -129,8 +132,10 @@ def lookup(retrieval: Retrieval, folder: Path) -> Lookup:
 
 
 def normal(text: str) -> str:
-    """Fold case and runs of white space."""
-    return " ".join(text.casefold().split())
+    """Fold case, runs of white space, and the accents of letters: `bjork` finds Björk."""
+    parted = unicodedata.normalize("NFKD", " ".join(text.casefold().split()))
+    # Of alphabets whose vowels are marks, too, these are none.
+    return unicodedata.normalize("NFC", parted.translate(_ACCENTS))
 
 
 def save_search(songs: Catalogue, folder: Path) -> None:

@@ -5,12 +5,12 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from features.catalogue import Catalogue
-from features.columns import User
+from features.columns import Song, User
 from features.pairs import missing
 from features.query import Query, SessionEvent, Wishes
 from features.times import microseconds
 from serving.api import Context, Profile, RecommendRequest, Seed
-from serving.context_songs import named
+from serving.context_songs import named, words_of
 from serving.feedback import (
     caught_up,
     is_past,
@@ -25,6 +25,9 @@ from serving.logged import Logged
 NO_CONTEXT: Final = Context()
 NO_PROFILE: Final = Profile()
 NO_SEED: Final = Seed.model_construct()
+# Field of a profile -> the kind of context whose words it holds.
+KIND_OF: Final = {"languages": "language", "region": "region"}
+LISTED: Final = "GET /status lists the words that songs and listeners are of"
 
 
 def filled(row: dict[str, Any], profile: Profile | None) -> dict[str, Any]:
@@ -102,3 +105,23 @@ def wishes_of(request: RecommendRequest, heed_context: bool) -> Wishes:
         allow_explicit=request.allow_explicit,
         fill=True,
     )
+
+
+def unknown_in_profile(profile: Profile | None, songs: Catalogue) -> list[str]:
+    """Say which words of a profile neither songs nor listeners are of, a note each."""
+    if profile is None:
+        return []
+    artists = songs.codes[Song.ARTISTS].code_of
+    lost = [
+        f"profile.favourite_artists: the catalogue has no artist {name!r}."
+        for name in profile.favourite_artists
+        if name not in artists
+    ]
+    words = [("languages", word, songs.listener_languages) for word in profile.languages]
+    if profile.region is not None:
+        words.append(("region", profile.region, songs.listener_regions))
+    return lost + [
+        f"profile.{field}: no song and no listener is of {word!r}; {LISTED}."
+        for field, word, of_listeners in words
+        if word not in of_listeners and word not in words_of(songs, KIND_OF[field])
+    ]

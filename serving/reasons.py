@@ -32,10 +32,10 @@ PROPOSED: Final = {
     "playlist": "Added by listeners with a taste like yours",
     "listen": "Heard by listeners with a taste like yours",
     BLEND: "Heard by listeners with a taste like yours",
-    "transitions": "Often played after songs like these",
-    "rules": "Often played after songs like these",
-    "together": "Often played together with songs like these",
-    "ease": "Often played together with songs like these",
+    "transitions": "Played after songs like these",
+    "rules": "Played after songs like these",
+    "together": "Played together with songs like these",
+    "ease": "Played together with songs like these",
     "listeners": "Heard by listeners of songs like these",
     "vectors": "Played among songs like these",
     "sessions": "Played in sessions with songs like these",
@@ -142,8 +142,8 @@ def sentence(
             # Another song of that name.
             title = f"{title} by {artists[0]}"
         words = {
-            "transitions": f"Often played after {title}",
-            "together": f"Often played together with {title}",
+            "transitions": f"Played after {title}",
+            "together": f"Played together with {title}",
             "listeners": f"Heard by listeners of {title}",
         }
         text = words.get(kind, f"Because you {SAID.get(behind.signal, 'played')} {title}")
@@ -177,7 +177,7 @@ def tastes(retrieval: Retrieval, state: State, songs: IntArray) -> list[Named | 
         # Nobody is told "because you played" of a song that counts as skipped.
         liked = np.isin(parts.songs, heard[values > 0])
         found = Effects(parts.songs[liked], parts.lost[liked])
-        for place, one in enumerate(_largest(found, songs)):
+        for place, one in enumerate(_largest(state, found, songs)):
             if one is not None and one.effect * scale > most[place]:
                 most[place] = one.effect * scale
                 best[place] = Named(one.song, one.effect, signal)
@@ -197,14 +197,20 @@ def links(retrieval: Retrieval, state: State, kind: str, songs: IntArray) -> lis
     # Without the only song of a session, the history is what is continued from.
     alone = len(state.session) and not state.radio
     instead = state.history[state.history != seeds[0]][:count] if alone else ()
-    return _largest(link_effects(generator.links, seeds, count, decay, songs, instead), songs)
+    found = link_effects(generator.links, seeds, count, decay, songs, instead)
+    return _largest(state, found, songs)
 
 
-def _largest(found: Effects, songs: IntArray) -> list[Named | None]:
-    """Return the song with the largest positive effect on each candidate, but the song itself."""
+def _largest(state: State, found: Effects, songs: IntArray) -> list[Named | None]:
+    """Return the song with the largest positive effect on each candidate, but the song itself.
+
+    Nor one that the session skipped or disliked.
+    """
     if len(found.songs) == 0:
         return [None] * len(songs)
-    effects = np.where(found.songs[:, None] == songs[None, :], -np.inf, found.effects)
+    refused = np.isin(found.songs, state.session[state.skipped])
+    mute = refused[:, None] | (found.songs[:, None] == songs[None, :])
+    effects = np.where(mute, -np.inf, found.effects)
     rows = effects.argmax(axis=0)
     return [
         Named(int(found.songs[row]), float(effects[row, i])) if effects[row, i] > 0 else None

@@ -3,12 +3,13 @@
 Hard rules are never relaxed: excluded songs, explicit songs, songs that are not available in the
 listener's region, refused languages. Soft rules give way where they would leave an answer short:
 songs of the session come again where there are fewer candidates than places; where spacing leaves
-nothing for a place, albums give way before artists.
+nothing for a place, albums give way before artists, and these before songs of one name and artist.
 """
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from features.columns import Song, User
 from features.query import Query
 
 ALBUM, ARTIST, REPEATS = "album_spacing", "artist_spacing", "session_repeats"
+RECORDING = "same_recording"
 Mask = NDArray[np.bool_]
 
 
@@ -48,16 +50,40 @@ class Rights:
         return np.logical_and.reduce(masks) if masks else None
 
 
+class Codes(Protocol):
+    """A code for each candidate, by its place."""
+
+    def __getitem__(self, place: int, /) -> int:
+        """Return the code, -1 for none."""
+
+
+class Recordings(dict[int, int]):
+    """The codes of songs by title and first artist; of the few that come into question."""
+
+    def __init__(self, catalogue: Catalogue, songs: IntArray) -> None:
+        super().__init__()
+        self.catalogue = catalogue
+        self.songs = songs
+
+    def __missing__(self, place: int) -> int:
+        """Look a song's names up; one without a title is like no other."""
+        song = int(self.songs[place])
+        title = self.catalogue.names.title(song)
+        artist = int(self.catalogue.codes[Song.ARTISTS].codes[song])
+        self[place] = -1 if title is None else abs(hash((title.casefold(), artist)))
+        return self[place]
+
+
 @dataclass(frozen=True)
 class Limit:
     """A soft rule: at most `limit` songs of one code within any `window` places on end.
 
-    `codes` are those of the candidates, -1 for none; `before` those of the songs that were played
-    last, which the answer continues.
+    `codes` are those of the candidates by place, -1 for none; `before` those of the songs that were
+    played last, which the answer continues.
     """
 
     rule: str
-    codes: Sequence[int]
+    codes: Codes
     before: Sequence[int]
     limit: int
     window: int
@@ -119,7 +145,13 @@ class Following:
     """
 
     limits: Sequence[Limit]
+    candidates: int
     relaxed: dict[str, None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Look up the codes of all candidates: any may be drawn."""
+        places = range(self.candidates)
+        self.codes = [np.array([one.codes[place] for place in places]) for one in self.limits]
 
     def __call__(self, chosen: Sequence[int], left: Mask) -> Mask:
         """Return which of the candidates that are left may take the place after those chosen."""
@@ -128,8 +160,8 @@ class Following:
             return left
         tails = [[*one.before, *(one.codes[place] for place in chosen)] for one in self.limits]
         free = [
-            ~np.isin(one.codes, list(_full(one, tail)))
-            for one, tail in zip(self.limits, tails, strict=True)
+            ~np.isin(codes, list(_full(one, tail)))
+            for one, codes, tail in zip(self.limits, self.codes, tails, strict=True)
         ]
         for kept, limit in enumerate(self.limits):
             may: Mask = np.logical_and.reduce([left, *free[kept:]])

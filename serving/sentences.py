@@ -5,20 +5,26 @@ Every function takes the retrieval (for the catalogue), the state and a dense so
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
 from features.catalogue import IntArray
 from features.columns import Song, SongRow, User, UserRow
 from features.pair_groups import TEEN_AGE
-from features.pairs import missing
+from features.pairs import Pairs, audio_distance, mean_of_known, missing
 from features.state import State
 from serving.context_songs import CODES, TAGS
 from serving.retrieval import Retrieval
 
 TEEN_YEARS: Final = 3
+# Of the upper fifth by popularity, with so many listeners: of a long tail, most of that fifth have
+# hardly any.
 WELL_KNOWN: Final = 0.8
+LISTENERS: Final = 10
+# A song sounds like what it lies nearer to than four fifths of so many others.
+NEAR: Final = 0.2
+SAMPLE: Final = 512
 USUAL_SHARE: Final = 0.1
 NEW_DAYS: Final = 30
 _LANGUAGE: Final = (UserRow.LANGUAGE_KEYS, UserRow.LANGUAGE_SHARES)
@@ -48,7 +54,7 @@ def _artist(retrieval: Retrieval, state: State, song: int) -> str | None:
     if code < 0:
         return None
     name = str(artists.vocabulary[code])
-    if code in artists.codes[state.session]:
+    if code in artists.codes[state.enjoyed]:
         return f"More by {name}"
     favourites, usual = (
         state.query.user.get(key) for key in (User.FAVOURITE_ARTISTS, UserRow.ARTIST_KEYS)
@@ -62,7 +68,7 @@ def _artist(retrieval: Retrieval, state: State, song: int) -> str | None:
 
 def _album(retrieval: Retrieval, state: State, song: int) -> str | None:
     albums = retrieval.songs.codes[Song.ALBUM].codes
-    if albums[song] < 0 or albums[song] not in albums[state.session]:
+    if albums[song] < 0 or albums[song] not in albums[state.enjoyed]:
         return None
     return f"From an album of this {_going_on(state, albums[song] in albums[state.played])}"
 
@@ -89,18 +95,31 @@ def _era(retrieval: Retrieval, state: State, song: int) -> str | None:
 def _genre(retrieval: Retrieval, state: State, song: int) -> str | None:
     codes = retrieval.songs.codes[Song.GENRES].codes
     genre = _word(retrieval, Song.GENRES, song)
-    if genre is not None and codes[song] in codes[state.session]:
+    if genre is not None and codes[song] in codes[state.enjoyed]:
         return f"More {genre}, as in this {_going_on(state, codes[song] in codes[state.played])}"
     usual = _usual(retrieval, state, song, Song.GENRES, *_GENRE)
     return f"You often play {genre}" if usual else None
 
 
 def _sound(retrieval: Retrieval, state: State, song: int) -> str | None:
-    if not np.isfinite(retrieval.songs.audio[song]).any():
-        return None
+    audio = retrieval.songs.audio
     if len(state.session):
-        return f"Sounds like this {_going_on(state, len(state.played) > 0)}"
-    return "Sounds like what you play" if len(state.history) else None
+        near = _sounds_like(retrieval, state, song, mean_of_known(audio[state.session]), True)
+        return f"Sounds like this {_going_on(state, len(state.played) > 0)}" if near else None
+    usual = state.query.user.get(UserRow.AUDIO_MEANS)
+    return (
+        "Sounds like what you play" if _sounds_like(retrieval, state, song, usual, False) else None
+    )
+
+
+def _sounds_like(
+    retrieval: Retrieval, state: State, song: int, centre: Any, standardised: bool
+) -> bool:
+    """Tell whether a song is nearer in sound than nearly all of a sample of the catalogue."""
+    sample = np.arange(0, len(retrieval.songs), max(len(retrieval.songs) // SAMPLE, 1))
+    pairs = Pairs(state, retrieval.songs, np.append(song, sample).astype(np.int32))
+    away = audio_distance(pairs, centre, standardised)
+    return away is not None and bool(np.mean(~(away[1:] > away[0])) <= NEAR)
 
 
 def _teens(retrieval: Retrieval, state: State, song: int) -> str | None:
@@ -109,8 +128,7 @@ def _teens(retrieval: Retrieval, state: State, song: int) -> str | None:
     age = np.nan if missing(born) else float(year) - float(born or 0)
     if not abs(age - TEEN_AGE) <= TEEN_YEARS:
         return None
-    popularity = retrieval.songs.numbers[SongRow.POPULARITY_PERCENTILE][song]
-    return f"{'Big' if popularity >= WELL_KNOWN else 'From'} when you were {int(age)}"
+    return f"{'Big' if _well_known(retrieval, song) else 'From'} when you were {int(age)}"
 
 
 def for_context(retrieval: Retrieval, state: State, song: int, kind: str) -> str | None:
@@ -152,7 +170,7 @@ def _going_on(state: State, heard: bool) -> str:
 
 def _trend(retrieval: Retrieval, state: State, song: int) -> str | None:
     numbers = retrieval.songs.numbers
-    if not numbers[SongRow.POPULARITY_PERCENTILE][song] >= WELL_KNOWN:
+    if not _well_known(retrieval, song):
         return "More played than before" if numbers[SongRow.TREND][song] > 0 else None
     if numbers[SongRow.TREND][song] < 0:
         # Popular over the year, but less than that of late.
@@ -162,12 +180,22 @@ def _trend(retrieval: Retrieval, state: State, song: int) -> str | None:
 
 
 def _popular(retrieval: Retrieval, state: State, song: int) -> str | None:
-    popularity = retrieval.songs.numbers[SongRow.POPULARITY_PERCENTILE][song]
-    return "Popular with everyone" if popularity >= WELL_KNOWN else None
+    return "Popular with everyone" if _well_known(retrieval, song) else None
+
+
+def _well_known(retrieval: Retrieval, song: int) -> bool:
+    """Tell whether a song is among the most popular, and not with a handful of listeners only."""
+    numbers = retrieval.songs.numbers
+    percentile = numbers[SongRow.POPULARITY_PERCENTILE][song]
+    return bool(percentile >= WELL_KNOWN and numbers[SongRow.LISTENERS][song] >= LISTENERS)
 
 
 def _new(retrieval: Retrieval, state: State, song: int) -> str | None:
-    return "New" if retrieval.songs.numbers[SongRow.AGE_DAYS][song] < NEW_DAYS else None
+    numbers = retrieval.songs.numbers
+    # Without a date of release it is new from when it was first heard, however old.
+    if numbers[Song.RELEASE_YEAR][song] < state.query.ts.year - 1:
+        return None
+    return "New" if numbers[SongRow.AGE_DAYS][song] < NEW_DAYS else None
 
 
 def _heard_here(retrieval: Retrieval, state: State, song: int) -> bool:

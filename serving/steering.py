@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from features.catalogue import Catalogue, FloatArray, IntArray
 from features.columns import Song, SongRow
@@ -22,8 +23,19 @@ from serving.exploration import Explore, drawn, drawn_within, propensities
 from serving.generators import SignalFactors
 from serving.nearness import nearness
 from serving.radio import radio_seeds, tuned
-from serving.retrieval import Pool, Retrieval, allowed
-from serving.rules import ALBUM, ARTIST, REPEATS, Following, Limit, Rights, kept_out, spaced
+from serving.retrieval import NONE, Pool, Retrieval, allowed
+from serving.rules import (
+    ALBUM,
+    ARTIST,
+    RECORDING,
+    REPEATS,
+    Following,
+    Limit,
+    Recordings,
+    Rights,
+    kept_out,
+    spaced,
+)
 from serving.scores import best
 
 NEUTRAL: Final = Wishes()
@@ -34,6 +46,8 @@ TRENDING: Final = 2_000
 # More than a request may exclude and a session hold, so that songs are left.
 POPULAR: Final = 20_000
 ANCHORS: Final = 20
+# Longer than any answer with the songs before it.
+EVERYWHERE: Final = 1_000
 BEST_FIFTH: Final = 0.8
 
 
@@ -97,9 +111,13 @@ class Steerer:
             How many songs will be asked for.
         """
         added = self._for_context(state)
+        if state.query.wishes.mode == "popular":
+            # A stranger's candidates are few, and trending.
+            added[FURTHER] = self._permitted(state, self.popular[:ENOUGH])
         pool = self._kept(state, added)
         if len(pool.songs) < max(ENOUGH, k):
-            added[FURTHER] = allowed(self._further(state, max(ENOUGH, k)), pool.songs)
+            further = allowed(self._further(state, max(ENOUGH, k)), pool.songs)
+            added[FURTHER] = _joined(added.get(FURTHER, NONE), further)
             pool = self._kept(state, added)
         relaxed: tuple[str, ...] = ()
         if len(pool.songs) < k and state.query.wishes.fill and not state.query.allow_repeats:
@@ -121,7 +139,7 @@ class Steerer:
             match = context_match(self.retrieval.songs, state.query.context, songs)
             steps += self.params.context_weight * match
         if state.radio:
-            steps += self.params.radio_weight * self._near(songs, state.session[: state.radio])
+            steps += self._towards_seeds(state, songs, scores)
         if wishes.less_like:
             # The last one is the latest.
             unwanted = self.retrieval.songs.indices(wishes.less_like)[::-1]
@@ -142,7 +160,7 @@ class Steerer:
             return Chosen(places, propensities(scores, places, explore.temperature))
         limits = self._limits(state, songs)
         if explore.temperature:
-            following = Following(limits)
+            following = Following(limits, len(songs))
             return Chosen(*drawn_within(scores, k, explore, following), tuple(following.relaxed))
         best_spaced, relaxed = spaced(best(scores, len(scores)).tolist(), limits, k)
         places = np.array(best_spaced, dtype=np.intp)
@@ -194,12 +212,20 @@ class Steerer:
         known = np.isin(songs, heard)
         artists = catalogue.codes[Song.ARTISTS].codes
         theirs = np.isin(artists[songs], artists[heard]) & (artists[songs] >= 0) & ~known
-        popularity = np.nan_to_num(catalogue.numbers[SongRow.POPULARITY_PERCENTILE][songs])
+        # Among the candidates: of the catalogue, nearly all of them may be of the upper hundredth.
+        popularity = rankdata(np.nan_to_num(catalogue.numbers[SongRow.POPULARITY][songs]))
         return (
             (weights.known + _apart(scores, known, weights.known)) * known
             + weights.known_artist * theirs
-            + weights.popularity * popularity
+            + weights.popularity * popularity / len(songs)
         )
+
+    def _towards_seeds(self, state: State, songs: IntArray, scores: NDArray[Any]) -> FloatArray:
+        """Return what a radio adds: by nearness, and the best of the nearest fifth lead."""
+        near = self._near(songs, state.session[: state.radio])
+        nearest = (near > 0) & (near >= np.quantile(near, BEST_FIFTH))
+        weight = self.params.radio_weight
+        return weight * near + _apart(scores, nearest, weight, 1.0) * nearest
 
     def _near(self, songs: IntArray, anchors: IntArray) -> FloatArray:
         listen = self.retrieval.generators.get("listen")
@@ -223,12 +249,14 @@ class Steerer:
             return np.where(artists[places] == asked, -1, artists[places]).tolist()
 
         last = state.played[-max(self.params.artist.window, self.params.album.window) :]
+        # What may itself come again bars nothing.
+        heard = allowed(state.played[-ANCHORS:], songs)
+        before = Recordings(self.retrieval.songs, heard)
+        recordings, params = Recordings(self.retrieval.songs, songs), self.params
         return [
-            Limit(rule, of(songs), of(last), spacing.limit, spacing.window)
-            for rule, of, spacing in (
-                (ALBUM, album, self.params.album),
-                (ARTIST, artist, self.params.artist),
-            )
+            Limit(ALBUM, album(songs), album(last), params.album.limit, params.album.window),
+            Limit(ARTIST, artist(songs), artist(last), params.artist.limit, params.artist.window),
+            Limit(RECORDING, recordings, [before[i] for i in range(len(heard))], 1, EVERYWHERE),
         ]
 
 
@@ -240,16 +268,19 @@ def most_popular_first(songs: Catalogue, count: int, among: IntArray | None = No
     return among[best(np.nan_to_num(popularity[among]), count)]
 
 
-def _apart(scores: NDArray[Any], known: NDArray[np.bool_], weight: float) -> float:
-    """Return the step that takes the best fifth of known songs to where that of the others begins.
+def _apart(
+    scores: NDArray[Any], some: NDArray[np.bool_], weight: float, share: float = BEST_FIFTH
+) -> float:
+    """Return the step that takes the best fifth of some songs to where that of the others begins.
 
-    Where a ranker keeps known and unknown songs far apart, `weight` alone would not cross the gap.
+    Or past such a `share` of the others. Where a ranker keeps known and unknown songs far apart,
+    `weight` alone would not cross the gap.
     Nothing where it already lies on the wished side, or where there is but one kind.
     """
-    if weight == 0 or known.all() or not known.any():
+    if weight == 0 or some.all() or not some.any():
         return 0.0
-    theirs, others = (float(np.quantile(scores[one], BEST_FIFTH)) for one in (known, ~known))
-    gap = (others - theirs) / unit(scores)
+    theirs = float(np.quantile(scores[some], BEST_FIFTH))
+    gap = (float(np.quantile(scores[~some], share)) - theirs) / unit(scores)
     return min(gap, 0.0) if weight < 0 else max(gap, 0.0)
 
 

@@ -1,11 +1,21 @@
 """Times and truths in texts: what one row says is no concern of the next."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import pyarrow as pa
 import pytest
 
-from features.parsing import TEXT, TEXTS, TIME, TRUTH, WHOLE, _time, parse, parse_date
+from features.parsing import (
+    TEXT,
+    TEXTS,
+    TIME,
+    TRUTH,
+    WHOLE,
+    _time,
+    parse,
+    parse_date,
+    parse_year,
+)
 
 MOMENTS = {
     "2024-03-01T05:30:00+05:30": datetime(2024, 3, 1, tzinfo=UTC),
@@ -137,6 +147,20 @@ def test_what_lies_behind_a_null_list_is_no_ones():
 def test_years_and_days_of_songs_are_dates(raw, expected):
     dates = [month and datetime(2019, month, 1, tzinfo=UTC) for month in expected]
     assert parse_date(pa.array(raw)).to_pylist() == dates
+
+
+@pytest.mark.parametrize(
+    ("raw", "years"),
+    [
+        (["2019", "2019-06-14", "2019-06", "1956-02-30", "20190614", None], None),
+        ([date(2019, 6, 14), None], [2019, None]),
+        ([2019, 1556668800, None], [2019, 1556668800, None]),
+        ([2019.0, None], [2019, None]),
+    ],
+)
+def test_a_year_is_read_from_a_date_and_no_number_is_taken_for_one(raw, years):
+    found = parse_year(pa.array(raw)).to_pylist()
+    assert found == (years or [2019, 2019, 2019, None, 20190614, None])
 
 
 @pytest.mark.parametrize("raw", [["1556668800"], [1556668800.5], [0], ["20191301"], ["soon"]])

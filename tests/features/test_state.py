@@ -119,6 +119,15 @@ def test_the_session_holds_listenings_of_known_songs_in_order():
     assert state.unknown_songs == ("new",)
 
 
+def test_a_song_disliked_after_it_was_played_counts_as_skipped():
+    heard, disliked = ("s3", "play", None), ("s3", "dislike", None)
+    assert state_of(("s1", "play", None), heard, disliked).skipped.tolist() == [False, True]
+    # What is said of another song, of one not heard yet, or taken back by playing it again, is not.
+    assert state_of(heard, ("s1", "dislike", None)).skipped.tolist() == [False]
+    assert state_of(disliked, heard).skipped.tolist() == [False]
+    assert state_of(heard, disliked, heard).skipped.tolist() == [True, False]
+
+
 def test_seeds_are_the_latest_songs_and_the_history_where_the_session_is_empty():
     user = {"history_songs": ["s2", "gone", "s0"], "history_last_ts": [30, 20, 10]}
     state = state_of(("s3", "play", 1), ("s1", "play", 1), user=user)

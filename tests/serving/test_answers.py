@@ -55,6 +55,18 @@ def test_the_row_is_read_once_and_only_for_someone(loaded: Loaded) -> None:
     assert read == ["u1"]
 
 
+def test_words_of_a_profile_that_nobody_knows_are_noted(loaded: Loaded) -> None:
+    known = {"favourite_artists": ["Artist 3"], "languages": ["hi"], "region": "Europe"}
+    assert asked(loaded, profile=known).notes == []
+    lost = {"favourite_artists": ["artist 3"], "languages": ["Hindi"], "region": "Mars"}
+    lists = "GET /status lists the words that songs and listeners are of."
+    assert asked(loaded, profile=lost).notes == [
+        "profile.favourite_artists: the catalogue has no artist 'artist 3'.",
+        f"profile.languages: no song and no listener is of 'Hindi'; {lists}",
+        f"profile.region: no song and no listener is of 'Mars'; {lists}",
+    ]
+
+
 def test_a_failing_store_degrades_the_answer_to_that_of_a_stranger(loaded: Loaded) -> None:
     def fail(user_id: str) -> Row:
         raise ConnectionError(f"no store for {user_id}")

@@ -40,6 +40,19 @@ def test_search_finds_all_of_an_artist(names: Lookup) -> None:
     assert sorted(names.name_index.search("artist 3", 100)) == list(range(3, SONGS, 10))
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("Björk", "bjork"), ("Beyoncé", "BEYONCE"), ("Bj\u00f6rk", "Bjo\u0308rk"), ("Ảnh", "anh")],
+)
+def test_accents_are_folded(one: str, other: str) -> None:
+    assert normal(one) == normal(other)
+
+
+@pytest.mark.parametrize(("one", "other"), [("कि", "का"), ("が", "か"), ("ø", "o")])
+def test_marks_that_make_other_letters_stay(one: str, other: str) -> None:
+    assert normal(one) != normal(other)
+
+
 @pytest.mark.parametrize("words", ["", "   ", "\n", "\t\n "])
 def test_search_for_nothing_finds_nothing(names: Lookup, words: str) -> None:
     assert names.name_index.search(words, 5) == []

@@ -118,8 +118,10 @@ def test_artist_album_genre_and_sound_of_the_session(recommender):
     assert say(recommender, 46, "album", 6) == "From an album of this session"
     assert say(recommender, 8, "genre", 6) == "More rock, as in this session"
     assert say(recommender, 7, "genre", 6) is None
-    assert say(recommender, 7, "sound", 6) == "Sounds like this session"
-    assert say(recommender, 7, "sound") is None
+    # Of like tempo, energy and valence; song 7 is of the least energy, 6 of the most.
+    assert say(recommender, 12, "sound", 6) == "Sounds like this session"
+    assert say(recommender, 7, "sound", 6) is None
+    assert say(recommender, 12, "sound") is None
     assert say(recommender, 7, "sessions", 6) == "Played in sessions like this one"
 
 
@@ -155,9 +157,48 @@ def test_what_the_crowd_does(recommender):
     assert say(recommender, 150, "trend") in (None, "More played than before")
     assert say(recommender, 3, "popular") == "Popular with everyone"
     assert say(recommender, 150, "popular") is None
+    assert say(crowded(recommender, 3, listeners=9), 3, "popular") is None
+    assert say(crowded(recommender, 3, listeners=10), 3, "popular") == "Popular with everyone"
     assert say(recommender, 2, "region", user=USER) == "Heard in Europe"
     assert say(recommender, 3, "region", user=USER) is None
     assert say(recommender, 3, "new") is None
+    assert say(aged(recommender, 3, days=5, year=2023), 3, "new") == "New"
+    # First heard lately, but of old.
+    assert say(aged(recommender, 3, days=5, year=2016), 3, "new") is None
+    assert say(aged(recommender, 3, days=5, year=np.nan), 3, "new") == "New"
+
+
+def crowded(recommender, song, listeners):
+    return with_numbers(recommender, song, {SongRow.LISTENERS: listeners})
+
+
+def aged(recommender, song, days, year):
+    return with_numbers(recommender, song, {SongRow.AGE_DAYS: days, Song.RELEASE_YEAR: year})
+
+
+def with_numbers(recommender, song, changed):
+    """Return the recommender over a catalogue that says other numbers of one song."""
+    songs = recommender.retrieval.songs
+    arrays = {**songs.arrays, "numbers": np.array(songs.numbers_of)}
+    for name, value in changed.items():
+        arrays["numbers"][song, songs.number_places[name]] = value
+    retrieval = replace(recommender.retrieval, songs=replace(songs, arrays=arrays))
+    return recommender.over(retrieval)
+
+
+def test_what_was_skipped_or_disliked_is_no_reason(recommender, attentive):
+    for action in ("skip", "dislike"):
+        events = (SessionEvent(song_id(3)), SessionEvent(song_id(6)))
+        refused = SessionEvent(song_id(6), action)
+        session = (events[0], refused) if action == "skip" else (*events, refused)
+        assert say(recommender, 16, "artist", session=session) is None
+        assert say(recommender, 46, "album", session=session) is None
+        assert say(recommender, 8, "genre", session=session) is None
+        asked = replace(query(), session=session)
+        slate = attentive.recommend(asked, 30, explain=True)
+        told = {one.song_id for song in slate.songs for one in song.reasons}
+        assert song_id(6) not in told
+        assert told & {song_id(3)}
 
 
 def test_every_feature_is_of_one_kind_at_most(recommender):

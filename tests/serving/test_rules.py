@@ -56,7 +56,7 @@ def test_drawn_slates_keep_limits_as_the_best_do(seed):
         limit(random.integers(-1, 4, n).tolist(), 2, 5, [1, 1], ARTIST),
     ]
     scores = random.permutation(n).astype(float)
-    following = Following(limits)
+    following = Following(limits, n)
     # So cold that the best song allowed is drawn.
     places, chances = drawn_within(scores, 25, Explore(1e-3, seed), following)
     order = np.argsort(-scores).tolist()
@@ -66,7 +66,7 @@ def test_drawn_slates_keep_limits_as_the_best_do(seed):
 
 def test_nothing_gives_way_for_a_place_that_nobody_can_take():
     limits = [limit([1, 2], rule=ALBUM), limit([3, 4], rule=ARTIST)]
-    following = Following(limits)
+    following = Following(limits, 2)
     places, _ = drawn_within(np.zeros(2), 5, Explore(1.0, 1), following)
     assert (len(places), following.relaxed) == (2, {})
 

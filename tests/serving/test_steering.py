@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from features.columns import Action, Song, SongRow, User, UserRow
+from features.names import names
 from features.query import MODES, Query, SessionEvent, Wishes
 from serving.exploration import Explore
 from serving.fallback import most_popular
@@ -15,8 +16,8 @@ from serving.radio import spread_order
 from serving.recommender import Recommender
 from serving.rules import REPEATS
 from serving.stages import Stages
-from serving.steering import ANCHORS, CONTEXT, FURTHER, most_popular_first
-from tests.serving.conftest import AS_OF, CLUSTERS, SONGS, song_id
+from serving.steering import ANCHORS, CONTEXT, ENOUGH, FURTHER, most_popular_first
+from tests.serving.conftest import AS_OF, CLUSTERS, SONGS, song_id, songs_frame
 
 KNOWN = [3, 13, 23, 33, 43]
 USER = {
@@ -82,9 +83,11 @@ def test_a_modes_weights_are_added_in_standard_deviations(recommender):
     heard = np.isin(songs, [*KNOWN, 4])
     # Songs 49, 99, ... have no artist.
     of_theirs = np.isin(artist, [3, 4]) & (songs % 50 != 49) & ~heard
-    percentile = 1 - songs / SONGS
+    plays = recommender.retrieval.songs.numbers[SongRow.POPULARITY][songs]
+    below = np.array([(plays < p).sum() + ((plays == p).sum() + 1) / 2 for p in plays])
+    popularity = below / len(songs)
     steps = weights.known * heard + weights.known_artist * of_theirs
-    expected = scores + (steps + weights.popularity * percentile) * scores.std()
+    expected = scores + (steps + weights.popularity * popularity) * scores.std()
     moved = recommender.steerer.moved(prepared.state, songs, scores)
     np.testing.assert_allclose(moved, expected, rtol=1e-5, atol=1e-6)
 
@@ -220,6 +223,24 @@ def test_a_radio_keeps_its_course_while_it_plays(recommender):
     assert {i % CLUSTERS for i in found} >= {5, 6}
 
 
+def test_a_radio_is_heard_though_own_songs_lie_far_ahead_of_all_others(recommender):
+    steerer = recommender.steerer
+    state = steerer.state(query(user=USER, wishes={"seed_artist": "Artist 6"}))
+    songs = np.arange(SONGS, dtype=np.int32)
+    own = np.isin(songs, state.history)
+    scores = np.where(own, 100.0, 0.0) + np.random.default_rng(1).normal(size=SONGS)
+    first = np.argsort(-steerer.moved(state, songs, scores))[:10]
+    assert (first % CLUSTERS == 6).mean() >= 0.9
+
+
+def test_the_popular_are_among_the_candidates_where_they_are_asked_for(recommender):
+    few = frozenset(song_id(i) for i in range(3))
+    for user in ({}, USER):
+        pool = recommender.prepare(query(user=user, wishes={"mode": "popular"}, exclude=few)).pool
+        assert set(range(3, ENOUGH)) <= set(pool.songs.tolist())
+        assert not {0, 1, 2} & set(pool.songs.tolist())
+
+
 def test_an_unknown_seed_is_said_and_answered_without(recommender):
     wishes = {"seed_songs": ("?",), "seed_artist": "Nobody"}
     slate = recommender.recommend(query(3, wishes=wishes), 5)
@@ -294,6 +315,24 @@ def test_spacing_keeps_artists_apart(recommender, temperature):
         part = artists[max(0, end - rules.window + 1) : end + 1]
         assert part.count(artists[end]) <= rules.limit
     assert len(set(artists)) > 1
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.001])
+def test_a_recording_under_several_ids_comes_once(recommender, temperature):
+    def found(one, **wishes):
+        prepared = one.prepare(query(23, wishes=wishes), 10)
+        return places(one.answer(prepared, 10, explore=Explore(temperature, 1)))
+
+    heard_before, once, again = [i for i in found(recommender) if i % CLUSTERS == 3][:3]
+    frame = songs_frame()
+    frame.loc[[23, heard_before], Song.TITLE] = ["As heard", "as heard"]
+    frame.loc[[once, again], Song.TITLE] = ["Twice", "TWICE"]
+    songs = replace(recommender.retrieval.songs, names=names(frame))
+    named_anew = recommender.over(replace(recommender.retrieval, songs=songs))
+    spaced = set(found(named_anew, spacing=True))
+    assert heard_before not in spaced
+    assert len(spaced & {once, again}) == 1
+    assert {heard_before, once, again} <= set(found(named_anew))
 
 
 def test_an_artists_radio_may_stay_with_the_artist(recommender):
