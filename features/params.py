@@ -315,7 +315,8 @@ class ModeWeights(_Section):
     """What a mode adds to a song's score, in standard deviations of the pool's scores.
 
     `known` counts for a song of the listener's history or session, `known_artist` for another song
-    of an artist heard there, `popularity` times the song's percentile (0 to 1).
+    of an artist heard there, `popularity` times the song's place among the candidates, the
+    most popular at 1.
     """
 
     known: float
@@ -328,7 +329,7 @@ class Modes(_Section):
 
     familiar: ModeWeights = ModeWeights(known=2.0, known_artist=0.5, popularity=0.0)
     discover: ModeWeights = ModeWeights(known=-0.5, known_artist=-0.5, popularity=0.0)
-    popular: ModeWeights = ModeWeights(known=0.0, known_artist=0.0, popularity=4.0)
+    popular: ModeWeights = ModeWeights(known=0.0, known_artist=0.0, popularity=2.0)
     deep_cuts: ModeWeights = ModeWeights(known=0.0, known_artist=1.0, popularity=-3.0)
 
 
