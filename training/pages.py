@@ -21,6 +21,8 @@ from training.error_analysis import FATES
 from training.gate import behind, sentences
 from training.metrics import LABELS, TASKS
 
+# With fewer queries of a task the report warns.
+ENOUGH: Final = 200
 Cells = Mapping[str, Callable[[Any], str]]
 
 
@@ -87,6 +89,21 @@ def gate(folder: Path) -> list[Section]:
         "sessions."
     )
     return [Section("Behind a single method", [told, *sentences(lost)])]
+
+
+def few_queries(folder: Path) -> list[Section]:
+    """Return a warning where a task has too few queries to judge by, and nothing where none has."""
+    asked = pd.read_csv(folder / "methods.csv").groupby("task")["queries"].max()
+    thin = asked[asked < ENOUGH]
+    if thin.empty:
+        return []
+    counts = ", ".join(f"{count(asked)} of {task}s" for task, asked in thin.items())
+    told = (
+        f"**The test phase has few queries** ({counts}): figures of so few may come out otherwise "
+        "the next time, as their intervals say. A larger `phases.test_share` in params.yaml, or "
+        "more data, gives more."
+    )
+    return [Section("Few queries", [told])]
 
 
 def wins(folder: Path) -> list[Section]:
@@ -210,6 +227,7 @@ def time_of_week(_: Path) -> list[Section]:
 
 OF_THE_EVALUATION: Final = (
     gate,
+    few_queries,
     methods,
     wins,
     fates,

@@ -22,6 +22,7 @@ from training.curves import (
 from training.error_analysis import FATES
 from training.evaluate import CANDIDATES
 from training.metrics import LABELS, TASKS
+from training.pages import few_queries
 from training.pictures import PICTURES
 from training.ranker import fit_ranker
 
@@ -103,6 +104,18 @@ def test_what_is_published_has_every_picture_and_no_rows(report, monkeypatch, tm
     assert "| region: north | 40 | HR@20 | repeats | 0.2000 | 0.1000 |" in text
     assert "| pool | size | recall | recall_seen | ease |" in text
     assert "| p_skip | 10 | 0.4000 | 0.4000 | 0.0300 | 0.0200 to 0.0500 | 0.0100 | no |" in text
+
+
+def test_few_queries_are_said(report):
+    (few,) = few_queries(report)
+    assert "(40 of next songs, 40 of session starts)" in few.parts[0]
+    table = pd.read_csv(report / "methods.csv")
+    table.loc[table["task"] == TASKS[0], "queries"] = 200
+    table.to_csv(report / "methods.csv", index=False)
+    (few,) = few_queries(report)
+    assert "(40 of session starts)" in few.parts[0]
+    table.assign(queries=200).to_csv(report / "methods.csv", index=False)
+    assert few_queries(report) == []
 
 
 def test_the_page_needs_nothing_from_outside(report, monkeypatch):
