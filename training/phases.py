@@ -145,8 +145,8 @@ def refuse_few(counts: Mapping[PhaseName, int], phases: Phases) -> None:
     """Raise Mistake if a phase has too few listenings to go on."""
     if not any(counts.values()):
         raise Mistake(
-            "The lake holds no `play` and no `skip`: there is nothing to learn from. Where every row "
-            "of the source is a listening, import it without its column for `action`."
+            "The lake holds no `play` and no `skip`: there is nothing to learn from. Where every "
+            "row of the source is a listening, import it without its column for `action`."
         )
     few = [name for name, count in counts.items() if count < FEWEST]
     if few:
