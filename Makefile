@@ -43,6 +43,8 @@ pipeline: setup ## train on the source of params.yaml, or on SOURCE=simulated|30
 	@$(if $(ASKED_DATA),python -m training.set_params $(if $(ASKED_SOURCE),source.name="$(SOURCE)") source.path="'$(subst ','',$(DATA))'")
 	@python -c 'from features.params import load_params; source = load_params().source; \
 		print(f"== pipeline: source {source.name} at {source.path}")'
+	@# A full disk leaves DVC's own lock empty, and then it refuses to run.
+	@find .dvc/tmp -name rwlock -empty -delete 2> /dev/null || true
 	@dvc repro bundle_serving
 	@$(MAKE) --no-print-directory deploy
 

@@ -150,7 +150,9 @@ def repro(stage: str, params: Any = None) -> str:
     forced = {stage, stage.partition("@")[0]} & set(params["force"] or ())
     flags = ["--force"] if forced else []
     words = ["dvc", "repro", "--single-item", *flags, stage]
-    return f"set -o pipefail; {shlex.join(words)} 2>&1 | {_HEED}"
+    # A full disk leaves DVC's own lock empty, and then it refuses to run.
+    unlock = "find .dvc/tmp -name rwlock -empty -delete 2> /dev/null"
+    return f"{unlock}; set -o pipefail; {shlex.join(words)} 2>&1 | {_HEED}"
 
 
 @task.bash(**_BASH)

@@ -9,9 +9,10 @@ import argparse
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -39,6 +40,15 @@ from features.times import parsed
 
 _TOP_REASONS = 5
 SHARED = "session ids of several listeners"
+
+
+@dataclass
+class Read:
+    """What was read of one table: rows and unreadable items, bytes, and bytes lost by file."""
+
+    rows: int = 0
+    size: int = 0
+    lost: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True)
@@ -89,14 +99,14 @@ def ingest(
             Quarantine(new / QUARANTINE) as quarantine,
             tqdm(total=size, unit="B", unit_scale=True, disable=not progress) as bar,
         ):
-            rows_in = {
+            read = {
                 table: _stage(batches, TABLES[table], now, work, quarantine, bar)
                 for table, batches in _batches(source)
             }
         with connect(work) as connection:
-            counts = _counts(connection, rows_in, quarantine)
+            counts = _counts(connection, read, quarantine)
             shutil.rmtree(refused, ignore_errors=True)
-            if complaint := _complaint(counts, max_bad_share):
+            if complaint := _complaint(counts, read, max_bad_share):
                 shutil.move(new, refused)
                 raise Mistake(
                     f"{complaint} The lake at {lake} is as it was; the bad rows are in "
@@ -133,24 +143,28 @@ def _stage(
     work: Path,
     quarantine: Quarantine,
     bar: "tqdm[Any]",
-) -> int:
+) -> Read:
     """Write the good rows in reading order to one file, the bad ones to the quarantine."""
-    rows_in = 0
+    read = Read()
     schema = table.schema.append(pa.field(SEQUENCE, pa.int64()))
     with pq.ParquetWriter(work / f"{table.name}.parquet", schema) as staged:
         for batch in batches:
             typed, reasons = conform(batch.rows, table, now)
             quarantine.add_batch(table.name, batch, reasons)
-            sequence = pa.array(np.arange(typed.num_rows) + rows_in)
+            sequence = pa.array(np.arange(typed.num_rows) + read.rows)
             good = typed.append_column(SEQUENCE, sequence).filter(reasons.isna().to_numpy())
             staged.write_table(good)
-            rows_in += typed.num_rows + len(batch.faults)
+            read.rows += typed.num_rows + len(batch.faults)
+            read.size += batch.size
+            for fault in batch.faults:
+                if fault.lost:
+                    read.lost[fault.file] += fault.lost
             bar.update(batch.size)
-    return rows_in
+    return read
 
 
 def _counts(
-    connection: duckdb.DuckDBPyConnection, rows_in: dict[str, int], quarantine: Quarantine
+    connection: duckdb.DuckDBPyConnection, read: Mapping[str, Read], quarantine: Quarantine
 ) -> dict[str, Counts]:
     counts = {}
     for name, table in TABLES.items():
@@ -160,17 +174,29 @@ def _counts(
         reasons = quarantine.counts[name]
         by_reason = dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0])))
         quarantined = sum(reasons.values())
-        counts[name] = Counts(rows_in[name], kept, staged - kept, quarantined, by_reason)
+        counts[name] = Counts(read[name].rows, kept, staged - kept, quarantined, by_reason)
     return counts
 
 
-def _complaint(counts: dict[str, Counts], max_bad_share: float) -> str | None:
-    for name, table in counts.items():
-        if table.quarantined > max_bad_share * table.rows_in:
-            top = list(table.by_reason.items())[:_TOP_REASONS]
+def _complaint(
+    counts: Mapping[str, Counts], read: Mapping[str, Read], max_bad_share: float
+) -> str | None:
+    for name, table in read.items():
+        # A file, or a part of it, is a single row of the quarantine, however many rows it held.
+        lost = sum(table.lost.values())
+        if lost > max_bad_share * table.size:
+            files = ", ".join(f"{file} ({size:,})" for file, size in table.lost.most_common(3))
             return (
-                f"{table.quarantined:,} of {table.rows_in:,} rows of {name} "
-                f"({table.quarantined / table.rows_in:.1%}) are bad, more than "
+                f"{lost:,} of {table.size:,} bytes of {name} ({lost / table.size:.1%}) cannot be "
+                f"read, more than ingest.max_bad_share = {max_bad_share:.1%} allows; bring them "
+                f"anew: {files}."
+            )
+    for name, found in counts.items():
+        if found.quarantined > max_bad_share * found.rows_in:
+            top = list(found.by_reason.items())[:_TOP_REASONS]
+            return (
+                f"{found.quarantined:,} of {found.rows_in:,} rows of {name} "
+                f"({found.quarantined / found.rows_in:.1%}) are bad, more than "
                 f"ingest.max_bad_share = {max_bad_share:.1%} allows: "
                 + ", ".join(f"{reason} ({count:,})" for reason, count in top)
                 + "."

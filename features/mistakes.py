@@ -3,6 +3,7 @@
 Airflow tries again what ended with another code than `MISTAKE` (dags/wiring.py).
 """
 
+import sqlite3
 import sys
 from collections.abc import Callable
 from typing import Final, NoReturn
@@ -27,7 +28,8 @@ def run_command(main: Callable[[], None]) -> NoReturn:
         main()
     except (Mistake, FileNotFoundError) as error:
         _end(error, MISTAKE)
-    except OSError as error:
+    except (OSError, sqlite3.Error) as error:
+        # Of SQLite, too: a disk that is full, a store that is damaged or not ours to write.
         _end(error, 1)
     sys.exit(0)
 

@@ -9,6 +9,7 @@ the service does with its event log. Unknown listeners and songs are answered to
 """
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -197,7 +198,7 @@ def main() -> None:
     if not arguments.queries.is_file():
         parser.error(f"There is no file {arguments.queries}.")
     # Told before the work is done, not after it.
-    if arguments.out.is_dir() or not arguments.out.parent.is_dir():
+    if arguments.out.is_dir() or not os.access(arguments.out.parent, os.W_OK):
         parser.error(f"--out {arguments.out} cannot be written; name a file in a folder that is.")
     begun = time.perf_counter()
     length = history_songs(read_manifest(arguments.bundle))
@@ -213,7 +214,13 @@ def main() -> None:
         raise Mistake(f"{arguments.queries}: {error}") from error
     found = answer(arguments.bundle, queries, arguments.k, arguments.workers)
     slates = list(tqdm(found, total=len(ids), unit="query", mininterval=1))
-    answers_frame(ids, slates).to_parquet(arguments.out, index=False)
+    # Whole or not at all: a full disk leaves the answers of before.
+    part = arguments.out.with_name(f"{arguments.out.name}.part")
+    try:
+        answers_frame(ids, slates).to_parquet(part, index=False)
+        part.replace(arguments.out)
+    finally:
+        part.unlink(missing_ok=True)
     seconds = time.perf_counter() - begun
     sys.stdout.write(
         f"{len(ids):,} queries in {seconds:.1f} s ({len(ids) / seconds:,.0f} a second, start-up "

@@ -44,6 +44,7 @@ _FILES: Final = "files"
 _CODES: Final = {"53100": "full", "55P03": "locked", "40P01": "locked", "57014": "locked"}
 _FULL: Final = ("disk is full", "no space left")
 _LOCKED: Final = ("locked", "busy")
+_READ_ONLY: Final = "readonly database"
 
 
 class Unavailable(RuntimeError):
@@ -116,9 +117,15 @@ class Database:
             If the database does not take it.
         """
         self.ensure()
-        with explained(), self.writer.begin() as connection:
-            files = connection.info.get(_FILES)
-            yield connection
+        try:
+            with explained(), self.writer.begin() as connection:
+                files = connection.info.get(_FILES)
+                yield connection
+        except Unavailable as error:
+            if _READ_ONLY in str(error):
+                # It stays so for connections that were opened while it was.
+                self._forget()
+            raise
         if files and files != self._found():
             raise Unavailable("gone", f"{self.url.database} was moved while it was written to.")
 
@@ -270,6 +277,12 @@ class Database:
             self._kept = threading.local()
             _clear(Path(str(self.url.database)))
             self._made, self._files = False, None
+
+    def _forget(self) -> None:
+        """Close all connections, so that the next use opens new ones."""
+        with self._reopening:
+            self.close()
+            self._kept = threading.local()
 
     def _check_in(self) -> None:
         """Bring what was committed into the file that was moved, away from its WAL."""

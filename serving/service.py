@@ -10,6 +10,7 @@ import os
 import sys
 import tempfile
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from importlib import import_module
@@ -21,6 +22,8 @@ from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.utils.analytics import usage_stats
 from bentoml.exceptions import BentoMLException
 from prometheus_client import Counter, Histogram
+from tornado.ioloop import IOLoop
+from tornado.platform.asyncio import BaseAsyncIOLoop
 
 from features.paths import (
     api_keys,
@@ -66,6 +69,16 @@ if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         ignore_cleanup_errors=True,
     )
     BentoMLContainer.prometheus_multiproc_dir.set(counts.name)
+
+
+def monotonic(_: IOLoop) -> float:
+    """Return the time that does not go back, for whoever works something off by it."""
+    return time.monotonic()
+
+
+# Circus, in the parent process, looks for dead workers by the machine's clock: after a step back
+# of an hour it looked an hour later.
+BaseAsyncIOLoop.time = monotonic  # type: ignore[method-assign, assignment]
 
 requests = logging.getLogger("serving.requests")
 requests.setLevel(logging.INFO)
@@ -174,7 +187,7 @@ class Segue:
         try:
             check_settings()
             Recommender.load(bundle_folder())
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             raise BentoMLException(str(error)) from error
         # This process lives as long as its workers, and has no more use for the bundle.
         give_back()

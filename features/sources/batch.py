@@ -22,12 +22,15 @@ class Fault:
         Why it could not be read, a fixed phrase that can be counted.
     raw
         What stood there, or the reader's own words about the damage.
+    lost
+        Bytes of the file that cannot be read for it, where that is more than a row.
     """
 
     file: str
     row: int | None
     reason: str
     raw: str
+    lost: int = 0
 
 
 @dataclass(frozen=True)

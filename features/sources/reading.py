@@ -235,8 +235,9 @@ def _read_parquet(path: Path, wanted: Wanted) -> Iterator[Batch]:
     try:
         file = pq.ParquetFile(path)
     except (pa.ArrowException, OSError) as error:
-        faults = [Fault(str(path), None, BROKEN_PARQUET, str(error))]
-        yield _batch(path, pa.table({}), [], faults, path.stat().st_size)
+        size = path.stat().st_size
+        faults = [Fault(str(path), None, BROKEN_PARQUET, str(error), lost=size)]
+        yield _batch(path, pa.table({}), [], faults, size)
         return
     with file:
         names = file.schema_arrow.names
@@ -251,14 +252,16 @@ def _read_row_group(
 ) -> Iterator[Batch]:
     """Yield the rows of one row group; damage ends the group, and the next one is tried."""
     row = 1 + sum(file.metadata.row_group(before).num_rows for before in range(group))
+    end = row + file.metadata.row_group(group).num_rows
     bytes_per_row = path.stat().st_size / max(file.metadata.num_rows, 1)
     batches = file.iter_batches(BATCH_ROWS, row_groups=[group])
     while True:
         try:
             batch = next(batches, None)
         except (pa.ArrowException, OSError) as error:
-            faults = [Fault(str(path), row, BROKEN_PARQUET, f"row group {group}: {error}")]
-            yield _batch(path, pa.table({}), [], faults, 0)
+            told, lost = f"row group {group}: {error}", round((end - row) * bytes_per_row)
+            faults = [Fault(str(path), row, BROKEN_PARQUET, told, lost)]
+            yield _batch(path, pa.table({}), [], faults, lost)
             return
         if batch is None:
             return

@@ -377,6 +377,25 @@ def test_a_time_beyond_the_years_of_python_is_quarantined(tmp_path: Path) -> Non
     assert "out of range" in bad["raw"]
 
 
+def test_a_cut_off_file_is_not_one_bad_row_among_many(tmp_path: Path) -> None:
+    """It held three quarters of the events; what it held is weighed by its size."""
+    events = pd.DataFrame(
+        {"ts": range(1_700_000_000, 1_700_004_000), "user_id": "u", "song_id": "s"}
+    )
+    folder = tmp_path / "events"
+    folder.mkdir()
+    events[:1000].to_parquet(folder / "a.parquet")
+    events[1000:].to_parquet(folder / "b.parquet")
+    assert ingest(Files(tmp_path), tmp_path / "lake", 0.05, NOW)["kept"] == 4000
+    whole = (folder / "b.parquet").read_bytes()
+    (folder / "b.parquet").write_bytes(whole[: len(whole) * 2 // 3])
+    told = r"bytes of events .* cannot be read, more than ingest.max_bad_share = 5.0%.*b\.parquet"
+    with pytest.raises(Mistake, match=told):
+        ingest(Files(tmp_path), tmp_path / "lake", 0.05, NOW)
+    assert read_summary(tmp_path / "lake")["kept"] == 4000
+    assert ingest(Files(tmp_path), tmp_path / "lake", 0.9, NOW)["kept"] == 1000
+
+
 @pytest.mark.parametrize("before", [False, True])
 def test_a_lake_that_cannot_be_moved_into_place_says_why(
     planted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bool

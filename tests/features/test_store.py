@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from features import store
+from features import online_rows, store
 from features.columns import SONG_VIEWS, USER_VIEWS, Song, User, UserRow
 from features.paths import data_dir
 from features.snapshots import snapshot_times, write_snapshots
@@ -228,6 +228,18 @@ def test_the_command_line_fills_the_store(data, capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", ["store", "materialize", "--until", TIMES[-1].isoformat()])
     store.main()
     assert str(data / "feast" / "online.db") in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kept", [0, 0.5])
+def test_a_registry_that_was_cut_off_is_made_anew(data, kept):
+    store.materialize(TIMES[-1])
+    row = store.online_user_row("u1")
+    registry = data / "feast" / "registry.db"
+    whole = registry.read_bytes()
+    registry.write_bytes(whole[: int(kept * len(whole))])
+    online_rows._reader.cache_clear()
+    store.materialize(TIMES[-1])
+    assert str(store.online_user_row("u1")) == str(row)
 
 
 def test_an_empty_data_folder_is_explained(tmp_path, monkeypatch):

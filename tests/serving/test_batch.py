@@ -325,6 +325,22 @@ def test_an_error_of_the_ranking_is_no_fault_of_the_queries(
     assert not isinstance(caught.value, Mistake)
 
 
+def test_answers_that_cannot_be_written_leave_those_of_before(
+    bundle, store_data, tmp_path, monkeypatch
+):
+    def full(frame, path, index):
+        path.write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setenv("SEGUE_DATA", str(store_data))
+    before = run(monkeypatch, tmp_path, bundle, queries())
+    monkeypatch.setattr(pd.DataFrame, "to_parquet", full)
+    with pytest.raises(OSError, match="No space left"):
+        batch.main()
+    assert pd.read_parquet(tmp_path / "p.parquet").equals(before)
+    assert not list(tmp_path.glob("*.part"))
+
+
 def test_a_file_of_another_kind_is_told(bundle, tmp_path, monkeypatch):
     (tmp_path / "q.csv").write_text("query_id\na\n")
     with pytest.raises(Mistake, match=r"q\.csv: .*[Pp]arquet"):

@@ -169,6 +169,19 @@ def test_a_locked_log_is_told_and_then_written_again(
         database.close()
 
 
+def test_a_log_that_was_read_only_is_written_again_once_it_is_not(tmp_path: Path) -> None:
+    log = EventLog.open(f"sqlite:///{tmp_path / 'events.db'}")
+    # As SQLite opens a file that is not ours to write: so the connection stays.
+    kept = log.database.writer.raw_connection()
+    kept.cursor().execute("PRAGMA query_only = ON")
+    kept.close()
+    with pytest.raises(Unavailable, match="readonly"):
+        log.append([rows(0, 3)])
+    assert log.append([rows(0, 3)]) == [3]
+    assert len(log.recent("u1")) == 3
+    log.close()
+
+
 def test_a_server_that_is_gone_is_told() -> None:
     log = EventLog.open("postgresql://nobody@127.0.0.1:9/none", eager=False)
     with pytest.raises(Unavailable) as caught:
