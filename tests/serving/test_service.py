@@ -23,6 +23,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from tornado.ioloop import IOLoop
 
 from features.paths import PROJECT, exposures_url
 from serving.api import EXAMPLE
@@ -254,6 +255,17 @@ def test_search_finds_titles_artists_and_ids(client: Client) -> None:
     assert found == [{"song_id": "song-003", "title": EVIL_TITLE, "artists": ["Artist 3"]}]
     untitled = client.get("/songs/search", params={"q": "song-007"}).json()["songs"]
     assert untitled == [{"song_id": "song-007", "title": None, "artists": ["Artist 7"]}]
+
+
+@pytest.mark.usefixtures("client")
+def test_dead_workers_are_looked_for_by_a_clock_that_does_not_go_back() -> None:
+    """Circus does so by the time of Tornado's loop, in the process that imports the service."""
+    loop = IOLoop(make_current=False)
+    try:
+        before = time.monotonic()
+        assert before <= loop.time() <= time.monotonic()
+    finally:
+        loop.close()
 
 
 def test_similar_songs(client: Client) -> None:
