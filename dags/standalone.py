@@ -23,6 +23,9 @@ PROJECT = Path(__file__).resolve().parent.parent
 DAGS = ("ingest", "features", "train", "deploy")
 POOL = {"name": "dvc", "slots": 1, "description": "One DVC command at a time"}
 USER = "admin"
+# How often a running Airflow is looked at, and how long a part of it may be gone.
+LOOK_SECONDS = 10.0
+GONE_SECONDS = 180.0
 
 
 class Api:
@@ -164,11 +167,28 @@ def serve(home: Path, port: int, held: int) -> int:
         show(address, home)
         sys.stdout.write("Press Ctrl-C to stop.\n")
         sys.stdout.flush()
-        return airflow.wait()
+        return watch(airflow, address)
     except KeyboardInterrupt:
         return 0
     finally:
         stop(airflow)
+
+
+def watch(airflow: subprocess.Popen[bytes], address: str) -> int:
+    """Stay until Airflow ends, or a part of it is gone for long; return the exit code."""
+    well = time.monotonic()
+    while True:
+        with suppress(subprocess.TimeoutExpired):
+            return airflow.wait(LOOK_SECONDS)
+        if is_up(address):
+            well = time.monotonic()
+        elif time.monotonic() - well > GONE_SECONDS:
+            sys.stderr.write(
+                "A part of Airflow (database, scheduler or DAG processor) has not been healthy for "
+                f"{GONE_SECONDS:.0f} seconds: it is stopped; its log, named above, says why. Start "
+                "it again with `make airflow`: runs go on where they were.\n"
+            )
+            return 1
 
 
 def tell_where(address: str, home: Path) -> int:
@@ -177,7 +197,9 @@ def tell_where(address: str, home: Path) -> int:
         sys.stdout.write("Airflow runs already.\n")
         show(address, home)
     else:
-        sys.stdout.write(f"Airflow is being started already, at {address}.\n")
+        sys.stdout.write(
+            f"Airflow is being started already, at {address}, or a part of it is not healthy.\n"
+        )
     return 0
 
 

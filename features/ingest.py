@@ -39,6 +39,8 @@ from features.sources.files import Files
 from features.times import parsed
 
 _TOP_REASONS = 5
+# The lake that is replaced, for the moment of the swap.
+OLD = "old"
 SHARED = "session ids of several listeners"
 
 
@@ -115,7 +117,7 @@ def ingest(
             write_lake(connection, new)
             summary = _summary(connection, counts)
         (new / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-        _swap(new, lake, work / "old")
+        _swap(new, lake, work / OLD)
     return summary
 
 
@@ -125,6 +127,9 @@ def _scratch(lake: Path) -> Iterator[str]:
     prefix = f".{lake.name}-"
     with alone_in(lake.parent):
         for left in lake.parent.glob(f"{prefix}*"):
+            # Killed between the two steps of the swap.
+            if not lake.exists() and (left / OLD).exists():
+                (left / OLD).rename(lake)
             shutil.rmtree(left, ignore_errors=True)
         with TemporaryDirectory(dir=lake.parent, prefix=prefix) as folder:
             yield folder

@@ -3,10 +3,13 @@
 import fcntl
 import json
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -67,6 +70,32 @@ def test_one_that_is_being_started_is_told(home, monkeypatch, capsys):
         held.flush()
         assert standalone.main() == 0
     assert "being started already, at http://localhost:1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("code", "ended"), [("import time; time.sleep(60)", 1), ("exit(3)", 3)])
+def test_an_airflow_whose_scheduler_died_ends(monkeypatch, capsys, code, ended):
+    monkeypatch.setattr(standalone, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(standalone, "GONE_SECONDS", 0.05 if ended == 1 else 60.0)
+    with subprocess.Popen([sys.executable, "-c", code]) as airflow:
+        # Nobody answers at port 1.
+        assert standalone.watch(airflow, "http://localhost:1") == ended
+        airflow.kill()
+    assert ("has not been healthy" in capsys.readouterr().err) == (ended == 1)
+
+
+def test_an_airflow_that_is_well_is_stayed_with(another_airflow, monkeypatch):
+    monkeypatch.setattr(standalone, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(standalone, "GONE_SECONDS", 0.05)
+    looks = []
+
+    def wait(seconds: float) -> int:
+        looks.append(seconds)
+        if len(looks) == 50:
+            return 0
+        raise subprocess.TimeoutExpired("airflow", seconds)
+
+    airflow = SimpleNamespace(wait=wait)
+    assert standalone.watch(airflow, f"http://localhost:{another_airflow}") == 0
 
 
 def test_the_airflow_of_another_folder_is_not_taken_for_ones_own(

@@ -424,6 +424,19 @@ def test_what_a_killed_import_left_is_taken_away(planted: Path, tmp_path: Path) 
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".lake")]
 
 
+def test_the_lake_of_an_import_killed_in_the_swap_comes_back(planted: Path, tmp_path: Path) -> None:
+    lake = tmp_path / "lake"
+    before = ingest(Files(planted), lake, 0.9, NOW)
+    left = tmp_path / ".lake-x1y2z3"
+    left.mkdir()
+    lake.rename(left / "old")
+    with pytest.raises(FileNotFoundError):
+        ingest(Files(tmp_path / "nowhere"), lake, 0.9, NOW)
+    with pytest.raises(Mistake):
+        ingest(Files(planted), lake, 0.0, NOW)
+    assert read_summary(lake) == before
+
+
 @pytest.mark.parametrize("zone", ["Asia/Kolkata", "Mars/Phobos"])
 def test_moments_of_parquet_are_the_same_in_any_zone_known_or_not(
     tmp_path: Path, zone: str
