@@ -34,7 +34,10 @@ $(VENV)/.ready: requirements.txt pyproject.toml
 	@$(VENV)/bin/uv pip install --quiet --no-deps --no-build-isolation --python $(VENV)/bin/python -e .
 	@touch $@
 
-run: pipeline ## environment, data, pipeline, feature store and the service with its page (SOURCE=, DATA=, PORT=)
+run: setup ## environment, data, pipeline, feature store and the service with its page (SOURCE=, DATA=, PORT=)
+	@# Before the work, not after it.
+	@python -m serving.welcome --port $(PORT) --look
+	@$(MAKE) --no-print-directory pipeline
 	@python -m serving.welcome --port $(PORT)
 
 pipeline: setup ## train on the source of params.yaml, or on SOURCE=simulated|30music|files DATA=path; deploys the bundle

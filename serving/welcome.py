@@ -82,9 +82,12 @@ def main() -> None:
     """Serve until interrupted."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--port", type=int, default=3000)
-    port = parser.parse_args().port
-    base = f"http://localhost:{port}"
+    parser.add_argument("--look", action="store_true", help="see whether the port is free, no more")
+    options = parser.parse_args()
+    port, base = options.port, f"http://localhost:{options.port}"
     refuse_taken(port)
+    if options.look:
+        return
     service = subprocess.Popen(["bentoml", "serve", "--port", str(port)])
     # `make run` ends when the service does, and stops it when it is stopped itself.
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -17,7 +17,7 @@ PACKAGES = ("features", "serving", "training", "simulation", "benchmarks")
 # Theirs is an environment of its own; nothing they read lies in the data folder.
 ELSEWHERE = {"benchmarks.peers.run", "benchmarks.peers.tune"}
 # They tell what they did before the error, each in its own way.
-OF_THE_SERVICE = {"serving.access", "serving.deploy", "serving.event_log", "serving.welcome"}
+OF_THE_SERVICE = {"serving.access", "serving.deploy", "serving.welcome"}
 
 
 def commands() -> list[str]:
