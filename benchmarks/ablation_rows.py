@@ -30,7 +30,7 @@ from training.generators import song_rows, write_factors, write_retrieval
 from training.metrics import TOP
 from training.phases import Cut, Phases
 from training.queries import Labelled
-from training.rows import MARKS, Part, Rows, join
+from training.rows import MARKS, Part, Rows, join, places
 
 SIGNAL: Final[SignalName] = "listen"
 # As many negatives as no pool has songs.
@@ -197,14 +197,3 @@ def coming_recall(
     found = heard & (places(query, scores[use]) < TOP)
     coming = [len({labelled.answer, *heard_later(labelled)}) for labelled in queries]
     return np.bincount(query[found], minlength=len(queries)) / np.array(coming)
-
-
-def places(query: IntArray, scores: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Return each row's place within its query, 0 the best; queries are contiguous and ascend.
-
-    Ties go to the song that comes first, as in serving.
-    """
-    order = np.lexsort((np.arange(len(query)), -scores, query))
-    found = np.empty(len(order), dtype=np.intp)
-    found[order] = np.arange(len(order)) - np.searchsorted(query, query[order])
-    return found

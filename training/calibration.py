@@ -120,7 +120,7 @@ def calibration(
     tables: list[pd.DataFrame] = []
     figures = {}
     for name, outcome in OUTCOME_OF.items():
-        said = ranker.probability(name, played)
+        said = ranker.probability(name, played) if len(played) else None
         if said is None:
             continue
         happened = (rows.outcome[rows.answer] == OUTCOMES.index(outcome)).astype(np.float64)

@@ -42,10 +42,14 @@ class Table:
 def per_query(
     recommender: Recommender, queries: Sequence[Labelled], answers: Answers
 ) -> list[Table]:
-    """Return every method's metrics for every query; NaN where a metric does not apply."""
+    """Return every method's metrics for every query; NaN where a metric does not apply.
+
+    What never happened in these sessions, the source may not know: its rates are not known either.
+    """
     songs = recommender.retrieval.songs
     truth = songs.indices([labelled.answer for labelled in queries])
     popularity = songs.numbers[SongRow.POPULARITY_PERCENTILE]
+    happened = {outcome for labelled in queries for outcome in labelled.rest_outcomes}
     tables = []
     for method, found in answers.songs.items():
         ranks = answer_ranks(found, truth)
@@ -55,7 +59,11 @@ def per_query(
         shown = np.where(top >= 0, popularity[np.maximum(top, 0)], np.nan)
         values["popularity_10"] = mean_of_rows(shown)
         for name, outcome in (("skip_rate_5", SKIP), ("like_rate_5", LIKED)):
-            values[name] = outcome_rate(found, queries, songs.index_of, outcome)
+            values[name] = (
+                outcome_rate(found, queries, songs.index_of, outcome)
+                if outcome in happened
+                else np.nan
+            )
         tables.append(Table(method, values, ranks))
     return tables
 
@@ -181,6 +189,7 @@ def methods_table(part: pd.DataFrame) -> str:
     numbers = zip(part["value"], part["low"], part["high"], strict=True)
     shown = part.assign(cell=[f"{v:.4f}{bounds(low, high)}" for v, low, high in numbers])
     cells = shown.pivot_table(index="method", columns="metric", values="cell", aggfunc="first")
+    cells = cells.fillna("")
     order = part[part["metric"] == "ndcg_10"].sort_values("value", ascending=False)["method"]
     columns = [c for c in COLUMNS if c in cells.columns]
     rows = [[method, *(str(cells.at[method, column]) for column in columns)] for method in order]

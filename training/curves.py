@@ -19,7 +19,7 @@ from serving.retrieval import Retrieval
 from training.metrics import METRICS
 from training.queries import Labelled
 from training.ranker import fit_ranker, usable
-from training.rows import Rows, select
+from training.rows import Rows, places, select
 
 SHARES: Final = (0.125, 0.25, 0.5, 1.0)
 # All rows are scored anew at each number of trees; a curve's shape needs no more queries.
@@ -29,10 +29,7 @@ NO_SONGS: Final = np.empty(0, dtype=np.int32)
 
 def ranks_in_rows(rows: Rows, scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the answer's rank among its query's rows; each query has one (`answered`)."""
-    query, answer = rows.query, rows.answer
-    sizes = np.unique(query, return_counts=True)[1]
-    better = scores > np.repeat(scores[answer], sizes)
-    return 1.0 + np.bincount(query, weights=better)[np.unique(query)].astype(np.float64)
+    return places(rows.query, scores)[rows.answer].astype(np.float64) + 1.0
 
 
 def answered(rows: Rows, queries: int | None = None) -> Rows:

@@ -80,7 +80,9 @@ def cut_ranks(pool: Pool, truth: int, scores: NDArray[np.float64]) -> list[float
     if not len(place):
         return [np.nan] * len(CANDIDATES)
     order = fused_order(pool)
-    better = scores[order] > scores[place[0]]
+    mine = scores[place[0]]
+    # Ties go to the song that comes first, as in an answer.
+    better = (scores[order] > mine) | ((scores[order] == mine) & (order < place[0]))
     position = int(np.flatnonzero(order == place[0])[0])
     return [1.0 + better[:n].sum() if position < n else np.nan for n in CANDIDATES]
 

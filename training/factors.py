@@ -28,7 +28,6 @@ from training.als import half_step
 from training.phases import CUTS, Cut, Phases, read_phases
 
 SEED = 7
-SPREAD_SAMPLE = 1000
 
 
 @dataclass(frozen=True)
@@ -91,10 +90,16 @@ def fit_factors(scores: pd.DataFrame, params: Signal, threads: int = 0) -> SongF
             model.fit(user_items)
     if not np.isfinite(model.item_factors).all():
         raise Mistake("ALS gave factors that are not finite; raise the regularization.")
-    sample = model.user_factors[:: max(1, len(model.user_factors) // SPREAD_SAMPLE)]
-    spread = float((sample @ model.item_factors.T).std()) or 1.0
+    spread = spread_of(model.user_factors, model.item_factors) or 1.0
     item_factors = np.asarray(model.item_factors, dtype=np.float32)
     return SongFactors(song_ids, item_factors, spread, listeners)
+
+
+def spread_of(users: FloatArray, songs: FloatArray) -> float:
+    """Return the standard deviation of all products of users and songs, without making them."""
+    mean = users.mean(axis=0, dtype=np.float64) @ songs.mean(axis=0, dtype=np.float64)
+    squares = ((users.T @ users).astype(np.float64) * (songs.T @ songs)).sum()
+    return float(np.sqrt(max(squares / (len(users) * len(songs)) - mean**2, 0.0)))
 
 
 def frequency(observed: FloatArray, columns: int, params: Signal) -> Frequency:

@@ -83,7 +83,7 @@ def fit_probability(
 ) -> Probability | None:
     """Fit a calibrated classifier on songs that were played.
 
-    None where it (or its opposite) hardly happened, or to one listener only.
+    None where it (or its opposite) hardly happened, or all songs are one listener's.
 
     Listeners are held out in turn. What is said of their songs chooses the number of trees (by log
     loss) and fits the calibration curve, so that it corrects what the booster says of songs and

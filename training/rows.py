@@ -94,6 +94,17 @@ def select(rows: Rows, keep: NDArray[np.bool_] | NDArray[np.intp]) -> Rows:
     return Rows(**{name: values[keep] for name, values in vars(rows).items()})
 
 
+def places(query: IntArray, scores: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Return each row's place within its query, 0 the best; queries are contiguous and ascend.
+
+    Ties go to the song that comes first, as in serving.
+    """
+    order = np.lexsort((np.arange(len(query)), -scores, query))
+    found = np.empty(len(order), dtype=np.intp)
+    found[order] = np.arange(len(order)) - np.searchsorted(query, query[order])
+    return found
+
+
 def listener_code(user_id: str) -> int:
     """Return a number that is the same for a listener in every file of rows.
 

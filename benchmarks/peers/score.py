@@ -177,15 +177,16 @@ def lead_text(lead: float, row: Any) -> str:
 
 def slices_markdown(slices: pd.DataFrame) -> str:
     """Return one row a task, slice and metric."""
-    lines = ["| task | slice | queries | metric | best peer | its value | Segue | Segue ahead | |"]
-    lines.append("|---" * 9 + "|")
-    for row in slices.to_dict("records"):
-        lines.append(
-            f"| {row['task']} | {row['slice']} | {row['queries']} | {NAMED[row['metric']]} | "
-            f"{row['method']} | {row['value']:.4f} | {row['segue']:.4f} | "
-            f"{lead_text(row['lead'], row)} | {row['verdict']} |"
-        )
-    return "\n".join(lines)
+    header = ["task", "slice", "queries", "metric", "best peer", "its value", "Segue"]
+    rows = [
+        [
+            *(row["task"], row["slice"], str(row["queries"]), NAMED[row["metric"]], row["method"]),
+            *(f"{row['value']:.4f}", f"{row['segue']:.4f}", lead_text(row["lead"], row)),
+            row["verdict"],
+        ]
+        for row in slices.to_dict("records")
+    ]
+    return markdown_table([*header, "Segue ahead", ""], rows)
 
 
 def figures(scored: Scored, summary: pd.DataFrame, slices: pd.DataFrame) -> dict[str, Any]:

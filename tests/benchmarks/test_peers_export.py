@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.peers import export as exporting
 from benchmarks.peers.data import encode, encode_queries, read_cut, seconds
 from benchmarks.peers.export import plays, questions, truth
 from benchmarks.peers.files import Folder
@@ -20,8 +21,10 @@ from benchmarks.peers.run import (
     write_answers,
 )
 from benchmarks.peers.tune import refuse_other_cuts
+from features.params import load_params
 from tests.benchmarks.peers_world import T0, heard, labelled, write_cut
 from tests.training import tiny
+from tests.training.test_leaks import PHASES
 from training.metrics import NEXT, START
 
 
@@ -145,3 +148,18 @@ def test_tuning_is_refused_on_any_cut_but_the_validation(folder):
         refuse_other_cuts(folder)
     folder.manifest.write_text(json.dumps({"as_of": "2014-11-27T10:29:45+00:00"}))
     refuse_other_cuts(folder)
+
+
+def test_methods_see_the_plays_that_segues_fits_saw(tmp_path, monkeypatch):
+    monkeypatch.setattr(exporting, "phase_queries", lambda lake, phases, phase, *_: [])
+    monkeypatch.setattr(exporting, "read_songs", lambda lake: [])
+    monkeypatch.setattr(exporting, "truth", lambda queries, heard: heard)
+
+    def plays(lake, until):
+        return pd.DataFrame({"until": [until]})
+
+    monkeypatch.setattr(exporting, "plays", plays)
+    where = Folder(tmp_path)
+    exporting.export(tmp_path, PHASES, load_params(), where)
+    until = {fit: pd.read_parquet(where.plays(fit))["until"][0] for fit in ("history", "all")}
+    assert until == {"history": PHASES.earlier.end, "all": PHASES.labels.end}

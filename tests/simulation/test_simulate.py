@@ -189,3 +189,13 @@ def test_a_good_share_of_listenings_repeats(
     again = listenings.duplicated([Event.USER, Event.SONG])
     assert of(listenings[again]).nunique() > 50
     assert 0.35 < again.mean() < 0.75
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [(Action.LIKE, Action.UNLIKE), (Action.PLAYLIST_ADD, Action.PLAYLIST_REMOVE)],
+)
+def test_a_song_is_liked_again_only_after_it_was_taken_back(written, given, taken):
+    acts = written.events[written.events[Event.ACTION].isin([given, taken])]
+    before = acts.groupby([Event.USER, Event.SONG])[Event.ACTION].shift().fillna(taken)
+    assert (acts[Event.ACTION] != before).all()

@@ -11,10 +11,11 @@ from features.params import load_params
 from features.query import Query, SessionEvent
 from features.state import resolve
 from serving.recommender import Recommender
+from serving.steering import most_popular_first
 from tests.serving.conftest import AS_OF, song_id, write_bundle
 from training.dataset import build_rows, query_rows
-from training.evaluate import SEGUE, TOP, ask
-from training.metrics import NEXT, START
+from training.evaluate import POPULARITY, SEGUE, TOP, ask
+from training.metrics import NEXT, START, answer_ranks
 from training.queries import Labelled
 from training.report import evaluate
 
@@ -98,3 +99,20 @@ def test_next_songs_and_session_starts_are_summed_up_apart(recommender, proposed
     assert (NEXT, "session_recall_20") not in mine.index
     lonely = evaluate(recommender, [replace(queries[2], user_id="u9")], heard, how)
     assert set(lonely.summary["task"]) == {START}
+
+
+def test_the_whole_pool_is_ranked_as_it_is_answered(recommender, proposed):
+    session = tuple(SessionEvent(song_id(i), "skip") for i in (0, 10, 20))
+    queries = [asked(song, session=session) for song in proposed[0]]
+    found = ask(recommender, queries)
+    truth = recommender.retrieval.songs.indices([query.answer for query in queries])
+    ranks = answer_ranks(found.songs[SEGUE], truth)
+    seen = np.isfinite(ranks)
+    assert seen.sum() >= 10
+    np.testing.assert_array_equal(found.pool_ranks[seen, -1], ranks[seen])
+
+
+def test_popularity_answers_everybody_alike(recommender, proposed):
+    found = ask(recommender, [asked(song) for song in proposed[0][:2]])
+    popular = most_popular_first(recommender.retrieval.songs, TOP).tolist()
+    assert found.songs[POPULARITY][:, : len(popular)].tolist() == [popular] * 2

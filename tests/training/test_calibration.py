@@ -1,3 +1,4 @@
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -118,3 +119,22 @@ def test_a_source_without_signals_says_so():
     assert "probability" in table.columns
     assert figures == {}
     assert "no likes" in markdown(figures)[0]
+
+
+def test_whole_listeners_are_drawn_for_the_error():
+    # What is said is wrong by a half of both, upwards of one and downwards of the other.
+    said, happened = np.full(60, 0.5), np.repeat([1.0, 0.0], 30)
+    draws = bootstrap_errors(said, happened, np.repeat([3, 9], 30), HOW)
+    assert set(draws) == {0.0, 0.5}
+
+
+def test_a_bins_interval_is_wilsons():
+    table = reliability(np.full(10, 0.3), np.array([1.0] + [0.0] * 9))
+    assert table.loc[0, ["low", "high"]].tolist() == pytest.approx([0.0179, 0.4042], abs=1e-4)
+
+
+def test_songs_that_nobody_proposed_are_judged_too():
+    made = rows(["full"] * 15 + ["skip"] * 15)
+    made = replace(made, in_pool=~(made.answer & (made.query < 10)))
+    says = SimpleNamespace(probability=lambda name, features: features[:, 0].astype(float))
+    assert calibration(says, made, HOW)[1]["p_skip"]["songs"] == 30

@@ -1,9 +1,11 @@
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from features.columns import SongRow
 from features.params import Evaluation
 from tests.training.test_evaluate import labelled
 from training import pages
@@ -15,6 +17,7 @@ from training.comparison import (
     mean_of_rows,
     methods_table,
     outcome_rate,
+    per_query,
     pool_recall,
     session_recall,
     slice_table,
@@ -184,3 +187,41 @@ def test_the_best_other_method_of_each_slice_is_named_with_its_verdict():
     assert best["method"].tolist() == ["good", "poor", "good"]
     assert best["verdict"].tolist() == ["ahead", "behind", "level"]
     assert best["lead"].tolist() == pytest.approx([0.1, -0.05, -0.01])
+
+
+def test_each_figure_of_a_query_by_hand():
+    numbers = {SongRow.POPULARITY_PERCENTILE: np.linspace(0, 1, 11)}
+    songs = SimpleNamespace(
+        index_of=INDEX, numbers=numbers, indices=lambda ids: np.array([INDEX[i] for i in ids])
+    )
+    recommender = SimpleNamespace(retrieval=SimpleNamespace(songs=songs))
+    queries = [query("ab", ["skip", "full"], place=1), query("ac", ["skip", "liked"])]
+    answers = SimpleNamespace(songs={SEGUE: found([1, 0, *range(2, 11)], [10, 2])})
+    (table,) = per_query(recommender, queries, answers)
+    assert table.ranks.tolist()[0] == 2
+    assert table.values["popularity_10"].tolist() == pytest.approx([0.45, 0.6])
+    assert table.values["skip_rate_5"].tolist() == [0.5, 0]
+    assert table.values["like_rate_5"].tolist() == [0, 1]
+    np.testing.assert_array_equal(table.values["session_recall_20"], [np.nan, 0.5])
+
+
+def test_what_a_source_does_not_know_is_absent_and_not_zero():
+    numbers = {SongRow.POPULARITY_PERCENTILE: np.linspace(0, 1, 11)}
+    songs = SimpleNamespace(
+        index_of=INDEX, numbers=numbers, indices=lambda ids: np.array([INDEX[i] for i in ids])
+    )
+    recommender = SimpleNamespace(retrieval=SimpleNamespace(songs=songs))
+    queries = [query("ab", ["skip", "full"], place=1), query("ac", ["full", "full"])]
+    answers = SimpleNamespace(songs={SEGUE: found([1, 0, *range(2, 11)], [0, 2])})
+    found_tables = per_query(recommender, queries, answers)
+    summary = summarise(found_tables, np.array(["u", "v"]), np.ones(2, bool), HOW)
+    assert "skip_rate_5" in set(summary["metric"])
+    assert "like_rate_5" not in set(summary["metric"])
+
+
+def test_intervals_are_over_listeners():
+    # Four hundred queries of four listeners tell no more than four queries.
+    values = np.tile([0.0, 1.0, 0.0, 1.0], 100)
+    listeners = np.tile(["a", "b", "c", "d"], 100)
+    many = summarise(tables(segue=values), listeners, np.ones(400, bool), HOW).iloc[0]
+    assert (many["low"], many["high"]) == (0, 1)

@@ -2,6 +2,7 @@ import json
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
+import lightgbm
 import numpy as np
 import pandas as pd
 import pytest
@@ -303,3 +304,33 @@ def test_an_outcome_that_weighs_more_wins_where_two_songs_contradict_each_other(
     params = load_params().ranker.model_copy(update={"rounds": 20, "min_data_in_leaf": 5})
     played_first, played_second = fit_ranker(rows, ("x",), params).predict(features[:2])
     assert played_first > played_second
+
+
+def test_each_probability_is_of_its_own_outcome(tmp_path, monkeypatch):
+    rows = made_rows(5, 600)
+    liked, skipped = (rows.outcome == OUTCOMES.index(name) for name in ("liked", "skip"))
+    rows.features[:, 1] = liked.astype(np.float32) - skipped
+    write_rows(rows, NAMES, tmp_path / "rows.parquet")
+    out = tmp_path / "ranker"
+    monkeypatch.setattr(
+        "sys.argv", ["r", "--rows", str(tmp_path / "rows.parquet"), "--out", str(out)]
+    )
+    ranker.main()
+    songs = np.array([[0, 1, 0], [0, -1, 0]], dtype=np.float32)
+    like, skip = (
+        lightgbm.Booster(model_file=out / f"{p}.txt").predict(songs) for p in ("p_like", "p_skip")
+    )
+    assert like[0] > like[1]
+    assert skip[1] > skip[0]
+
+
+def test_what_is_known_of_one_listener_says_nothing_of_another():
+    # Each listener has a number of their own, and either skips all songs or none.
+    random = np.random.default_rng(11)
+    listeners = np.repeat(np.arange(90, dtype=np.uint32), 20)
+    features = np.zeros((1800, 3), dtype=np.float32)
+    features[:, 0] = random.random(90)[listeners]
+    happened = (random.random(90) < 0.5)[listeners]
+    fitted = fit_probability(features, happened, listeners, NAMES, PARAMS)
+    said = np.interp(fitted.booster.predict(features), fitted.raw, fitted.share)
+    assert said == pytest.approx(happened.mean(), abs=0.2)

@@ -5,6 +5,7 @@ from implicit.cpu.als import AlternatingLeastSquares
 from threadpoolctl import threadpool_limits
 
 from features.params import load_params
+from serving.bundle import load_factors
 from serving.fold_in import FactorModel, fold_in
 from tests.training import tiny
 from tests.training.tiny import DAY, MINUTE, START, TICK
@@ -18,7 +19,10 @@ from training.factors import (
     net_of_skips,
     read_matrix,
     read_scores,
+    save_fit,
+    spread_of,
 )
+from training.generators import write_factors
 from training.phases import CUTS, Phase, Phases, write_phases
 
 PARAMS = load_params().signals["listen"].model_copy(update={"factors": 2, "iterations": 15})
@@ -219,3 +223,38 @@ def test_a_fit_says_whether_any_cut_has_the_signal(tmp_path, monkeypatch, signal
             said.append((len(fit["song_ids"]), bool(fit["seen"])))
     late = [(0, True), (0, True), (1, True), (1, True)]
     assert said == (late if signal == "like" else [(0, False)] * 4)
+
+
+def test_a_listener_is_folded_in_as_the_fit_was_made(tmp_path):
+    own = PARAMS.model_copy(update={"frequency_exponent": 0.5, "skip_as": "zero", "alpha": 5.0})
+    signals = {**load_params().signals, "listen": own}
+    fitted = fit_factors(checkerboard(), own, threads=1)
+    save_fit(tmp_path / "fit.npz", fitted, signals, "listen", START)
+    write_factors(tmp_path / "fit.npz", tmp_path / "out.npz", fitted.song_ids, START)
+    model = load_factors(tmp_path / "out.npz")
+    assert model.exponent == 0.5
+    assert model.offset == fitted.listeners.offset > 0
+    assert model.regularization == pytest.approx(fitted.listeners.regularization)
+    assert model.skip_weight == signals["skip"].alpha / 5.0
+    assert model.spread == pytest.approx(fitted.spread)
+
+
+def test_skips_are_taken_off_as_of_the_cut_and_in_their_own_window(tmp_path):
+    events = [
+        tiny.event(0, START - DAY, "x", "a", played_ms=200_000),
+        tiny.event(1, START - 200 * DAY, "y", "b", "skip", played_ms=0),
+        tiny.event(2, START, "z", "c", "skip", played_ms=0),
+    ]
+    songs = [tiny.song(name) for name in "abc"]
+    tiny.write_lake(tmp_path, events, [tiny.user("u0")], songs)
+    signals = dict(load_params().signals)
+    assert signals["skip"].window_days < 200 < signals["listen"].window_days
+    signals["listen"] = signals["listen"].model_copy(update={"skip_as": "zero"})
+    assert read_matrix(tmp_path, "listen", START, signals)["song_id"].tolist() == ["a"]
+
+
+def test_the_spread_is_that_of_all_products():
+    r = np.random.default_rng(0)
+    u = r.normal(0.2, 1, (70, 5)).astype("f4")
+    s = r.normal(0.1, 1, (90, 5)).astype("f4")
+    assert spread_of(u, s) == pytest.approx((u @ s.T).std(), rel=1e-5)

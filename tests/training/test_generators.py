@@ -7,12 +7,20 @@ from scipy.sparse import csr_matrix
 from scipy.sparse import random as sparse_random
 
 from features.params import Ease, Links, Transitions, Vectors, load_params
+from features.snapshots import write_snapshots
 from serving.bundle import _load_dayparts, _load_tensor, load_factors
 from serving.fold_in import fold_in
 from tests.features import small
 from tests.training import tiny
 from tests.training.tiny import DAY, MINUTE, START, TICK
-from training.generators import trending, with_rights, write_factors, write_generators
+from training.generators import (
+    song_rows,
+    trending,
+    with_rights,
+    write_factors,
+    write_generators,
+    write_sessions,
+)
 from training.item_links import (
     ease,
     keep_best,
@@ -365,3 +373,38 @@ def test_rights_are_added_where_the_source_has_them():
     found = with_rights(rows, songs)
     assert list(found) == ["song_id", "plays", "regions_available"]
     assert found["regions_available"].tolist() == [None, ["Europe"]]
+
+
+def test_past_sessions_keep_their_order_of_play_with_age_and_rarity(tmp_path):
+    plays = tiny.plays([[(20.2, 1), (20.1, 0), (20, 1)], [(0.1, 2), (0, 0)]])
+    params = load_params().generators.sessions.model_copy(update={"half_life_days": 10.0})
+    write_sessions(plays, START, params, 4, tmp_path)
+    with np.load(tmp_path / "sessions.npz") as found:
+        assert found["indices"].tolist() == [1, 0, 1, 2, 0]
+        assert found["indptr"].tolist() == [0, 3, 5]
+        assert found["recency"].tolist() == pytest.approx([0.25, 1.0])
+        rare, both = math.log1p(2), math.log1p(1)
+        assert found["song_weight"].tolist() == pytest.approx([both, rare, rare, rare])
+
+
+def test_songs_without_neighbours_have_no_vector(tmp_path):
+    plays = tiny.plays([[(1, 0), (0, 1)], [(0, 2)]]).assign(daypart=0)
+    write_generators(plays, START, load_params(), SONGS, tmp_path)
+    with np.load(tmp_path / "vectors.npz") as found:
+        assert found["known"].tolist() == [True, True, False]
+
+
+def test_a_catalogue_knows_no_song_that_is_still_to_come(tmp_path, monkeypatch):
+    later = tiny.song("s1") | {"released_ts": START + DAY}
+    tiny.write_lake(
+        tmp_path / "lake",
+        [tiny.event(0, START - DAY, "x", "s0")],
+        [tiny.user("u0")],
+        [tiny.song("s0"), later],
+    )
+    monkeypatch.setenv("SEGUE_DATA", str(tmp_path))
+    write_snapshots(
+        tmp_path / "lake", tmp_path / "features", [START, START + 2 * DAY], load_params()
+    )
+    assert song_rows(tmp_path / "lake", START)["song_id"].tolist() == ["s0"]
+    assert song_rows(tmp_path / "lake", START + 2 * DAY)["song_id"].tolist() == ["s0", "s1"]

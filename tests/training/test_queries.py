@@ -189,3 +189,12 @@ def test_a_session_is_cut_to_its_latest_events():
     assert [event.song_id for event in found] == [f"s{n}" for n in range(10, here)]
     assert len(sessions.before("b", tiny.frame(events)["ts"][size + 3])) == 3
     assert sessions.before("b", tiny.frame(events)["ts"][size]) == ()
+
+
+def test_whatever_was_played_may_come_again(asked):
+    assert all(item.query.allow_repeats for item in asked.values())
+
+
+def test_phase_queries_hold_their_share_of_starts(lake):
+    some = dataset.phase_queries(lake, PHASES, "labels", 128, 5, 1, starts_share=1.0)
+    assert [item.place for item in some] == [0] * 5

@@ -4,6 +4,7 @@ import numpy as np
 
 from features.params import load_params
 from training.rows import Rows
+from training.sessions import OUTCOMES
 from training.starts import MIN_QUERIES, at_start, fit_starts
 
 NAMES = ("prefix_length", "first", "heard")
@@ -70,3 +71,16 @@ def test_songs_that_nobody_proposed_teach_nothing():
     )
     alone, mixed = (fit_starts(some, NAMES, PARAMS).model_to_string() for some in (rows, both))
     assert alone == mixed
+
+
+def test_a_start_weighs_what_became_of_it():
+    # The same two songs in every query; which one was heard is a coin toss that the outcome tells.
+    rows = made_rows(400)
+    first = np.random.default_rng(3).random(400) < 0.5
+    keep = np.tile([True, True, False, False], 400)
+    rows = Rows(**{n: v[keep] for n, v in vars(rows).items()})
+    answer = np.column_stack([first, ~first]).ravel()
+    outcome = np.repeat(np.where(first, OUTCOMES.index("liked"), OUTCOMES.index("skip")), 2)
+    rows = replace(rows, answer=answer, later=np.zeros(800, bool), outcome=outcome.astype(np.int8))
+    one, two = fit_starts(rows, NAMES, PARAMS).predict(rows.features[:2], raw_score=True)
+    assert one > two + 0.5

@@ -1,0 +1,19 @@
+"""What of an evaluation becomes figures."""
+
+import pandas as pd
+
+from features.params import load_params
+from tests.training.test_asking import asked, folder, proposed, recommender  # noqa: F401 - fixtures
+from training import report
+from training.error_analysis import fate_table
+from training.report import evaluate
+
+
+def test_the_figures_count_the_tasks_that_were_lost(recommender, proposed, monkeypatch):  # noqa: F811
+    queries = [asked(proposed[0][0]), asked(proposed[0][1], user="u1")]
+    heard = pd.DataFrame({"session_id": ["a"], "song_id": [proposed[0][0]]})
+    how = load_params().evaluation.model_copy(update={"bootstrap": 5})
+    found = evaluate(recommender, queries, heard, how)
+    monkeypatch.setattr(report.gate, "behind", lambda summary: summary.head(2))
+    figures = report.metrics(found, fate_table(found.fate, found.kinds), {})
+    assert figures["gate"] == {"behind": 2}
