@@ -119,7 +119,10 @@ def _sounds_like(
     sample = np.arange(0, len(retrieval.songs), max(len(retrieval.songs) // SAMPLE, 1))
     pairs = Pairs(state, retrieval.songs, np.append(song, sample).astype(np.int32))
     away = audio_distance(pairs, centre, standardised)
-    return away is not None and bool(np.mean(~(away[1:] > away[0])) <= NEAR)
+    if away is None or not np.isfinite(away[0]):
+        return False
+    others = away[1:][np.isfinite(away[1:])]
+    return bool((others <= away[0]).mean() <= NEAR)
 
 
 def _teens(retrieval: Retrieval, state: State, song: int) -> str | None:
