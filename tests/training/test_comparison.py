@@ -189,15 +189,19 @@ def test_the_best_other_method_of_each_slice_is_named_with_its_verdict():
     assert best["lead"].tolist() == pytest.approx([0.1, -0.05, -0.01])
 
 
-def test_each_figure_of_a_query_by_hand():
+def measured(queries, *answers):
+    """Return the table of one method that answers so, over eleven songs of rising popularity."""
     numbers = {SongRow.POPULARITY_PERCENTILE: np.linspace(0, 1, 11)}
     songs = SimpleNamespace(
         index_of=INDEX, numbers=numbers, indices=lambda ids: np.array([INDEX[i] for i in ids])
     )
     recommender = SimpleNamespace(retrieval=SimpleNamespace(songs=songs))
+    return per_query(recommender, queries, SimpleNamespace(songs={SEGUE: found(*answers)}))
+
+
+def test_each_figure_of_a_query_by_hand():
     queries = [query("ab", ["skip", "full"], place=1), query("ac", ["skip", "liked"])]
-    answers = SimpleNamespace(songs={SEGUE: found([1, 0, *range(2, 11)], [10, 2])})
-    (table,) = per_query(recommender, queries, answers)
+    (table,) = measured(queries, [1, 0, *range(2, 11)], [10, 2])
     assert table.ranks.tolist()[0] == 2
     assert table.values["popularity_10"].tolist() == pytest.approx([0.45, 0.6])
     assert table.values["skip_rate_5"].tolist() == [0.5, 0]
@@ -206,15 +210,9 @@ def test_each_figure_of_a_query_by_hand():
 
 
 def test_what_a_source_does_not_know_is_absent_and_not_zero():
-    numbers = {SongRow.POPULARITY_PERCENTILE: np.linspace(0, 1, 11)}
-    songs = SimpleNamespace(
-        index_of=INDEX, numbers=numbers, indices=lambda ids: np.array([INDEX[i] for i in ids])
-    )
-    recommender = SimpleNamespace(retrieval=SimpleNamespace(songs=songs))
     queries = [query("ab", ["skip", "full"], place=1), query("ac", ["full", "full"])]
-    answers = SimpleNamespace(songs={SEGUE: found([1, 0, *range(2, 11)], [0, 2])})
-    found_tables = per_query(recommender, queries, answers)
-    summary = summarise(found_tables, np.array(["u", "v"]), np.ones(2, bool), HOW)
+    tables_of_it = measured(queries, [1, 0, *range(2, 11)], [0, 2])
+    summary = summarise(tables_of_it, np.array(["u", "v"]), np.ones(2, bool), HOW)
     assert "skip_rate_5" in set(summary["metric"])
     assert "like_rate_5" not in set(summary["metric"])
 
