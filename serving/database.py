@@ -1,8 +1,6 @@
 """One database behind the logs: SQLite in WAL mode, or PostgreSQL, through SQLAlchemy."""
 
-import fcntl
 import logging
-import os
 import sqlite3
 import threading
 import time
@@ -28,6 +26,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection, QueuePool
 
 from features.mistakes import Mistake
+from serving.sqlite_files import Files, clear, files_of
 
 log = logging.getLogger("serving.database")
 
@@ -90,7 +89,7 @@ class Database:
         self.metadata = metadata
         self._made = False
         # Device and inode of the SQLite files in use.
-        self._files: _Files | None = None
+        self._files: Files | None = None
         self._reopening = threading.Lock()
         self._kept = threading.local()
         self._all_kept: list[PoolProxiedConnection] = []
@@ -124,7 +123,8 @@ class Database:
         except Unavailable as error:
             if _READ_ONLY in str(error):
                 # It stays so for connections that were opened while it was.
-                self._forget()
+                with self._reopening:
+                    self.close()
             raise
         if files and files != self._found():
             raise Unavailable("gone", f"{self.url.database} was moved while it was written to.")
@@ -247,7 +247,8 @@ class Database:
                 time.sleep(0.05)
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections; the next use opens new ones."""
+        self._kept = threading.local()
         while self._all_kept:
             self._all_kept.pop().close()
         self.writer.dispose()
@@ -263,8 +264,8 @@ class Database:
                 self.metadata.create_all(connection)
                 self._files = connection.info.get(_FILES)
 
-    def _found(self) -> "_Files":
-        return _files(str(self.url.database))
+    def _found(self) -> Files:
+        return files_of(str(self.url.database))
 
     def _reopen(self) -> None:
         with self._reopening, explained():
@@ -274,15 +275,8 @@ class Database:
             log.warning("%s was deleted or moved; it is opened anew.", self.url.database)
             self._check_in()
             self.close()
-            self._kept = threading.local()
-            _clear(Path(str(self.url.database)))
+            clear(Path(str(self.url.database)))
             self._made, self._files = False, None
-
-    def _forget(self) -> None:
-        """Close all connections, so that the next use opens new ones."""
-        with self._reopening:
-            self.close()
-            self._kept = threading.local()
 
     def _check_in(self) -> None:
         """Bring what was committed into the file that was moved, away from its WAL."""
@@ -297,37 +291,6 @@ class Database:
             log.warning("Not all may be in the file that was moved: %s", error)
         finally:
             connection.close()
-
-
-_Inode = tuple[int, int]
-_Files = tuple[_Inode | None, _Inode | None]
-
-
-def _files(path: str) -> _Files:
-    return _inode(path), _inode(f"{path}-wal")
-
-
-def _inode(path: str) -> _Inode | None:
-    try:
-        found = os.stat(path)  # noqa: PTH116 - at every request, and a Path costs more than it
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _clear(path: Path) -> None:
-    """Take away what a file that is gone has left, which the next would take for its own."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        # One worker at a time: the next finds the new file and leaves what belongs to it.
-        fcntl.flock(folder, fcntl.LOCK_EX)
-        if not path.exists():
-            for end in ("-wal", "-shm"):
-                Path(f"{path}{end}").unlink(missing_ok=True)
-            path.touch()
-    finally:
-        os.close(folder)
 
 
 _POSTGRESQL_ARGUMENTS: Final[dict[str, Any]] = {
@@ -392,7 +355,7 @@ def _sqlite_engine(url: URL, synchronous: str, page_bytes: int) -> Engine:
         connection.execute(f"PRAGMA synchronous={synchronous}")
         # The first read opens the WAL.
         connection.execute("SELECT 1 FROM sqlite_master").close()
-        record.info[_FILES] = _files(str(url.database))
+        record.info[_FILES] = files_of(str(url.database))
 
     event.listen(engine, "connect", settle)
     return engine

@@ -25,8 +25,6 @@ from serving.logged import Logged
 NO_CONTEXT: Final = Context()
 NO_PROFILE: Final = Profile()
 NO_SEED: Final = Seed.model_construct()
-# Field of a profile -> the kind of context whose words it holds.
-KIND_OF: Final = {"languages": "language", "region": "region"}
 LISTED: Final = "GET /status lists the words that songs and listeners are of"
 
 
@@ -117,11 +115,12 @@ def unknown_in_profile(profile: Profile | None, songs: Catalogue) -> list[str]:
         for name in profile.favourite_artists
         if name not in artists
     ]
-    words = [("languages", word, songs.listener_languages) for word in profile.languages]
+    words = [("languages", "language", word) for word in profile.languages]
     if profile.region is not None:
-        words.append(("region", profile.region, songs.listener_regions))
+        words.append(("region", "region", profile.region))
+    of_listeners = {"language": songs.listener_languages, "region": songs.listener_regions}
     return lost + [
         f"profile.{field}: no song and no listener is of {word!r}; {LISTED}."
-        for field, word, of_listeners in words
-        if word not in of_listeners and word not in words_of(songs, KIND_OF[field])
+        for field, kind, word in words
+        if word not in of_listeners[kind] and word not in words_of(songs, kind)
     ]

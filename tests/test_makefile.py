@@ -27,6 +27,39 @@ def planned(*words, **settings):
     return [line for line in done.stdout.splitlines() if "training.set_params" in line]
 
 
+def made(tmp_path, target, dvc="exit 0"):
+    """Run make in a copy where commands only write down that they were called, and how."""
+    tools = tmp_path / ".venv" / "bin"
+    tools.mkdir(parents=True)
+    for name in ("Makefile", "requirements.txt", "pyproject.toml"):
+        shutil.copy(PROJECT / name, tmp_path)
+    for name, then in (("python", "exit 0"), ("dvc", dvc)):
+        (tools / name).write_text(f'#!/bin/bash\necho "{name} $*" >> called\n{then}\n')
+        (tools / name).chmod(0o755)
+    (tmp_path / ".venv" / ".ready").touch()
+    own = {"MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "SOURCE", "DATA", "PORT"}
+    environment = {name: value for name, value in os.environ.items() if name not in own}
+    done = subprocess.run(["make", target], cwd=tmp_path, env=environment, capture_output=True)
+    return done.returncode, (tmp_path / "called").read_text().splitlines()
+
+
+def test_the_port_is_looked_at_before_the_work_and_served_on_after_it(tmp_path):
+    code, called = made(tmp_path, "run")
+    assert code == 0
+    first, *between, last = called
+    assert first == "python -m serving.welcome --port 3000 --look"
+    assert "dvc repro bundle_serving" in between
+    assert last == "python -m serving.welcome --port 3000"
+
+
+@pytest.mark.parametrize(("lock", "stays"), [("", False), ("{}", True)])
+def test_a_lock_that_a_full_disk_left_empty_is_taken_away(tmp_path, lock, stays):
+    (tmp_path / ".dvc" / "tmp").mkdir(parents=True)
+    (tmp_path / ".dvc" / "tmp" / "rwlock").write_text(lock)
+    code, _ = made(tmp_path, "pipeline", "test ! -e .dvc/tmp/rwlock")
+    assert (code == 0) is not stays
+
+
 @pytest.mark.parametrize("target", ["run", "pipeline"])
 def test_without_a_source_params_stay(target):
     assert planned(target) == []

@@ -6,7 +6,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+from serving import welcome
 from serving.welcome import refuse_taken, told
+from tests.serving.conftest import free_port
 
 
 class Refusing(BaseHTTPRequestHandler):
@@ -33,6 +35,15 @@ def refusing() -> Iterator[str]:
 def test_an_example_that_is_refused_is_said_and_ends_nothing(refusing: str) -> None:
     assert "No example: HTTP Error 401" in told(refusing)
     assert "SEGUE_API_KEYS" in told(refusing)
+
+
+def test_a_look_at_the_port_starts_nothing(refusing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(welcome.subprocess, "Popen", lambda *_: pytest.fail("It was started."))
+    monkeypatch.setattr("sys.argv", ["welcome", "--look", "--port", str(free_port())])
+    welcome.main()
+    monkeypatch.setattr("sys.argv", ["welcome", "--look", "--port", refusing.rpartition(":")[2]])
+    with pytest.raises(SystemExit, match="cannot be had"):
+        welcome.main()
 
 
 def test_a_port_that_others_have_is_not_taken_for_ones_own(refusing: str) -> None:
