@@ -302,7 +302,7 @@ def prepared(
         queries = phase_queries(lake, phases, cut, history, count, how.seed, starts)
         if starts == 1:
             # All there are, should there be fewer than wanted; the sample is filled with others.
-            queries = [labelled for labelled in queries if labelled.place == 0]
+            queries = [labelled for labelled in queries if labelled.is_start]
         path = arguments.work / f"{cut}_{count}{'_starts' if starts == 1 else ''}.parquet"
         if not path.exists():
             write_rows(

@@ -28,7 +28,7 @@ from features.paths import PROJECT, data_dir
 from features.query import Query, SessionEvent
 from serving.recommender import Recommender
 from training.dataset import phase_queries
-from training.evaluate import SEGUE
+from training.methods import SEGUE
 from training.metrics import METRICS, NEXT, START
 from training.phases import read_phases
 from training.queries import Labelled

@@ -28,8 +28,8 @@ from features.columns import Event, User
 from features.mistakes import run_command
 from features.params import SIGNALS
 from features.paths import PROJECT, data_dir
-from training.evaluate import SEGUE
 from training.files import write_json
+from training.methods import SEGUE
 from training.metrics import NEXT, cluster_bootstrap, interval
 from training.phases import Phases, read_phases
 from training.rows import read_rows, select, write_rows

@@ -141,7 +141,7 @@ def split(asked: Asked) -> tuple[Asked, Asked]:
     """Return next songs and session starts by themselves, each with numbers of its own."""
     parts = []
     for is_start in (False, True):
-        wanted = np.array([(item.place == 0) is is_start for item in asked.queries])
+        wanted = np.array([item.is_start is is_start for item in asked.queries])
         rows = select(asked.rows, wanted[asked.rows.query])
         number = np.cumsum(wanted) - 1
         parts.append(

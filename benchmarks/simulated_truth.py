@@ -35,7 +35,7 @@ from serving.retrieval import allowed
 from serving.scores import best
 from simulation.truth import Truth
 from training.dataset import phase_queries, utc
-from training.evaluate import POPULARITY, SEGUE
+from training.methods import POPULARITY, SEGUE
 from training.metrics import NEXT, START, cluster_bootstrap, interval
 from training.phases import Phases, read_phases
 from training.queries import Labelled

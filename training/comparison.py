@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from features.catalogue import Catalogue
 from features.columns import SongRow
 from features.params import Evaluation
-from serving.recommender import Recommender
-from training.evaluate import SEGUE, TOP_OUTCOMES, Answers
+from training.methods import SEGUE, Answers
 from training.metrics import FEWEST, METRICS, answer_ranks, cluster_bootstrap, interval
 from training.queries import Labelled
 from training.sessions import LIKED, SKIP
@@ -28,6 +28,8 @@ COLUMNS = (
     "popularity_10",
 )
 SLICED = ("hr_20", "mrr_20", "ndcg_10")
+# Rates of skips and likes are of so many first songs, as `skip_rate_5` says.
+TOP_OUTCOMES = 5
 
 
 @dataclass(frozen=True)
@@ -39,14 +41,11 @@ class Table:
     ranks: NDArray[np.float64]
 
 
-def per_query(
-    recommender: Recommender, queries: Sequence[Labelled], answers: Answers
-) -> list[Table]:
+def per_query(songs: Catalogue, queries: Sequence[Labelled], answers: Answers) -> list[Table]:
     """Return every method's metrics for every query; NaN where a metric does not apply.
 
     What never happened in these sessions, the source may not know: its rates are not known either.
     """
-    songs = recommender.retrieval.songs
     truth = songs.indices([labelled.answer for labelled in queries])
     popularity = songs.numbers[SongRow.POPULARITY_PERCENTILE]
     happened = {outcome for labelled in queries for outcome in labelled.rest_outcomes}
@@ -84,7 +83,7 @@ def session_recall(
     """
     recall = np.full(len(queries), np.nan)
     for i, labelled in enumerate(queries):
-        if labelled.place == 0:
+        if labelled.is_start:
             coming, top = set(labelled.rest), set(found[i].tolist())
             recall[i] = sum(index_of.get(song, -2) in top for song in coming) / len(coming)
     return recall

@@ -1,6 +1,6 @@
-"""What more would bring: learning curves over trees, label queries and candidates; importance."""
+"""What more would bring: curves over trees, label queries and candidates; answers by hour."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import lightgbm
@@ -10,12 +10,8 @@ from numpy.typing import NDArray
 
 from features.catalogue import IntArray
 from features.dayparts import WEEKDAYS, block_of
-from features.pair_groups import GROUPS
-from features.pairs import Pairs, local_hour
+from features.pairs import local_hour
 from features.params import Ranker
-from features.state import nobody
-from serving.recommender import Recommender
-from serving.retrieval import Retrieval
 from training.metrics import METRICS
 from training.queries import Labelled
 from training.ranker import fit_ranker, usable
@@ -24,7 +20,6 @@ from training.rows import Rows, places, select
 SHARES: Final = (0.125, 0.25, 0.5, 1.0)
 # All rows are scored anew at each number of trees; a curve's shape needs no more queries.
 TREE_QUERIES: Final = 2000
-NO_SONGS: Final = np.empty(0, dtype=np.int32)
 
 
 def ranks_in_rows(rows: Rows, scores: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -99,34 +94,6 @@ def by_candidates(
         size = float(np.minimum(sizes, count).mean())
         rows.append({"candidates": count, "size": size, "recall": found, **value})
     return pd.DataFrame(rows)
-
-
-def importance(recommender: Recommender) -> pd.DataFrame:
-    """Return each feature's share of the ranker's total gain and its group, largest first."""
-    booster = recommender.ranker.trees.booster
-    gain = booster.feature_importance("gain")
-    table = pd.DataFrame({"feature": booster.feature_name(), "share": gain / max(gain.sum(), 1e-9)})
-    group = feature_groups(recommender.retrieval)
-    table["group"] = table["feature"].map(group)
-    return table.sort_values("share", ascending=False, ignore_index=True, kind="stable")
-
-
-def feature_groups(retrieval: Retrieval) -> Mapping[str, str]:
-    """Return each feature's group: a generator, a function of `features.pair_groups`, or links."""
-    pairs = Pairs(nobody(retrieval.songs), retrieval.songs, NO_SONGS)
-    groups = dict.fromkeys(retrieval.feature_names, "links")
-    for group in GROUPS:
-        groups |= dict.fromkeys(group(pairs), group.__name__.replace("_", " "))
-    for name in retrieval.names:
-        groups |= {f"{name}_score": f"generator {name}", f"{name}_rank": f"generator {name}"}
-    return groups | {"proposed_by": "agreement"}
-
-
-def group_importance(features: pd.DataFrame) -> pd.DataFrame:
-    """Return each group's share of the gain, largest first."""
-    grouped = features.groupby("group")["share"].agg(["sum", "size"]).reset_index()
-    grouped = grouped.rename(columns={"sum": "share", "size": "features"})
-    return grouped.sort_values("share", ascending=False, ignore_index=True, kind="stable")
 
 
 def dayparts(queries: Sequence[Labelled], ranks: NDArray[np.float64]) -> pd.DataFrame:

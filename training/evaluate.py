@@ -8,7 +8,6 @@ proposes counts as a miss.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -24,29 +23,13 @@ from features.pairs import local_hour, missing
 from serving.recommender import Prepared, Recommender
 from serving.retrieval import Pool
 from serving.steering import most_popular_first
+from training.methods import POPULARITY, SEGUE, Answers
 from training.metrics import TOP
 from training.queries import Labelled
 
-SEGUE = "segue"
-POPULARITY = "popularity"
-TOP_OUTCOMES = 5
 CANDIDATES = (25, 50, 100, 200, 300, 500)
 FUSION = 60
 WEEK: Final = timedelta(days=7)
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What every method answered: song indices, best first, shape (queries, TOP), -1 = none.
-
-    `pool_ranks` (queries, CANDIDATES) is the played song's rank by the ranker among the pool's best
-    so many by `fused_order`, NaN where it is not among them.
-    """
-
-    songs: dict[str, IntArray]
-    in_pool: NDArray[np.bool_]
-    pool_size: IntArray
-    pool_ranks: NDArray[np.float64]
 
 
 def ask(recommender: Recommender, queries: Sequence[Labelled]) -> Answers:

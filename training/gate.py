@@ -5,7 +5,7 @@ from typing import Final
 import pandas as pd
 
 from training.comparison import best_others
-from training.evaluate import SEGUE
+from training.methods import SEGUE
 from training.metrics import TASKS
 
 # What a model is judged by: the order of next songs, and the songs of a coming session.

@@ -31,6 +31,11 @@ class Labelled:
     rest_outcomes: tuple[str, ...]
     session_id: str | None = None
 
+    @property
+    def is_start(self) -> bool:
+        """Whether nothing of the session was heard yet."""
+        return self.place == 0
+
 
 def sample_positions(
     heard: pd.DataFrame, max_queries: int, seed: int, starts_share: float = 0.0

@@ -24,7 +24,7 @@ from features.pairs import missing
 from features.params import Dayparts, Evaluation, load_params
 from features.paths import data_dir
 from serving.recommender import Recommender
-from training import calibration, curves, error_analysis, gate, pages
+from training import calibration, curves, error_analysis, gate, importance, pages
 from training.comparison import (
     Table,
     best_others,
@@ -37,8 +37,9 @@ from training.comparison import (
 )
 from training.dataset import phase_queries
 from training.dayparts import fit_dayparts, heat_maps
-from training.evaluate import CANDIDATES, SEGUE, Answers, ask, slices
+from training.evaluate import CANDIDATES, ask, slices
 from training.files import write_json
+from training.methods import SEGUE, Answers
 from training.metrics import TASKS
 from training.phases import Phases, read_phases, refuse_leak
 from training.plays import read_plays
@@ -70,9 +71,9 @@ def evaluate(
 ) -> Evaluated:
     """Ask every query and measure every method; `heard` are the listenings before the fit."""
     answers = ask(recommender, queries)
-    tables = per_query(recommender, queries, answers)
+    tables = per_query(recommender.retrieval.songs, queries, answers)
     listeners = listeners_of(queries)
-    start = np.array([labelled.place == 0 for labelled in queries])
+    start = np.array([labelled.is_start for labelled in queries])
     songs = len(recommender.retrieval.songs)
     parts, pools = [], {}
     for task, keep in zip(TASKS, (~start, start), strict=True):
@@ -128,7 +129,7 @@ def csv_tables(
     """Return the aggregates by file name; none of them holds a row of the data."""
     sliced = slice_table(found.tables, listeners_of(queries), found.kinds, how)
     bars = sliced[(sliced["metric"] == "ndcg_10") & (sliced["method"] == SEGUE)]
-    features = curves.importance(recommender)
+    features = importance.importance(recommender)
     answers, meeting = found.answers, found.kinds["meeting"].to_numpy()
     return {
         "methods": found.summary,
@@ -139,7 +140,7 @@ def csv_tables(
         "meetings": error_analysis.cross_table(meeting, found.ranks, answers.in_pool),
         "candidates": curves.by_candidates(answers.pool_ranks, CANDIDATES, answers.pool_size),
         "importance": features.head(30),
-        "importance_groups": curves.group_importance(features),
+        "importance_groups": importance.group_importance(features),
         "dayparts": curves.dayparts(queries, found.ranks),
         "daypart_maps": maps,
         "learning_curve": curves.by_trees(recommender.ranker.trees.booster, rows),

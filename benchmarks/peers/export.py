@@ -92,7 +92,7 @@ def meetings(heard: pd.DataFrame) -> Any:
     of_song = heard.groupby(Event.SONG)[Event.SESSION].agg(set).to_dict()
 
     def name(item: Labelled) -> str:
-        if not item.query.session:
+        if item.is_start:
             return "start"
         last = item.query.session[-1].song_id
         if (last, item.answer) in after:

@@ -23,8 +23,8 @@ from features.mistakes import run_command
 from features.params import Evaluation
 from features.paths import data_dir
 from training.comparison import Table, best_others, coverage, slice_table, summarise
-from training.evaluate import SEGUE
 from training.files import write_json
+from training.methods import SEGUE
 from training.metrics import LABELS, METRICS, START, TASKS
 from training.tables import bounds, markdown_table
 

@@ -30,7 +30,9 @@ def test_ranks_and_recall_are_those_of_segues_own_code():
     found = np.stack([random.permutation(30)[:20] for _ in range(50)])
     truth = random.integers(-1, 30, 50)
     rest = [random.permutation(30)[: random.integers(1, 6)] for _ in range(50)]
-    queries = [SimpleNamespace(place=i % 2, rest=SONGS[r].tolist()) for i, r in enumerate(rest)]
+    queries = [
+        SimpleNamespace(is_start=i % 2 == 0, rest=SONGS[r].tolist()) for i, r in enumerate(rest)
+    ]
     index_of = {song: i for i, song in enumerate(SONGS)}
     start = np.arange(50) % 2 == 0
     mine = per_query(found, truth, rest, start)

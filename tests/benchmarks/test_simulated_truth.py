@@ -26,7 +26,7 @@ from simulation.__main__ import simulate
 from simulation.memory import RECENT
 from simulation.sizes import Size
 from simulation.truth import Truth
-from training.evaluate import SEGUE
+from training.methods import SEGUE
 from training.metrics import NEXT, START
 from training.queries import Labelled
 

@@ -14,7 +14,8 @@ from serving.recommender import Recommender
 from serving.steering import most_popular_first
 from tests.serving.conftest import AS_OF, song_id, write_bundle
 from training.dataset import build_rows, query_rows
-from training.evaluate import POPULARITY, SEGUE, TOP, ask
+from training.evaluate import TOP, ask
+from training.methods import POPULARITY, SEGUE
 from training.metrics import NEXT, START, answer_ranks
 from training.queries import Labelled
 from training.report import evaluate

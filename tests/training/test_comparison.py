@@ -23,7 +23,7 @@ from training.comparison import (
     slice_table,
     summarise,
 )
-from training.evaluate import SEGUE, Answers
+from training.methods import SEGUE, Answers
 
 HOW = Evaluation(max_queries=100, bootstrap=200, seed=1)
 INDEX = {"a": 0, "b": 1, "c": 2}
@@ -195,8 +195,7 @@ def measured(queries, *answers):
     songs = SimpleNamespace(
         index_of=INDEX, numbers=numbers, indices=lambda ids: np.array([INDEX[i] for i in ids])
     )
-    recommender = SimpleNamespace(retrieval=SimpleNamespace(songs=songs))
-    return per_query(recommender, queries, SimpleNamespace(songs={SEGUE: found(*answers)}))
+    return per_query(songs, queries, SimpleNamespace(songs={SEGUE: found(*answers)}))
 
 
 def test_each_figure_of_a_query_by_hand():

@@ -6,7 +6,8 @@ import pytest
 from tests.training.test_asking import folder, recommender  # noqa: F401 - fixtures
 from tests.training.test_dataset_and_ranker import NAMES, PARAMS, made_rows
 from tests.training.test_evaluate import labelled
-from training.curves import answered, by_trees, dayparts, feature_groups, importance, ranks_in_rows
+from training.curves import answered, by_trees, dayparts, ranks_in_rows
+from training.importance import feature_groups, importance
 from training.metrics import METRICS
 from training.ranker import fit_ranker
 

@@ -15,12 +15,12 @@ from training.curves import (
     by_candidates,
     by_label_queries,
     by_trees,
-    group_importance,
     ranks_in_rows,
     select,
 )
 from training.error_analysis import FATES
 from training.evaluate import CANDIDATES
+from training.importance import group_importance
 from training.metrics import LABELS, TASKS
 from training.pages import few_queries
 from training.pictures import PICTURES
