@@ -1,6 +1,8 @@
 """One database behind the logs: SQLite in WAL mode, or PostgreSQL, through SQLAlchemy."""
 
 import logging
+import math
+import shutil
 import sqlite3
 import threading
 import time
@@ -192,6 +194,18 @@ class Database:
             kept.connection = self._new_connection()
             return self._fetched(kept, sql, parameters)
 
+    def room_bytes(self) -> float:
+        """Return by how much its rows can grow on this machine; infinite for a server's.
+
+        What was deleted in a SQLite file is room, too.
+        """
+        if self.is_postgresql:
+            return math.inf
+        settings = ("freelist_count", "page_size")
+        pages, size = (self.rows(f"PRAGMA {name}", ())[0][0] for name in settings)
+        free = shutil.disk_usage(Path(str(self.url.database)).parent).free
+        return float(free + pages * size)
+
     @property
     def mark(self) -> str:
         """What stands for a parameter in the SQL of `rows`."""
@@ -341,6 +355,21 @@ def address(url: str) -> URL:
     if backend != "sqlite" or parsed.database in (None, "", ":memory:"):
         raise Mistake(f"SEGUE_EVENTS_URL (or SEGUE_EXPOSURES_URL) names {backend!r}; {kinds}.")
     return parsed
+
+
+def refuse_missing(url: str, what: str, setting: str) -> None:
+    """Refuse a log in a file that is not there, which would be made.
+
+    Raises
+    ------
+    Mistake
+        If there is none.
+    """
+    place = address(url)
+    if place.get_backend_name() == "sqlite" and not Path(str(place.database)).exists():
+        raise Mistake(
+            f"There is no {what} at {place.database}; name another by --url or {setting}."
+        )
 
 
 def _sqlite_engine(url: URL, synchronous: str, page_bytes: int) -> Engine:

@@ -32,7 +32,7 @@ from features.lake import EVENTS as NAME
 from features.mistakes import Mistake, run_command
 from features.paths import events_url
 from features.times import microseconds
-from serving.database import IDENTITY, Database, Unavailable, address
+from serving.database import IDENTITY, Database, Unavailable, refuse_missing
 from serving.logged import CLOCK_SLACK, MOST_RECENT, RECENT, Logged
 
 SEQ: Final = "seq"
@@ -194,21 +194,6 @@ def export(log: EventLog, out: Path, form: str = "parquet", progress: bool = Fal
 _WRITERS: Final = {"parquet": pyarrow.parquet.write_table, "csv": pyarrow.csv.write_csv}
 
 
-def refuse_missing(url: str) -> None:
-    """Refuse a log in a file that is not there, which would be made.
-
-    Raises
-    ------
-    Mistake
-        If there is none.
-    """
-    place = address(url)
-    if place.get_backend_name() == "sqlite" and not Path(str(place.database)).exists():
-        raise Mistake(
-            f"There is no event log at {place.database}; name another by --url or SEGUE_EVENTS_URL."
-        )
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Count or export the events."""
     parser = argparse.ArgumentParser(prog="python -m serving.event_log", description=main.__doc__)
@@ -219,7 +204,7 @@ def main(arguments: list[str] | None = None) -> None:
     write.add_argument("--out", type=Path, required=True, help="folder; events/ in it is replaced")
     write.add_argument("--form", choices=sorted(_WRITERS), default="parquet")
     options = parser.parse_args(arguments)
-    refuse_missing(options.url or events_url())
+    refuse_missing(options.url or events_url(), "event log", "SEGUE_EVENTS_URL")
     try:
         with closing(EventLog.open(options.url)) as log:
             if options.command == "count":

@@ -39,6 +39,8 @@ CODEC: Final = "zstd"
 # An exposure is some 25 KB: in SQLite's usual pages of 4 KB it takes twice as long to write.
 PAGE_BYTES: Final = 16_384
 READ_ROWS: Final = 256
+# An exposure takes fifty times as much of a disk as an event, which must not be refused for it.
+LEAST_ROOM_BYTES: Final = 1 << 30
 NUL: Final = b"\0"
 SHARED: Final = (
     Event.REQUEST,
@@ -123,6 +125,7 @@ class ExposureLog:
     def __init__(self, database: Database) -> None:
         self.database = database
         self._named: set[str] = set()
+        self._crowded = False
         self._batcher: Batcher[Callable[[], Exposure], str] = Batcher(
             self._made_and_written, "exposures", MOST, LARGEST, LINGER_SECONDS
         )
@@ -186,6 +189,19 @@ class ExposureLog:
                 return
             last = found[-1][Event.TS], found[-1][Event.REQUEST]
 
+    def forget(self, before: datetime) -> Iterator[int]:
+        """Delete the exposures of before a moment, block by block; yield how many went each time.
+
+        Others write between the blocks. A SQLite file stays as large as it is, and fills anew.
+        """
+        ts, request = exposures.c[Event.TS], exposures.c[Event.REQUEST]
+        old = select(request).where(ts < microseconds(before)).order_by(ts).limit(READ_ROWS)
+        gone = READ_ROWS
+        while gone == READ_ROWS:
+            with self.database.writing() as connection:
+                gone = connection.execute(exposures.delete().where(request.in_(old))).rowcount
+            yield gone
+
     def close(self) -> None:
         """Write what waits and close all connections."""
         self._batcher.stop()
@@ -195,7 +211,7 @@ class ExposureLog:
         """Make and write exposures; return and count what became of them, in no certain order."""
         made = [one for one in map(_made, makes) if one is not None]
         try:
-            outcomes = self.write(made)
+            outcomes = self.write(made) if self._has_room() else ["dropped"] * len(made)
         except Exception as error:  # noqa: BLE001 - nobody waits for it; it is counted
             log.warning("%d exposures were not written: %s", len(made), error)
             outcomes = ["failed"] * len(made)
@@ -203,6 +219,20 @@ class ExposureLog:
         for outcome, count in Counted(outcomes).items():
             exposures_total.labels(outcome).inc(count)
         return outcomes
+
+    def _has_room(self) -> bool:
+        """Tell whether the disk has room for more than events; say so once where it has not."""
+        room = self.database.room_bytes()
+        if room >= LEAST_ROOM_BYTES:
+            self._crowded = False
+        elif not self._crowded:
+            self._crowded = True
+            log.warning(
+                "Exposures are dropped: %.1f GiB are left on the disk, and the last GiB is the "
+                "events'. `python -m serving.forget_exposures` deletes old ones.",
+                room / (1 << 30),
+            )
+        return not self._crowded
 
     def _written(self, group: Sequence[Exposure]) -> list[str]:
         rows = [_packed(one) for one in group]

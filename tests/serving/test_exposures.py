@@ -1,14 +1,17 @@
 """Exposures: written behind the answers, read as frames, and without skew."""
 
 import json
+import shutil
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,15 +22,18 @@ from sqlalchemy import event, update
 from features.columns import User, UserRow
 from features.ingest import ingest
 from features.lake import read_events
+from features.mistakes import Mistake
 from features.sources import open_source
 from features.store import historical_user_rows
 from features.words import Words
+from serving import forget_exposures
 from serving.api import Profile, RecommendRequest
 from serving.database import Database
 from serving.event_log import EventLog, export
 from serving.exploration import Explore, drawn
 from serving.exploration import propensities as plackett_luce
 from serving.exposures import (
+    LEAST_ROOM_BYTES,
     PAGE_BYTES,
     Exposure,
     ExposureLog,
@@ -197,6 +203,65 @@ def test_a_database_that_is_gone_is_asked_once_for_a_group() -> None:
     assert outcomes(log, [exposure(number) for number in range(20)]) == {"failed": 20}
     assert len(tries) < 5
     log.close()
+
+
+def test_old_exposures_are_forgotten_in_blocks(
+    log: ExposureLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.exposures.READ_ROWS", 3)
+    log.write([exposure(number) for number in range(8)])
+    assert list(log.forget(AS_OF + timedelta(seconds=7))) == [3, 3, 1]
+    assert [one.request_id for one in written(log)] == ["r7"]
+    assert list(log.forget(AS_OF + timedelta(seconds=7))) == [0]
+
+
+def test_exposures_leave_the_last_of_the_disk_to_the_events(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    free = SimpleNamespace(free=LEAST_ROOM_BYTES - 1)
+    monkeypatch.setattr("serving.database.shutil.disk_usage", lambda path: free)
+    with closing(ExposureLog.open(f"sqlite:///{tmp_path / 'exposures.db'}")) as log:
+        dropped = exposures_total.labels("dropped")._value
+        for number in range(3):
+            reached = dropped.get() + 1
+            log.put(partial(exposure, number))
+            wait_for(lambda reached=reached: dropped.get() == reached)
+        assert written(log) == []
+        assert caplog.text.count("forget_exposures") == 1
+        free.free = LEAST_ROOM_BYTES
+        log.put(partial(exposure, 4))
+        wait_for(lambda: [one.request_id for one in written(log)] == ["r4"])
+
+
+def test_what_was_deleted_in_the_file_is_room(tmp_path: Path) -> None:
+    with closing(ExposureLog.open(f"sqlite:///{tmp_path / 'exposures.db'}")) as log:
+        log.write([exposure(number) for number in range(200)])
+        with log.database.reading() as connection:
+            pages = connection.exec_driver_sql("PRAGMA freelist_count").scalar_one()
+        assert pages == 0
+        list(log.forget(AS_OF + timedelta(days=1)))
+        with log.database.reading() as connection:
+            pages = connection.exec_driver_sql("PRAGMA freelist_count").scalar_one()
+        assert pages > 0
+        free = shutil.disk_usage(tmp_path).free
+        assert abs(log.database.room_bytes() - free - pages * PAGE_BYTES) < 2**30
+
+
+def test_the_command_deletes_what_is_older(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"sqlite:///{tmp_path / 'exposures.db'}"
+    with closing(ExposureLog.open(url)) as log:
+        log.write([exposure(number) for number in range(5)])
+        moment = (AS_OF + timedelta(seconds=2)).isoformat()
+        forget_exposures.main(["--url", url, "--before", moment])
+        assert "deleted 2 exposures" in capsys.readouterr().out
+        assert [one.request_id for one in written(log)] == ["r2", "r3", "r4"]
+    with pytest.raises(Mistake, match="no exposure log at"):
+        forget_exposures.main(["--url", f"sqlite:///{tmp_path / 'none.db'}", "--before", moment])
+    with pytest.raises(SystemExit):
+        forget_exposures.main(["--url", url, "--before", "yesterday"])
+    assert "no moment" in capsys.readouterr().err
 
 
 def test_a_frame_of_nothing_has_no_rows() -> None:

@@ -1,0 +1,50 @@
+"""Delete the exposures of before a moment: training reads the latest, and a day can fill a disk.
+
+python -m serving.forget_exposures --before 2026-11-01
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from datetime import datetime
+
+from tqdm import tqdm
+
+from features.mistakes import Mistake, run_command
+from features.paths import exposures_url
+from features.times import parsed
+from serving.database import Unavailable, refuse_missing
+from serving.exposures import ExposureLog
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Delete the exposures of before a moment; the room is used for new ones."""
+    name = "python -m serving.forget_exposures"
+    parser = argparse.ArgumentParser(prog=name, description=main.__doc__)
+    parser.add_argument("--url", help="the database (default: where the service writes them)")
+    parser.add_argument("--before", type=_moment, required=True, help="moment (ISO 8601, UTC)")
+    options = parser.parse_args(arguments)
+    url = options.url or exposures_url()
+    if url is None:
+        raise Mistake("SEGUE_EXPOSURES_URL is `off`; name the exposure log by --url.")
+    refuse_missing(url, "exposure log", "SEGUE_EXPOSURES_URL")
+    try:
+        with closing(ExposureLog.open(url)) as log, tqdm(unit="exposure") as bar:
+            for gone in log.forget(options.before):
+                bar.update(gone)
+            total = bar.n
+    except Unavailable as error:
+        sys.exit(str(error))
+    sys.stdout.write(f"deleted {total:,} exposures of before {options.before.isoformat()}\n")
+
+
+def _moment(text: str) -> datetime:
+    try:
+        return parsed(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text} is no moment such as 2026-11-01T00:00Z") from None
+
+
+if __name__ == "__main__":
+    run_command(main)
