@@ -40,14 +40,14 @@ def session_state(pairs: Pairs) -> Group:
     """Say where the session stands; the same for every candidate."""
     state = pairs.state
     weekday, hour = local_hour(pairs.row, state.ts_us)
-    n = len(state.session)
+    n = len(state.course)
     shares = pairs.row.get(UserRow.DAYPART_SHARES)
     here = local_daypart(state.ts_us // SECOND_US, utc_offset(pairs.row))
     usual = shares[here] if shares is not None and len(shares) == DAYPARTS else np.nan
     return {
         "prefix_length": n,
         "session_skip_share": state.skipped.mean() if n else np.nan,
-        "session_distinct_share": len(set(state.session.tolist())) / n if n else np.nan,
+        "session_distinct_share": len(set(state.course.tolist())) / n if n else np.nan,
         "session_artist_run": _run_length(pairs.session_codes[Song.ARTISTS]),
         "weekday": weekday,
         "hour": hour,
@@ -149,7 +149,7 @@ def nostalgia(pairs: Pairs) -> Group:
     """How far the song's year lies from the listener's teens, and from the session's years."""
     year = pairs.number(Song.RELEASE_YEAR)
     from_teens = year - (scalar(pairs, User.BIRTH_YEAR) + TEEN_AGE)
-    heard = pairs.songs.numbers[Song.RELEASE_YEAR][pairs.state.session]
+    heard = pairs.songs.numbers[Song.RELEASE_YEAR][pairs.state.course]
     usual = float(heard[np.isfinite(heard)].mean()) if np.isfinite(heard).any() else np.nan
     return {
         "years_from_teens": from_teens,
@@ -161,7 +161,7 @@ def nostalgia(pairs: Pairs) -> Group:
 def flow(pairs: Pairs) -> Group:
     """How the song follows the last one: sound, genre, language."""
     audio = pairs.songs.audio
-    session = pairs.state.session
+    session = pairs.state.course
     last = audio[session[-1]] if len(session) else np.full(audio.shape[1], np.nan, np.float32)
     tempo, energy, valence = np.abs(pairs.audio[:3] - last[:3, None])
     return {

@@ -69,7 +69,7 @@ class Pairs:
     @cached_property
     def session_codes(self) -> dict[str, IntArray]:
         """All code columns of the session's songs."""
-        columns = columns_of(self.songs.codes_of, self.state.session)[0]
+        columns = columns_of(self.songs.codes_of, self.state.course)[0]
         return dict(zip(self.songs.codes, columns, strict=True))
 
     @property

@@ -306,6 +306,7 @@ class Feedback(_Section):
     """
 
     artist: NotNegative = 0.5
+    genre: NotNegative = 0.25
     mood: NotNegative = 0.25
     tempo: NotNegative = 0.25
     decay: PositiveFraction = 0.8

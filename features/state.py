@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -51,13 +52,23 @@ class State:
         """The songs of the session, a radio's too, but for what was skipped or disliked."""
         return self.session[~self.skipped]
 
+    @cached_property
+    def course(self) -> IntArray:
+        """The session's songs as far as they say what may come next, in order of play.
+
+        All of them, since sequences of known listeners go on from skipped songs, too. None of a
+        stranger's who skipped them all: of that listener nothing is known but what they refused.
+        """
+        refused = self.skipped.all() and not len(self.history)
+        return self.session[:0] if refused else self.session
+
     def seeds(self, count: int) -> IntArray:
         """Return the songs to continue from, latest first: the session's, else the history's."""
+        if not len(self.course):
+            return self.history[:count]
         if self.radio:
             return self._radio_seeds()[:count]
-        if len(self.session):
-            return self.session[::-1][:count]
-        return self.history[:count]
+        return self.course[::-1][:count]
 
     def _radio_seeds(self) -> IntArray:
         """Take the latest plays and the radio's songs in turn, so that a radio keeps its course."""

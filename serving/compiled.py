@@ -129,38 +129,35 @@ def pooled(proposed: Any, ends: Any, quotas: Any, barred: Any, also: Any) -> tup
 
 @compiled
 def weighted_likeness(
-    artists: Any, moods: Any, tempi: Any, songs: Any, session: Any, weights: Any, width: float
+    artists: Any,
+    genres: Any,
+    moods: Any,
+    tempi: Any,
+    songs: Any,
+    session: Any,
+    weights: Any,
+    width: float,
 ) -> Any:
     """Return what `serving.skips.likeness` says."""
-    count = len(session)
-    theirs = np.empty(count, artists.dtype)
-    tempo = np.empty(count, np.float32)
-    worth = np.empty(count, np.float64)
-    for j in range(count):
-        theirs[j] = artists[session[j]]
-        tempo[j] = tempi[session[j]]
-        tagged = 0
-        for mood in range(moods.shape[1]):
-            tagged += moods[session[j], mood]
-        worth[j] = weights[j] / max(tagged, 1)
-    found = np.zeros((3, len(songs)))
-    # Song by song: what is known of one lies together, what is known of another far away.
+    found = np.zeros((4, len(songs)))
+    for row, codes in enumerate((artists, genres)):
+        for i in range(len(songs)):
+            code = codes[songs[i]]
+            for j in range(len(session)):
+                if code >= 0 and code == codes[session[j]]:
+                    found[row, i] += weights[j]
+    worth = np.zeros(moods.shape[1])
+    for j in range(len(session)):
+        tags = np.flatnonzero(moods[session[j]])
+        worth[tags] += weights[j] / max(len(tags), 1)
     for i in range(len(songs)):
         song = songs[i]
-        artist, pace = artists[song], tempi[song]
-        if artist >= 0:
-            for j in range(count):
-                if artist == theirs[j]:
-                    found[0, i] += weights[j]
-        for mood in range(moods.shape[1]):
-            if moods[song, mood]:
-                for j in range(count):
-                    found[1, i] += worth[j] * moods[session[j], mood]
-        if not np.isnan(pace):
-            for j in range(count):
-                distance = (pace - tempo[j]) / width
-                if not np.isnan(distance):
-                    found[2, i] += weights[j] * np.exp(-distance * distance)
+        for mood in range(len(worth)):
+            found[2, i] += worth[mood] * moods[song, mood]
+        for j in range(len(session)):
+            distance = (tempi[song] - tempi[session[j]]) / width
+            if not np.isnan(distance):
+                found[3, i] += weights[j] * np.exp(-distance * distance)
     return found
 
 

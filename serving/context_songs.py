@@ -35,9 +35,7 @@ class ContextSongs:
     @classmethod
     def of(cls, songs: Catalogue) -> "ContextSongs":
         """List the songs of every word that the catalogue knows."""
-        popularity = np.nan_to_num(songs.numbers[SongRow.POPULARITY_PERCENTILE])
-        # Numpy sorts sixteen bits by radix, millions of songs in a moment.
-        languages = songs.codes[Song.LANGUAGE].codes.astype(np.int16)
+        popularity, languages = _popularity(songs), _languages(songs)
         lists = {}
         for kind, name in TAGS.items():
             tags = songs.tags[name]
@@ -45,12 +43,7 @@ class ContextSongs:
                 tagged = np.flatnonzero(tags.has[:, column])
                 lists[kind, word] = _listed(tagged, popularity, languages)
         for kind, name in CODES.items():
-            codes = songs.codes[name]
-            order = np.argsort(codes.codes, kind="stable")
-            bounds = np.searchsorted(codes.codes[order], np.arange(len(codes.vocabulary) + 1))
-            for word, code in codes.code_of.items():
-                group = order[bounds[code] : bounds[code + 1]]
-                lists[kind, word] = _listed(group, popularity, languages)
+            lists |= {(kind, word): group for word, group in listed_by_word(songs, name).items()}
         return cls(lists, songs)
 
     def scores(self, state: State) -> Scores:
@@ -92,6 +85,27 @@ def context_match(songs: Catalogue, context: Mapping[str, Any], candidates: IntA
             codes = songs.codes[CODES[kind]]
             total += codes.codes[candidates] == codes.code_of.get(word, -2)
     return total / np.float32(max(len(asked), 1))
+
+
+def listed_by_word(songs: Catalogue, column: str) -> dict[str, IntArray]:
+    """Return the most popular songs of each word of a column, as `ContextSongs.lists` says."""
+    popularity, languages = _popularity(songs), _languages(songs)
+    codes = songs.codes[column]
+    order = np.argsort(codes.codes, kind="stable")
+    bounds = np.searchsorted(codes.codes[order], np.arange(len(codes.vocabulary) + 1))
+    return {
+        word: _listed(order[bounds[code] : bounds[code + 1]], popularity, languages)
+        for word, code in codes.code_of.items()
+    }
+
+
+def _popularity(songs: Catalogue) -> FloatArray:
+    return np.nan_to_num(songs.numbers[SongRow.POPULARITY_PERCENTILE])
+
+
+def _languages(songs: Catalogue) -> NDArray[np.int16]:
+    # Numpy sorts sixteen bits by radix, millions of songs in a moment.
+    return songs.codes[Song.LANGUAGE].codes.astype(np.int16)
 
 
 def _spoken(songs: Catalogue, state: State, candidates: IntArray) -> FloatArray:

@@ -60,8 +60,8 @@ class Continuations:
         return found
 
     def _found(self, state: State, context: IntArray) -> tuple[IntArray, IntArray, IntArray]:
-        # At a start they would be of the history, which is no run of songs to go on with.
-        if not len(state.session):
+        # They would be of the history, which is no run of songs to go on with.
+        if not len(state.course):
             nothing = np.empty(0, dtype=np.int32)
             return nothing, nothing, nothing
         found: tuple[IntArray, IntArray, IntArray] = followers_of(

@@ -83,6 +83,7 @@ def link_effects(
     count: int,
     decay: float,
     candidates: IntArray,
+    only: int | None = None,
     instead: Sequence[int] | IntArray = (),
 ) -> Effects:
     """Return the effects of the seeds of a neighbour generator.
@@ -92,17 +93,21 @@ def link_effects(
     seeds
         All songs to continue from, latest first: without one of the first `count`, the next moves
         up.
-    instead
-        What is continued from without the only one of the seeds.
+    only, instead
+        The song without which none of the seeds is continued from, and what is instead.
     """
     used = np.unique(seeds[:count])
     weights = _dense(links, seeds, candidates)
     powers: NDArray[np.float64] = np.power(float(decay), np.arange(count))
     full = _decayed(weights, powers, count)
-    if len(used) == 1 and (seeds == used[0]).all():
-        rest = [_decayed(_dense(links, instead, candidates), powers, count)]
-    else:
-        rest = [_decayed(weights[seeds != song], powers, count) for song in used]
+    rest = [
+        _decayed(
+            _dense(links, instead, candidates) if song == only else weights[seeds != song],
+            powers,
+            count,
+        )
+        for song in used
+    ]
     effects = np.stack([full - one for one in rest]) if rest else np.empty((0, len(candidates)))
     return Effects(used.astype(np.int32), effects.astype(np.float32))
 

@@ -39,7 +39,7 @@ class Links:
         """How well links foretold the session's last steps: an album in its order, or a shuffle."""
         if self.transitions is None:
             return {}
-        matrix, songs = self.transitions, state.session[-STEPS - 1 :]
+        matrix, songs = self.transitions, state.course[-STEPS - 1 :]
         steps = entries_of_pairs(matrix.indptr, matrix.indices, matrix.data, songs[:-1], songs[1:])
         known = ~np.isnan(steps)
         return {
@@ -51,7 +51,7 @@ class Links:
     def _nearness(self, state: State, songs: IntArray) -> Group:
         if self.vectors is None:
             return {}
-        near = self.vectors[state.session[::-1][:NEAR]]
+        near = self.vectors[state.course[::-1][:NEAR]]
         if not len(near):
             return {"near_last": np.nan, "near_most": np.nan, "near_mean": np.nan}
         cosine = self.vectors[songs] @ near.T
@@ -63,7 +63,7 @@ class Links:
 
     def _loops(self, state: State, songs: IntArray) -> Group:
         """How often the song followed the current one in this session, and how lately."""
-        session = state.session
+        session = state.course
         before = np.flatnonzero(session[:-1] == session[-1]) if len(session) else session
         followers = session[before + 1]
         latest, counts = find(followers[::-1], songs)
@@ -75,9 +75,9 @@ class Links:
 
     def _own_order(self, state: State, songs: IntArray) -> Group:
         """Minutes from the listener's last play of the current song to that of the candidate."""
-        if not len(state.session) or not len(state.history):
+        if not len(state.course) or not len(state.history):
             return {"own_minutes_after": np.nan}
-        place, times = find(state.history, state.session[-1:])
+        place, times = find(state.history, state.course[-1:])
         if not times[0]:
             return {"own_minutes_after": np.nan}
         theirs, seen = find(state.history, songs)

@@ -1,4 +1,4 @@
-"""How near songs lie to other songs: by artist, by who hears them, by sound."""
+"""How near songs lie to other songs: by artist, by who hears them or genre, by sound."""
 
 import numpy as np
 
@@ -13,15 +13,18 @@ def nearness(
     """Return each candidate's nearness to its nearest anchor, 0 (unlike) to 1, shape (candidates,).
 
     The mean of what is known of a pair: 1 for the same artist, else 0; the cosine of the `listen`
-    factors, not below 0; exp(-d / 2) with d the distance in standardised audio features. Where
-    nothing is known of any pair: 0.
+    factors, not below 0, or where a song was not heard yet 1 for the same genre, else 0;
+    exp(-d / 2) with d the distance in standardised audio features. Where nothing is known of any
+    pair: 0.
     """
     if len(anchors) == 0 or len(candidates) == 0:
         return np.zeros(len(candidates), dtype=np.float32)
+    cosine = _cosine(listen, candidates, anchors)
+    genre = _same(songs, Song.GENRES, candidates, anchors)
     parts = np.stack(
         [
-            _same_artist(songs, candidates, anchors),
-            _cosine(listen, candidates, anchors),
+            _same(songs, Song.ARTISTS, candidates, anchors),
+            np.where(np.isnan(cosine), genre, cosine),
             _sound(songs, candidates, anchors),
         ]
     )
@@ -30,8 +33,8 @@ def nearness(
     return total.max(axis=1).astype(np.float32)
 
 
-def _same_artist(songs: Catalogue, candidates: IntArray, anchors: IntArray) -> FloatArray:
-    codes = songs.codes[Song.ARTISTS].codes
+def _same(songs: Catalogue, column: str, candidates: IntArray, anchors: IntArray) -> FloatArray:
+    codes = songs.codes[column].codes
     ours, theirs = codes[candidates][:, None], codes[anchors][None, :]
     return np.where((ours >= 0) & (theirs >= 0), ours == theirs, np.nan).astype(np.float32)
 

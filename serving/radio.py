@@ -1,19 +1,45 @@
 """Radio: an answer that goes on from songs or an artist as if the session had begun with them."""
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from features.catalogue import IntArray
-from features.columns import Song
+from features.catalogue import Catalogue, IntArray
+from features.columns import Song, SongRow
 from features.query import Wishes
 from features.state import State
+from serving.context_songs import listed_by_word
 from serving.generators import SameArtist
 from serving.retrieval import Retrieval
+from serving.scores import best
 
 ARTIST_SONGS: Final = 5
+
+
+@dataclass(frozen=True)
+class SameGenre:
+    """Songs for a radio from what nobody has played yet, of which no generator knows more."""
+
+    songs: Catalogue
+    lists: Mapping[str, IntArray]
+
+    @classmethod
+    def of(cls, songs: Catalogue) -> "SameGenre":
+        """List the popular songs of every genre."""
+        return cls(songs, listed_by_word(songs, Song.GENRES))
+
+    def beside(self, seeds: IntArray) -> IntArray:
+        """Return songs of the genres of those seeds that nobody played, the most popular first."""
+        popularity = self.songs.numbers[SongRow.POPULARITY]
+        unheard = seeds[np.nan_to_num(popularity[seeds]) == 0]
+        genres = self.songs.codes[Song.GENRES]
+        codes = np.unique(genres.codes[unheard])
+        found = [self.lists[str(genres.vocabulary[code])] for code in codes[codes >= 0]]
+        songs = np.unique(np.concatenate(found)) if found else seeds[:0]
+        return songs[best(np.nan_to_num(popularity[songs]), len(songs))]
 
 
 def radio_seeds(retrieval: Retrieval, wishes: Wishes) -> IntArray:

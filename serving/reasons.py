@@ -194,11 +194,18 @@ def links(retrieval: Retrieval, state: State, kind: str, songs: IntArray) -> lis
     # A song may come as often as it likes: whatever moves up in its place must be at hand.
     few = seeds[: 4 * count]
     seeds = few if len(np.unique(few)) > 1 else seeds
-    # Without the only song of a session, the history is what is continued from.
-    alone = len(state.session) and not state.radio
-    instead = state.history[state.history != seeds[0]][:count] if alone else ()
-    found = link_effects(generator.links, seeds, count, decay, songs, instead)
+    found = link_effects(generator.links, seeds, count, decay, songs, *_without(state, count))
     return _largest(state, found, songs)
+
+
+def _without(state: State, count: int) -> tuple[int | None, IntArray]:
+    """Return the song without which a session says nothing, and what is continued from instead."""
+    heard = np.unique(state.enjoyed)
+    if len(heard) != 1 or state.radio:
+        return None, state.history[:0]
+    rest = state.history[state.history != heard[0]]
+    alone = (state.session == heard[0]).all() or not len(rest)
+    return (int(heard[0]) if alone else None), rest[:count]
 
 
 def _largest(state: State, found: Effects, songs: IntArray) -> list[Named | None]:

@@ -103,8 +103,8 @@ def _genre(retrieval: Retrieval, state: State, song: int) -> str | None:
 
 def _sound(retrieval: Retrieval, state: State, song: int) -> str | None:
     audio = retrieval.songs.audio
-    if len(state.session):
-        near = _sounds_like(retrieval, state, song, mean_of_known(audio[state.session]), True)
+    if len(state.course):
+        near = _sounds_like(retrieval, state, song, mean_of_known(audio[state.course]), True)
         return f"Sounds like this {_going_on(state, len(state.played) > 0)}" if near else None
     usual = state.query.user.get(UserRow.AUDIO_MEANS)
     return (
@@ -160,7 +160,7 @@ def for_context(retrieval: Retrieval, state: State, song: int, kind: str) -> str
 
 
 def _sessions(retrieval: Retrieval, state: State, song: int) -> str | None:
-    if not len(state.session):
+    if not len(state.course):
         return "Played in sessions with songs of yours" if len(state.history) else None
     going_on = _going_on(state, len(state.played) > 0)
     return f"Played in sessions like this {'one' if going_on == SESSION else going_on}"

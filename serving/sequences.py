@@ -42,7 +42,7 @@ class SessionLoops:
 
     def scores(self, state: State) -> Scores:
         """Return decayed counts: by how far behind the song it came, and how long ago that was."""
-        session = state.session
+        session = state.course
         if len(session) < 2:
             return NO_SCORES
         params = self.params

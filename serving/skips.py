@@ -1,8 +1,8 @@
 """What skips of the running session cost the songs that are like the skipped. Pure functions.
 
 The ranker sees skips by the skip factors, the share skipped and whether a song itself was skipped,
-but no feature says that it was this artist, mood or tempo that was skipped. This cost stands in for
-such features, after the ranker, in evaluation as in serving.
+but no feature says that it was this artist, genre, mood or tempo that was skipped. This cost stands
+in for such features, after the ranker, in evaluation as in serving.
 """
 
 from typing import Any, Final
@@ -32,16 +32,16 @@ def skip_cost(
 ) -> NDArray[np.float64]:
     """Return what is taken off each candidate's score; zeros in a session without skips.
 
-    For each of artist, mood and tempo: how much more like the skipped songs than like those heard
-    it is, each place back in the session counting `decay` times, at most 1; times its weight, times
-    the standard deviation of the scores.
+    For each of artist, genre, mood and tempo: how much more like the skipped songs than like those
+    heard it is, each place back in the session counting `decay` times, at most 1; times its weight,
+    times the standard deviation of the scores.
     """
     if not state.skipped.any() or len(candidates) == 0:
         return np.zeros(len(candidates))
     # A radio's seeds stand first in the session, but nobody heard them out.
     session, skipped = state.played[-LATEST:], state.skipped[state.radio :][-LATEST:]
     weight = params.decay ** np.arange(len(session))[::-1] * np.where(skipped, 1.0, -1.0)
-    weights = np.array([params.artist, params.mood, params.tempo])
+    weights = np.array([params.artist, params.genre, params.mood, params.tempo])
     excess = np.clip(likeness(songs, candidates, session, weight), 0.0, 1.0)
     return weights @ excess * float(standard_deviation(scores))
 
@@ -49,15 +49,15 @@ def skip_cost(
 def likeness(
     songs: Catalogue, candidates: IntArray, session: IntArray, weight: NDArray[Any]
 ) -> NDArray[np.float64]:
-    """Return how like the session's songs each candidate is, shape (3, candidates).
+    """Return how like the session's songs each candidate is, shape (4, candidates).
 
-    By artist, 1 where the first one is the same; by mood, the share of the session song's moods; by
-    tempo, exp(-(d / width)^2) of the distance in standardised tempo; 0 where unknown. Each times
-    the session song's weight, added up.
+    By artist and by genre, 1 where the first one is the same; by mood, the share of the session
+    song's moods; by tempo, exp(-(d / width)^2) of the distance in standardised tempo; 0 where
+    unknown. Each times the session song's weight, added up.
     """
-    artists, moods = songs.codes[Song.ARTISTS].codes, songs.tags[Song.MOODS].has
+    artists, genres = (songs.codes[name].codes for name in (Song.ARTISTS, Song.GENRES))
     tempi = songs.audio[:, TEMPO_COLUMN]
     found: NDArray[np.float64] = weighted_likeness(
-        artists, moods, tempi, candidates, session, weight, TEMPO_WIDTH
+        artists, genres, songs.tags[Song.MOODS].has, tempi, candidates, session, weight, TEMPO_WIDTH
     )
     return found

@@ -22,7 +22,7 @@ from serving.context_songs import ContextSongs, context_match, named, words_of
 from serving.exploration import Explore, drawn, drawn_within, propensities
 from serving.generators import SignalFactors
 from serving.nearness import nearness
-from serving.radio import radio_seeds, tuned
+from serving.radio import SameGenre, radio_seeds, tuned
 from serving.retrieval import NONE, Pool, Retrieval, allowed
 from serving.rules import (
     ALBUM,
@@ -81,14 +81,22 @@ class Steerer:
     params: Steering
     rights: Rights
     context: ContextSongs
+    same_genre: SameGenre
     popular: IntArray
 
     @classmethod
     def of(cls, retrieval: Retrieval, modes: Modes, params: Steering) -> "Steerer":
         """Prepare what does not depend on a query."""
         songs = retrieval.songs
-        popular = most_popular_first(songs, POPULAR)
-        return cls(retrieval, modes, params, Rights.of(songs), ContextSongs.of(songs), popular)
+        return cls(
+            retrieval,
+            modes,
+            params,
+            Rights.of(songs),
+            ContextSongs.of(songs),
+            SameGenre.of(songs),
+            most_popular_first(songs, POPULAR),
+        )
 
     def state(self, query: Query) -> State:
         """Resolve a query; a radio's seeds begin its session and are not proposed themselves."""
@@ -114,6 +122,9 @@ class Steerer:
         if state.query.wishes.mode == "popular":
             # A stranger's candidates are few, and trending.
             added[FURTHER] = self._permitted(state, self.popular[:ENOUGH])
+        if state.radio:
+            beside = self._permitted(state, self.same_genre.beside(state.session[: state.radio]))
+            added[FURTHER] = _joined(added.get(FURTHER, NONE), beside[:ENOUGH])
         pool = self._kept(state, added)
         if len(pool.songs) < max(ENOUGH, k):
             further = allowed(self._further(state, max(ENOUGH, k)), pool.songs)

@@ -136,6 +136,16 @@ def test_seeds_are_the_latest_songs_and_the_history_where_the_session_is_empty()
     assert state_of(user=user).seeds(5).tolist() == [2, 0]
 
 
+def test_a_strangers_skips_alone_say_nothing_of_what_may_come_next():
+    user = {"history_songs": ["s2", "s0"], "history_last_ts": [30, 10]}
+    skip, dislike = ("s1", "skip", 1), (("s3", "play", 1), ("s3", "dislike", None))
+    refused = state_of(skip, *dislike)
+    assert refused.session.tolist() == [1, 3]
+    assert refused.course.tolist() == refused.seeds(5).tolist() == []
+    assert state_of(skip, *dislike, user=user).seeds(5).tolist() == [3, 1]
+    assert state_of(("s0", "play", 1), skip).seeds(5).tolist() == [1, 0]
+
+
 def test_history_lists_stay_aligned_when_a_song_left_the_catalogue():
     user = {
         "history_songs": np.array(["s2", "gone", "s0"], dtype=object),

@@ -9,6 +9,7 @@ import tempfile
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -36,6 +37,7 @@ from serving.fold_in import FactorModel
 from serving.layout import save_artists, save_factors, save_sessions, save_trending
 from serving.lookup import save_search
 from serving.manifest import FORMAT, MANIFEST, checksums
+from serving.recommender import Recommender
 
 SONGS, CLUSTERS, FACTORS = 200, 10, 8
 AS_OF = datetime(2024, 3, 1, tzinfo=UTC)
@@ -94,6 +96,16 @@ def songs_frame() -> pd.DataFrame:
         SongRow.LANGUAGE_POPULARITY: [[float(plays[i])] for i in n],
     }
     return pd.DataFrame(columns)
+
+
+def with_numbers(recommender: Recommender, song: int, changed: dict[str, float]) -> Recommender:
+    """Return the recommender over a catalogue that says other numbers of one song."""
+    songs = recommender.retrieval.songs
+    arrays = {**songs.arrays, "numbers": np.array(songs.numbers_of)}
+    for name, value in changed.items():
+        arrays["numbers"][song, songs.number_places[name]] = value
+    retrieval = replace(recommender.retrieval, songs=replace(songs, arrays=arrays))
+    return replace(recommender, retrieval=retrieval)
 
 
 def write_generators(folder: Path, random: np.random.Generator) -> None:

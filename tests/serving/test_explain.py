@@ -88,6 +88,19 @@ def test_a_neighbours_score_falls_by_what_is_said(seed):
         )
 
 
+def test_without_the_only_song_to_go_on_from_others_are_continued_from():
+    dense, matrix = links(np.random.default_rng(3))
+    candidates = np.arange(12, dtype=np.int32)
+    # Song 4 was skipped: without song 7 nothing goes on from it either.
+    found = link_effects(matrix, np.array([4, 7], np.int32), 3, 0.5, candidates, 7, [2, 1])
+    full = dense[4] + 0.5 * dense[7]
+    assert found.songs.tolist() == [4, 7]
+    np.testing.assert_allclose(found.effects[0], full - dense[7], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        found.effects[1], full - dense[2] - 0.5 * dense[1], rtol=1e-5, atol=1e-6
+    )
+
+
 def test_by_hand():
     matrix = csr_matrix(np.array([[0, 4.0], [2.0, 0]], np.float32))
     found = link_effects(matrix, np.array([0, 1], np.int32), 2, 0.5, np.array([0, 1], np.int32))

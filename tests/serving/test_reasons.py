@@ -15,13 +15,13 @@ from serving.bundle import LINKS
 from serving.context_songs import CODES
 from serving.evidence import FEATURES, GENERATORS, KINDS, columns, evidence
 from serving.ranker import Ranker, Trees
-from serving.reasons import MOST, PROPOSED, SAID, proposed, sentence, tastes
+from serving.reasons import MOST, PROPOSED, SAID, links, proposed, sentence, tastes
 from serving.recommender import Recommender
 from serving.retrieval import BLEND
 from serving.rules import REPEATS
 from serving.sentences import SENTENCES
 from serving.steering import CONTEXT, FURTHER
-from tests.serving.conftest import AS_OF, SONGS, UNTITLED, song_id
+from tests.serving.conftest import AS_OF, SONGS, UNTITLED, song_id, with_numbers
 
 LIKED, HEARD = 43, 5
 USER = {
@@ -176,16 +176,6 @@ def aged(recommender, song, days, year):
     return with_numbers(recommender, song, {SongRow.AGE_DAYS: days, Song.RELEASE_YEAR: year})
 
 
-def with_numbers(recommender, song, changed):
-    """Return the recommender over a catalogue that says other numbers of one song."""
-    songs = recommender.retrieval.songs
-    arrays = {**songs.arrays, "numbers": np.array(songs.numbers_of)}
-    for name, value in changed.items():
-        arrays["numbers"][song, songs.number_places[name]] = value
-    retrieval = replace(recommender.retrieval, songs=replace(songs, arrays=arrays))
-    return recommender.over(retrieval)
-
-
 def test_what_was_skipped_or_disliked_is_no_reason(recommender, attentive):
     for action in ("skip", "dislike"):
         events = (SessionEvent(song_id(3)), SessionEvent(song_id(6)))
@@ -199,6 +189,14 @@ def test_what_was_skipped_or_disliked_is_no_reason(recommender, attentive):
         told = {one.song_id for song in slate.songs for one in song.reasons}
         assert song_id(6) not in told
         assert told & {song_id(3)}
+
+
+def test_nothing_is_like_a_strangers_session_of_skips(recommender):
+    asked = query(session=(SessionEvent(song_id(6), Action.SKIP),))
+    slate = recommender.recommend(asked, 30, explain=True)
+    texts = [reason.text for song in slate.songs for reason in song.reasons]
+    assert texts
+    assert not [text for text in texts if "this session" in text or "like this one" in text]
 
 
 def test_every_feature_is_of_one_kind_at_most(recommender):
@@ -225,6 +223,7 @@ def test_evidence_is_what_the_score_loses_without_it(recommender):
     assert any(np.abs(falls).max() > 0 for falls in found.values())
 
 
+HEARD_AND_SKIPPED = (SessionEvent(song_id(HEARD)), SessionEvent(song_id(15), Action.SKIP))
 QUERIES = [
     query(3, 13, 24),
     query(7, 7, 17, user=USER),
@@ -234,6 +233,10 @@ QUERIES = [
     query(user=USER),
     query(user=USER | {User.BIRTH_YEAR: 1980, User.REGION: None}),
     query(session=(SessionEvent(song_id(3)), SessionEvent(song_id(5), Action.LIKE))),
+    # Without the only song that was heard out, a stranger's session says nothing.
+    query(session=HEARD_AND_SKIPPED),
+    query(session=HEARD_AND_SKIPPED, user=USER),
+    query(session=HEARD_AND_SKIPPED[1:], user=USER),
 ]
 
 
@@ -248,7 +251,8 @@ def test_what_a_reason_names_moves_the_score_by_what_it_says(attentive, asked):
         index = retrieval.songs.index_of[song.song_id]
         row = prepared.features[prepared.pool.songs == index]
         for reason in song.reasons:
-            if reason.kind == "crowd":
+            # Who proposed a song is named where no evidence raised it.
+            if reason.kind in ("crowd", "source"):
                 continue
             assert reason.effect > 0
             if reason.song_id is None:
@@ -265,6 +269,32 @@ def test_what_a_reason_names_moves_the_score_by_what_it_says(attentive, asked):
             )
             assert lost == pytest.approx(reason.effect, rel=1e-2, abs=1e-4)
     assert named
+
+
+ONE = {n: v[1:] for n, v in USER.items() if n != User.REGION}
+
+
+@pytest.mark.parametrize(
+    "user", [{}, ONE, USER | {UserRow.HISTORY_SONGS: [song_id(25), song_id(HEARD)]}]
+)
+@pytest.mark.parametrize(
+    "session", [HEARD_AND_SKIPPED, HEARD_AND_SKIPPED[:1], HEARD_AND_SKIPPED[1:]]
+)
+def test_what_a_session_of_few_songs_says_goes_with_them(recommender, user, session):
+    """The history is continued from without a session, and nothing from a stranger's skips."""
+    retrieval, asked = recommender.retrieval, query(session=session, user=user)
+    songs = np.arange(SONGS, dtype=np.int32)
+    named = 0
+    for kind in LINKS:
+        found = links(retrieval, resolve(asked, retrieval.songs), kind, songs)
+        for song, one in zip(songs, found, strict=True):
+            if one is None:
+                continue
+            named += 1
+            place, rest = songs[song : song + 1], less(asked, song_id(one.song))
+            lost = scored(retrieval, asked, kind, place) - scored(retrieval, rest, kind, place)
+            assert lost == pytest.approx(one.effect, rel=1e-3, abs=1e-5)
+    assert (named > 0) == (session[0].action == Action.PLAY)
 
 
 def scored(retrieval, asked, name, place):

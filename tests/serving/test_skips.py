@@ -15,7 +15,7 @@ from serving.recommender import Recommender
 from serving.skips import likeness, skip_cost
 from tests.serving.conftest import AS_OF, CLUSTERS, song_id
 
-NOTHING = {"artist": 0.0, "mood": 0.0, "tempo": 0.0}
+NOTHING = {"artist": 0.0, "genre": 0.0, "mood": 0.0, "tempo": 0.0}
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +47,11 @@ def test_likeness_by_hand(recommender: Recommender) -> None:
     assert alike([4, 14, 5, 49], 24, 49)[0].tolist() == [1, 1, 0, 0]
     assert alike([4, 5], 24, 14, 15)[0].tolist() == [1 + 2, 3]
     # Song i is calm if 6 divides i, happy if the remainder is 1, else without mood.
-    assert alike([12, 7, 8], 6, 8)[1].tolist() == [1, 0, 0]
+    assert alike([12, 7, 8], 6, 8)[2].tolist() == [1, 0, 0]
+    # Odd songs are pop, even ones rock.
+    assert alike([2, 3], 5, 4, 7)[1].tolist() == [2, 1 + 3]
     # Tempo is 100 + i % 40, so songs 0 and 40 have the same, and near ones nearly the same.
-    near = alike([40, 1, 20], 0)[2]
+    near = alike([40, 1, 20], 0)[3]
     step = 1 / songs.audio_spread[Song.AUDIO.index(Song.TEMPO)]
     assert near[0] == 1
     assert near[1] == pytest.approx(np.exp(-((step / 0.5) ** 2)), rel=1e-5)
@@ -92,7 +94,7 @@ def test_without_skips_nothing_changes(recommender: Recommender) -> None:
         assert not cost(recommender, asked, [14, 5], artist=1, mood=1, tempo=1).any()
 
 
-@pytest.mark.parametrize(("row", "kind"), list(enumerate(("artist", "mood", "tempo"))))
+@pytest.mark.parametrize(("row", "kind"), list(enumerate(("artist", "genre", "mood", "tempo"))))
 def test_the_default_weight_pushes_the_like_of_the_skipped_down(
     recommender: Recommender, row: int, kind: str
 ) -> None:

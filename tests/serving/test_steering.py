@@ -17,7 +17,7 @@ from serving.recommender import Recommender
 from serving.rules import REPEATS
 from serving.stages import Stages
 from serving.steering import ANCHORS, CONTEXT, ENOUGH, FURTHER, most_popular_first
-from tests.serving.conftest import AS_OF, CLUSTERS, SONGS, song_id, songs_frame
+from tests.serving.conftest import AS_OF, CLUSTERS, SONGS, song_id, songs_frame, with_numbers
 
 KNOWN = [3, 13, 23, 33, 43]
 USER = {
@@ -216,6 +216,26 @@ def test_a_long_playlists_radio_heeds_all_of_it(recommender):
     for few in (3, 5, 10, ANCHORS):
         places = np.sort(state.seeds(few))
         assert np.diff([0, *places, 99]).max() <= 2 * 100 / few
+
+
+def test_a_radio_from_a_song_that_nobody_played_stays_in_its_genre(recommender):
+    last = SONGS - 1  # Odd songs are pop; of this one neither artist nor factors are known.
+    unheard = with_numbers(recommender, last, {SongRow.POPULARITY: 0.0})
+    assert unheard.steerer.same_genre.beside(np.array([last, 6])).tolist() == list(
+        range(1, SONGS, 2)
+    )
+    assert len(recommender.steerer.same_genre.beside(np.array([last, 6]))) == 0
+    retrieval = replace(unheard.retrieval, generators=nothing_linked(unheard.retrieval))
+    found = ask(unheard.over(retrieval), wishes={"seed_songs": (song_id(last),)})
+    assert {i % 2 for i in found} == {1}
+    barred = {"seed_songs": (song_id(last),), "refused_languages": frozenset({"en"})}
+    state = unheard.steerer.state(query(wishes=barred))
+    assert all(i % 3 for i in unheard.steerer.pool(state).added[FURTHER])
+
+
+def nothing_linked(retrieval):
+    """Return the generators, without what sessions would say of a song."""
+    return {n: g for n, g in retrieval.generators.items() if n in ("trending", "listen", "artists")}
 
 
 def test_a_radio_keeps_its_course_while_it_plays(recommender):
