@@ -10,8 +10,9 @@ import pytest
 from features.columns import Action, Song, SongRow, User, UserRow
 from features.names import names
 from features.query import MODES, Query, SessionEvent, Wishes
+from serving.bundle import LINKS
 from serving.exploration import Explore
-from serving.fallback import most_popular
+from serving.fallback import most_popular, without
 from serving.radio import spread_order
 from serving.recommender import Recommender
 from serving.rules import REPEATS
@@ -225,17 +226,14 @@ def test_a_radio_from_a_song_that_nobody_played_stays_in_its_genre(recommender):
         range(1, SONGS, 2)
     )
     assert len(recommender.steerer.same_genre.beside(np.array([last, 6]))) == 0
-    retrieval = replace(unheard.retrieval, generators=nothing_linked(unheard.retrieval))
-    found = ask(unheard.over(retrieval), wishes={"seed_songs": (song_id(last),)})
+    # Nor what sessions would say of it.
+    linked = {*LINKS, "sessions", "continuations", "vectors"}
+    unlinked = without(unheard.retrieval, tuple(linked))
+    found = ask(unheard.over(unlinked), wishes={"seed_songs": (song_id(last),)})
     assert {i % 2 for i in found} == {1}
     barred = {"seed_songs": (song_id(last),), "refused_languages": frozenset({"en"})}
     state = unheard.steerer.state(query(wishes=barred))
     assert all(i % 3 for i in unheard.steerer.pool(state).added[FURTHER])
-
-
-def nothing_linked(retrieval):
-    """Return the generators, without what sessions would say of a song."""
-    return {n: g for n, g in retrieval.generators.items() if n in ("trending", "listen", "artists")}
 
 
 def test_a_radio_keeps_its_course_while_it_plays(recommender):
