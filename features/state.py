@@ -47,7 +47,7 @@ class State:
         """The songs of the session that were played."""
         return self.session[self.radio :]
 
-    @property
+    @cached_property
     def enjoyed(self) -> IntArray:
         """The songs of the session, a radio's too, but for what was skipped or disliked."""
         return self.session[~self.skipped]
@@ -62,21 +62,32 @@ class State:
         refused = self.skipped.all() and not len(self.history)
         return self.session[:0] if refused else self.session
 
-    def seeds(self, count: int) -> IntArray:
-        """Return the songs to continue from, latest first: the session's, else the history's."""
-        if not len(self.course):
-            return self.history[:count]
-        if self.radio:
-            return self._radio_seeds()[:count]
-        return self.course[::-1][:count]
+    def seeds(self, count: int, enjoyed_first: bool = False) -> IntArray:
+        """Return the songs to continue from, latest first.
 
-    def _radio_seeds(self) -> IntArray:
+        Those of the session, also skipped ones among them, since sequences go on from those, too;
+        those of the history where nothing of the session was enjoyed.
+
+        Parameters
+        ----------
+        enjoyed_first
+            Whether the session's skipped songs come last: for what goes by likeness.
+        """
+        if not len(self.enjoyed):
+            return self.history[:count]
+        places = self._radio_turns() if self.radio else np.arange(len(self.session))[::-1]
+        if enjoyed_first:
+            places = places[np.argsort(self.skipped[places], kind="stable")]
+        return self.session[places[:count]]
+
+    def _radio_turns(self) -> NDArray[np.intp]:
         """Take the latest plays and the radio's songs in turn, so that a radio keeps its course."""
-        turns = np.concatenate([np.arange(len(self.played)), np.arange(self.radio) + 0.5])
-        songs = np.concatenate([self.played[::-1], self.session[: self.radio]])
-        _, first = np.unique(songs, return_index=True)
+        played = np.arange(self.radio, len(self.session))
+        places = np.concatenate([played[::-1], np.arange(self.radio)])
+        turns = np.concatenate([np.arange(len(played)), np.arange(self.radio) + 0.5])
+        _, first = np.unique(self.session[places], return_index=True)
         first.sort()
-        return songs[first][np.argsort(turns[first], kind="stable")]
+        return places[first][np.argsort(turns[first], kind="stable")]
 
     def observed(self, signal: SignalName) -> tuple[IntArray, FloatArray]:
         """Return songs and values of one signal, history and session together, values > 0."""

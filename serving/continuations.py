@@ -61,7 +61,7 @@ class Continuations:
 
     def _found(self, state: State, context: IntArray) -> tuple[IntArray, IntArray, IntArray]:
         # They would be of the history, which is no run of songs to go on with.
-        if not len(state.course):
+        if not len(state.enjoyed):
             nothing = np.empty(0, dtype=np.int32)
             return nothing, nothing, nothing
         found: tuple[IntArray, IntArray, IntArray] = followers_of(

@@ -152,7 +152,7 @@ class NearestSessions:
 
     def scores(self, state: State) -> Scores:
         """Return summed closeness in the nearest sessions, of songs not in the running one."""
-        seeds = state.seeds(self.params.seeds)
+        seeds = state.seeds(self.params.seeds, enjoyed_first=True)
         if not len(seeds):
             return NO_SCORES
         songs, values, _ = songs_of_nearest_sessions(
@@ -219,7 +219,7 @@ class SameArtist:
     def _artists(self, state: State) -> tuple[IntArray, FloatArray]:
         codes = self.songs.codes[Song.ARTISTS]
         weights: dict[int, float] = {}
-        for place, code in enumerate(codes.codes[state.seeds(ARTIST_SEEDS)]):
+        for place, code in enumerate(codes.codes[state.seeds(ARTIST_SEEDS, enjoyed_first=True)]):
             weights[int(code)] = weights.get(int(code), 0.0) + ARTIST_DECAY**place
         usual = state.query.user.get(UserRow.ARTIST_KEYS)
         if usual is not None and len(usual):

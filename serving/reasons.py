@@ -199,13 +199,11 @@ def links(retrieval: Retrieval, state: State, kind: str, songs: IntArray) -> lis
 
 
 def _without(state: State, count: int) -> tuple[int | None, IntArray]:
-    """Return the song without which a session says nothing, and what is continued from instead."""
+    """Return the only song that a session is continued from, and what is instead without it."""
     heard = np.unique(state.enjoyed)
     if len(heard) != 1 or state.radio:
         return None, state.history[:0]
-    rest = state.history[state.history != heard[0]]
-    alone = (state.session == heard[0]).all() or not len(rest)
-    return (int(heard[0]) if alone else None), rest[:count]
+    return int(heard[0]), state.history[state.history != heard[0]][:count]
 
 
 def _largest(state: State, found: Effects, songs: IntArray) -> list[Named | None]:

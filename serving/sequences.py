@@ -25,7 +25,7 @@ class SongVectors:
 
     def scores(self, state: State) -> Scores:
         """Return the inner products with the seeds' decayed sum; none without a known seed."""
-        seeds = state.seeds(self.params.seeds)
+        seeds = state.seeds(self.params.seeds, enjoyed_first=True)
         weights = self.params.seed_decay ** np.arange(len(seeds), dtype=np.float32)
         weights *= self.known[seeds]
         if not weights.any():

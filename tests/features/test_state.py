@@ -136,14 +136,22 @@ def test_seeds_are_the_latest_songs_and_the_history_where_the_session_is_empty()
     assert state_of(user=user).seeds(5).tolist() == [2, 0]
 
 
-def test_a_strangers_skips_alone_say_nothing_of_what_may_come_next():
+def test_skips_alone_are_not_continued_from():
     user = {"history_songs": ["s2", "s0"], "history_last_ts": [30, 10]}
     skip, dislike = ("s1", "skip", 1), (("s3", "play", 1), ("s3", "dislike", None))
     refused = state_of(skip, *dislike)
     assert refused.session.tolist() == [1, 3]
     assert refused.course.tolist() == refused.seeds(5).tolist() == []
-    assert state_of(skip, *dislike, user=user).seeds(5).tolist() == [3, 1]
-    assert state_of(("s0", "play", 1), skip).seeds(5).tolist() == [1, 0]
+    known = state_of(skip, *dislike, user=user)
+    assert known.course.tolist() == [1, 3]
+    assert known.seeds(5).tolist() == [2, 0]
+
+
+def test_skipped_songs_are_continued_from_beside_others_in_their_place_or_last():
+    state = state_of(*((song, "play", 1) for song in ("s0", "s2")), ("s1", "skip", 1))
+    assert state.seeds(5).tolist() == [1, 2, 0]
+    assert state.seeds(5, enjoyed_first=True).tolist() == [2, 0, 1]
+    assert state.seeds(2, enjoyed_first=True).tolist() == [2, 0]
 
 
 def test_history_lists_stay_aligned_when_a_song_left_the_catalogue():
