@@ -10,7 +10,7 @@ from scipy.sparse import csr_matrix
 
 from features.arrays import map_arrays
 from features.catalogue import catalogue
-from features.columns import Song, SongRow, User, UserRow
+from features.columns import Action, Song, SongRow, User, UserRow
 from features.params import Recent, Seeds, Sessions
 from features.query import Query, SessionEvent
 from features.state import resolve
@@ -23,6 +23,7 @@ from serving.generators import (
 )
 from serving.layout import TRENDING_FILE, artist_lists, save_trending
 from serving.scores import NO_SCORES
+from serving.sequences import SongVectors
 from tests.features import small
 
 SONGS, PAST = 12, 9
@@ -39,8 +40,10 @@ CATALOGUE = catalogue(
 )
 
 
-def state(*session, user=None, ts=NOW):
-    events = tuple(SessionEvent(f"s{i:02d}") for i in session)
+def state(*session, user=None, ts=NOW, skipped=()):
+    events = tuple(
+        SessionEvent(f"s{i:02d}", Action.SKIP if i in skipped else Action.PLAY) for i in session
+    )
     return resolve(Query(ts=ts, user=user or {}, session=events), CATALOGUE)
 
 
@@ -160,6 +163,28 @@ def test_nobody_is_near_a_session_of_songs_that_no_session_held():
     generator = nearest([[1, 2]] * PAST, random, PAST)
     assert generator.scores(state(4)) is NO_SCORES
     assert generator.scores(state()) is NO_SCORES
+
+
+def test_where_likeness_counts_a_skipped_song_stands_behind_the_others():
+    random = np.random.default_rng(4)
+    vectors = random.normal(size=(SONGS, 3)).astype(np.float32)
+    seeds = Seeds(seeds=3, seed_decay=0.5, half_life_days=1, candidates=1)
+    popularity = np.linspace(0.1, 1, SONGS).astype(np.float32)
+    artists = CATALOGUE.codes[Song.ARTISTS]
+    listed = artist_lists(artists.codes, popularity, len(artists.vocabulary))
+    likeness = (
+        nearest(past_sessions(random), random, PAST),
+        SongVectors(vectors, np.ones(SONGS, dtype=np.bool_), seeds),
+        SameArtist(listed, popularity, CATALOGUE),
+    )
+    songs = np.arange(SONGS)
+    for generator in likeness:
+        found = generator.scores(state(1, 2, 4, skipped={4})).of(songs)
+        np.testing.assert_array_equal(found, generator.scores(state(4, 1, 2)).of(songs))
+    # Sequences go on from the song that was played last, however it was liked.
+    follows = Neighbours(random_links(random), seeds)
+    found = follows.scores(state(1, 2, 4, skipped={4})).of(songs)
+    np.testing.assert_array_equal(found, follows.scores(state(1, 2, 4)).of(songs))
 
 
 def test_repeats_halve_with_each_half_life_and_add_the_session():
