@@ -18,6 +18,8 @@ CODES: Final = {"era": "era", "language": Song.LANGUAGE, "region": Song.REGION}
 # Songs listed of a word, and of those the least of each language: who speaks no other finds some.
 KEPT: Final = 500
 KEPT_A_LANGUAGE: Final = 100
+# Where a word that the catalogue does not know is answered.
+LISTED: Final = "GET /status lists the words that songs and listeners are of"
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from features.pairs import missing
 from features.query import Query, SessionEvent, Wishes
 from features.times import microseconds
 from serving.api import Context, Profile, RecommendRequest, Seed
-from serving.context_songs import named, words_of
+from serving.context_songs import LISTED, named, words_of
 from serving.feedback import (
     caught_up,
     is_past,
@@ -25,7 +25,6 @@ from serving.logged import Logged
 NO_CONTEXT: Final = Context()
 NO_PROFILE: Final = Profile()
 NO_SEED: Final = Seed.model_construct()
-LISTED: Final = "GET /status lists the words that songs and listeners are of"
 
 
 def filled(row: dict[str, Any], profile: Profile | None) -> dict[str, Any]:

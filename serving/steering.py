@@ -18,7 +18,7 @@ from features.compiled import standard_deviation
 from features.params import Modes, ModeWeights, Steering
 from features.query import Query, Wishes
 from features.state import State, resolve
-from serving.context_songs import ContextSongs, context_match, named, words_of
+from serving.context_songs import LISTED, ContextSongs, context_match, named, words_of
 from serving.exploration import Explore, drawn, drawn_within, propensities
 from serving.generators import SignalFactors
 from serving.nearness import nearness
@@ -322,8 +322,7 @@ def unknown(songs: Catalogue, query: Query) -> list[str]:
         for word in sorted(wishes.refused_languages)
         if word not in words_of(songs, "language") and word not in songs.listener_languages
     ]
-    known = "GET /status lists the words that songs and listeners are of"
-    return lost + [f"{field}: no song is of {word!r}; {known}." for field, word in words]
+    return lost + [f"{field}: no song is of {word!r}; {LISTED}." for field, word in words]
 
 
 def too_short(found: int, k: int) -> tuple[str, ...]:
