@@ -3,6 +3,7 @@
 Airflow tries again what ended with another code than `MISTAKE` (dags/wiring.py).
 """
 
+import errno
 import sqlite3
 import sys
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from typing import Final, NoReturn
 
 # As argparse ends where it is asked for what cannot be done.
 MISTAKE: Final = 2
+# Neither the system nor a library says which disk it is, nor what to do.
+FULL: Final = "make room on the disks of SEGUE_DATA and TMPDIR (`df -h`), then run it again"
 
 
 class Mistake(ValueError):
@@ -35,5 +38,6 @@ def run_command(main: Callable[[], None]) -> NoReturn:
 
 
 def _end(error: Exception, code: int) -> NoReturn:
-    sys.stderr.write(f"{error}\n")
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    sys.stderr.write(f"{error}; {FULL}.\n" if full else f"{error}\n")
     sys.exit(code)

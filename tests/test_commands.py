@@ -59,7 +59,8 @@ def test_commands_look_for_their_files_where_segue_data_says(
         (Mistake("phases are too short; make them longer."), 2, "phases are too short"),
         (BundleError("There is no bundle at x."), 2, "There is no bundle"),
         (FileNotFoundError("There is no lake at x."), 2, "There is no lake"),
-        (OSError(28, "No space left on device"), 1, "No space left"),
+        (OSError(28, "No space left on device"), 1, "left on device; make room on the disks"),
+        (PermissionError(13, "Permission denied"), 1, "Permission denied\n"),
         (None, 0, ""),
     ],
 )

@@ -39,7 +39,8 @@ def main() -> None:
     arguments = parser.parse_args()
     phases = read_phases(arguments.phases)
     out: Path = arguments.out
-    shutil.rmtree(out, ignore_errors=True)
+    if out.exists():
+        shutil.rmtree(out)
     shutil.copytree(arguments.generators, out)
     shutil.copytree(arguments.ranker, out, dirs_exist_ok=True)
     params = load_params()
