@@ -103,7 +103,7 @@ def test_next_songs_and_session_starts_are_summed_up_apart(recommender, proposed
 
 
 def test_the_whole_pool_is_ranked_as_it_is_answered(recommender, proposed):
-    session = tuple(SessionEvent(song_id(i), "skip") for i in (0, 10, 20))
+    session = (*(SessionEvent(song_id(i), "skip") for i in (0, 10)), *SESSION[-1:])
     queries = [asked(song, session=session) for song in proposed[0]]
     found = ask(recommender, queries)
     truth = recommender.retrieval.songs.indices([query.answer for query in queries])
