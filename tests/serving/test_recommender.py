@@ -118,6 +118,26 @@ def test_strangers_and_unknown_songs_are_answered(recommender):
     assert ids(slate) == ids(recommender.recommend(query(3), 10))
 
 
+def test_a_stranger_who_only_skipped_is_answered_as_at_the_start_of_a_session(recommender):
+    skips = tuple(SessionEvent(song_id(i), "skip") for i in (6, 16, 6))
+    start, refused = (recommender.prepare(query(session=session)) for session in ((), skips))
+    columns = []
+    for prepared in (start, refused):
+        # The skipped songs are not proposed again, which moves the ranks behind them.
+        rows = dict(zip(prepared.pool.songs.tolist(), prepared.features, strict=True))
+        columns.append(np.stack([rows[song] for song in (7, 8, 46)]))
+    same = np.array(
+        [np.array_equal(a, b, equal_nan=True) for a, b in zip(*(c.T for c in columns), strict=True)]
+    )
+    names = np.array(recommender.retrieval.feature_names)
+    ranks = {name for name in names if name.endswith("_rank")}
+    # Skips count against what factors say; nothing else knows of them.
+    assert set(names[~same]) <= ranks | {"skip_score", "blend_score", "proposed_by"}
+    assert "prefix_length" in names[same]
+    heard = recommender.prepare(query(session=(*skips, SessionEvent(song_id(36)))))
+    assert heard.features[0, list(names).index("prefix_length")] == 4
+
+
 def test_the_curve_of_candidates_ends_at_the_answers_that_are_given(recommender):
     session = tuple(SessionEvent(song_id(i), Action.SKIP, 2000) for i in (3, 13, 23))
     query = Query(ts=AS_OF, session=session, allow_repeats=True)
