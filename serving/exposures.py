@@ -39,7 +39,7 @@ CODEC: Final = "zstd"
 # An exposure is some 25 KB: in SQLite's usual pages of 4 KB it takes twice as long to write.
 PAGE_BYTES: Final = 16_384
 READ_ROWS: Final = 256
-# An exposure takes fifty times as much of a disk as an event, which must not be refused for it.
+# An exposure takes far more of a disk than an event does, which must not be refused for it.
 LEAST_ROOM_BYTES: Final = 1 << 30
 NUL: Final = b"\0"
 SHARED: Final = (
