@@ -217,17 +217,31 @@ def drawn(songs: int, work: Path) -> Path:
     return out
 
 
+@contextmanager
+def places(out: Path) -> Iterator[dict[str, str]]:
+    """Give the environment that serves a drawn catalogue; delete its exposures afterwards.
+
+    An answer leaves some 25 KB of them: a round of measurements some 10 GB.
+    """
+    with tempfile.TemporaryDirectory(prefix="exposures_", dir=out) as folder:
+        yield {
+            "SEGUE_DATA": str(out / "data"),
+            "SEGUE_BUNDLE": str(out / "bundle"),
+            "SEGUE_EXPOSURES_URL": f"sqlite:///{folder}/exposures.db",
+        }
+
+
 def measure(out: Path, rounds: int, count: int, seconds: float) -> dict[str, Any]:
     """Measure the service over one catalogue and the empty one in turn."""
     bodies = json.loads((out / "bodies.json").read_text(encoding="utf-8"))
-    places = {"SEGUE_DATA": str(out / "data"), "SEGUE_BUNDLE": str(out / "bundle")}
     ports = {name: free_port() for name in SERVICES}
     asked = rounds * count
     if len(bodies) < asked + 2 * WARM_UP + RECALLED:
         raise ValueError(f"{out}: {len(bodies)} requests are too few; ask for fewer rounds.")
     with ExitStack() as running:
+        environment = running.enter_context(places(out))
         started = {
-            name: running.enter_context(served(target, ports[name], places))
+            name: running.enter_context(served(target, ports[name], environment))
             for name, target in SERVICES.items()
         }
         plan = {"path": PATH, "seconds": seconds, "bodies": bodies[: asked + WARM_UP]}
@@ -262,11 +276,10 @@ def throughput(out: Path, seconds: float) -> dict[str, Any]:
     The empty one, which has nothing to wear out, runs a fifth of the time. Pages of the bundle are
     mapped as listeners ask for them; what must not grow is the memory besides.
     """
-    places = {"SEGUE_DATA": str(out / "data"), "SEGUE_BUNDLE": str(out / "bundle")}
     found = {}
     for name, target in SERVICES.items():
         port = free_port()
-        with served(target, port, places, workers=2) as (pid, _):
+        with places(out) as environment, served(target, port, environment, workers=2) as (pid, _):
             _locust(port, out, min(seconds, 20.0))
             before = anonymous_memory(pid)
             found[name] = _locust(port, out, seconds if name == "segue" else seconds / 5) | {

@@ -39,8 +39,9 @@ CODEC: Final = "zstd"
 # An exposure is some 25 KB: in SQLite's usual pages of 4 KB it takes twice as long to write.
 PAGE_BYTES: Final = 16_384
 READ_ROWS: Final = 256
-# An exposure takes far more of a disk than an event does, which must not be refused for it.
-LEAST_ROOM_BYTES: Final = 1 << 30
+# An exposure takes some seventy times an event's room, and no event may be refused for it: this
+# much holds some 300,000 events, which is time to make room.
+LEAST_ROOM_BYTES: Final = 128 << 20
 NUL: Final = b"\0"
 SHARED: Final = (
     Event.REQUEST,
@@ -228,9 +229,10 @@ class ExposureLog:
         elif not self._crowded:
             self._crowded = True
             log.warning(
-                "Exposures are dropped: %.1f GiB are left on the disk, and the last GiB is the "
+                "Exposures are dropped: %.0f MiB are left on the disk, and the last %.0f are the "
                 "events'. `python -m serving.forget_exposures` deletes old ones.",
-                room / (1 << 30),
+                room / (1 << 20),
+                LEAST_ROOM_BYTES / (1 << 20),
             )
         return not self._crowded
 

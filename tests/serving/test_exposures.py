@@ -83,6 +83,15 @@ def wait_for(condition: Callable[[], bool]) -> None:
         pause.wait(0.02)
 
 
+@pytest.fixture(autouse=True)
+def roomy_disk(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Let the disk look as if it had just enough room, however full it really is."""
+    # Other processes change what is really free.
+    disk = SimpleNamespace(free=LEAST_ROOM_BYTES)
+    monkeypatch.setattr("serving.database.shutil.disk_usage", lambda path: disk)
+    return disk
+
+
 @pytest.fixture
 def log(database: str) -> Iterator[ExposureLog]:
     opened = ExposureLog.open(database)
@@ -215,10 +224,9 @@ def test_old_exposures_are_forgotten_in_blocks(
 
 
 def test_exposures_leave_the_last_of_the_disk_to_the_events(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, roomy_disk: SimpleNamespace, caplog: pytest.LogCaptureFixture
 ) -> None:
-    free = SimpleNamespace(free=LEAST_ROOM_BYTES - 1)
-    monkeypatch.setattr("serving.database.shutil.disk_usage", lambda path: free)
+    roomy_disk.free -= 1
     with closing(ExposureLog.open(f"sqlite:///{tmp_path / 'exposures.db'}")) as log:
         dropped = exposures_total.labels("dropped")._value
         for number in range(3):
@@ -227,17 +235,13 @@ def test_exposures_leave_the_last_of_the_disk_to_the_events(
             wait_for(lambda reached=reached: dropped.get() == reached)
         assert written(log) == []
         assert caplog.text.count("forget_exposures") == 1
-        free.free = LEAST_ROOM_BYTES
+        roomy_disk.free += 1
         log.put(partial(exposure, 4))
         wait_for(lambda: [one.request_id for one in written(log)] == ["r4"])
 
 
-def test_what_was_deleted_in_the_file_is_room(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Other processes change what is really free.
-    free = SimpleNamespace(free=1000)
-    monkeypatch.setattr("serving.database.shutil.disk_usage", lambda path: free)
+def test_what_was_deleted_in_the_file_is_room(tmp_path: Path, roomy_disk: SimpleNamespace) -> None:
+    roomy_disk.free = 1000
     with closing(ExposureLog.open(f"sqlite:///{tmp_path / 'exposures.db'}")) as log:
         log.write([exposure(number) for number in range(200)])
         assert log.database.room_bytes() == 1000
