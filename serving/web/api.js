@@ -1,4 +1,12 @@
-/** Calls to the service. A refusal becomes an Error that says which field and why. */
+/** Calls to the service. A refusal becomes a Fault that says which field and why. */
+
+/** What was not answered; `passing` where the same question may be answered a little later. */
+class Fault extends Error {
+  constructor(message, passing) {
+    super(message);
+    this.passing = passing;
+  }
+}
 
 export const status = () => call("/status");
 export const listeners = () => call("/listeners?k=50");
@@ -44,10 +52,14 @@ export async function metrics() {
 }
 
 async function call(path, options = {}) {
-  const answer = await fetch(path, options);
+  const answer = await fetch(path, options).catch((error) => {
+    if (error.name === "AbortError") throw error;
+    throw new Fault("The service cannot be reached.", true);
+  });
   heedClock(answer);
   const body = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Error(explained(answer.status, body));
+  const { ok, status } = answer;
+  if (!ok) throw new Fault(explained(status, body), status === 429 || status >= 500);
   return body;
 }
 

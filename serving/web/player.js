@@ -13,6 +13,7 @@ import { setUpWhy } from "./why.js";
 
 const QUEUE = 12;
 const TICK_MS = 250;
+const RETRY_MS = 5000;
 // The API refuses a longer played_ms.
 const LONGEST_MS = 86_400_000;
 
@@ -28,10 +29,12 @@ const state = {
 const events = new EventLog();
 let asked = null;
 let prepared = false;
+let retrying = 0;
 let showWhy = () => {};
 
 /** Ask for the queue; only the latest question's answer counts. */
 async function refresh(said = "") {
+  if (prepared) clearTimeout(retrying);
   asked?.abort();
   asked = new AbortController();
   const mine = asked;
@@ -98,6 +101,13 @@ function drawVersion(answer) {
 function fail(error) {
   byId("fault").hidden = false;
   byId("fault").querySelector("span").textContent = error.message;
+  clearTimeout(retrying);
+  if (error.passing) retrying = setTimeout(tryAgain, RETRY_MS);
+}
+
+function tryAgain() {
+  if (prepared) refresh();
+  else prepare();
 }
 
 function say(text) {
@@ -244,7 +254,7 @@ function setUpButtons() {
     const pressed = event.target.closest("[data-action]");
     if (pressed) acts[pressed.dataset.action](songOf(pressed.closest(".song")));
   });
-  byId("fault").querySelector("button").addEventListener("click", () => (prepared ? refresh() : prepare()));
+  byId("fault").querySelector("button").addEventListener("click", tryAgain);
 }
 
 function setUpClock() {

@@ -664,6 +664,46 @@ def test_a_failing_service_is_said_and_can_be_tried_again(browser: Browser, addr
     page.close()
 
 
+def test_a_service_that_comes_back_is_asked_again_without_a_click(
+    browser: Browser, address: str
+) -> None:
+    page = browser.new_page()
+    page.clock.install()
+    for path in ("**/status", "**/recommend"):
+        page.route(path, lambda route: route.abort())
+    page.goto(address)
+    expect(page.get_by_role("alert")).to_contain_text("The service cannot be reached.")
+    page.unroute("**/status")
+    page.clock.fast_forward(5000)
+    expect(page.locator("#listener")).to_have_value("known:user-1")
+    expect(page.locator("#songs[aria-busy=false]")).to_be_attached()
+    expect(page.get_by_role("alert")).to_contain_text("The service cannot be reached.")
+    page.unroute("**/recommend")
+    page.clock.fast_forward(5000)
+    expect(page.locator("#songs .song").first).to_be_visible()
+    expect(page.get_by_role("alert")).to_be_hidden()
+    page.close()
+
+
+def test_what_was_refused_is_not_asked_again(browser: Browser, address: str) -> None:
+    page = browser.new_page()
+    page.clock.install()
+    asked: list[Route] = []
+
+    def refuse(route: Route) -> None:
+        asked.append(route)
+        route.fulfill(status=400, json={"error": "No such thing."})
+
+    page.route("**/recommend", refuse)
+    page.goto(address)
+    expect(page.get_by_role("alert")).to_contain_text("No such thing.")
+    page.clock.fast_forward(60_000)
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator("#songs[aria-busy=false]")).to_be_attached()
+    assert len(asked) == 2
+    page.close()
+
+
 def test_a_start_that_failed_can_be_tried_again(browser: Browser, address: str) -> None:
     page = browser.new_page()
     page.route("**/status", lambda route: route.fulfill(status=503, json={"error": "Not yet."}))
