@@ -158,6 +158,8 @@ class RecommendRequest(StrictModel):
     less_like: Annotated[list[Id], Field(max_length=MAX_SEEDS)] = []
     spacing: bool = False
     allow_explicit: bool = True
+    # Not: the context is what is known of the moment, as in training and evaluation, and no wish.
+    heed_context: bool = True
 
 
 class SongName(BaseModel):

@@ -82,7 +82,7 @@ def query_of(
         context=said,
         exclude=frozenset(request.exclude) | refused_songs(session),
         allow_repeats=request.allow_repeats,
-        wishes=wishes_of(request, bool(named(said))),
+        wishes=wishes_of(request, request.heed_context and bool(named(said))),
     )
 
 

@@ -15,9 +15,10 @@ JUDGED: Final = dict(zip(TASKS, ("ndcg_10", "session_recall_20"), strict=True))
 def behind(summary: pd.DataFrame) -> pd.DataFrame:
     """Return the tasks in which a single method is ahead of Segue, with the best that is.
 
-    Ahead: the paired 95 % interval of Segue's lead (`comparison.summarise`) lies below zero. Level
-    passes, since on little data nothing is certain; but not all methods are level where the best
-    of them is, since its figure may be the noisiest.
+    Ahead: the paired interval of Segue's lead lies below zero, also when widened so that of all
+    methods together one in forty would be thought ahead by chance (`lead_limit` of
+    `comparison.summarise`). Level passes, since on little data nothing is certain; but not all
+    methods are level where the best of them is, since its figure may be the noisiest.
 
     Parameters
     ----------
@@ -25,7 +26,7 @@ def behind(summary: pd.DataFrame) -> pd.DataFrame:
         One row a task, method and metric, as in methods.csv.
     """
     judged = summary[summary["metric"] == summary["task"].map(JUDGED)]
-    surely = judged["lead_high"] < 0
+    surely = judged["lead_limit"] < 0
     return best_others(judged[surely | (judged["method"] == SEGUE)])
 
 

@@ -138,8 +138,8 @@ def verdicts(rows: pd.DataFrame, other: str = "best other") -> list[str]:
             shown["lead"], shown["lead_low"], shown["lead_high"], strict=True
         )
     ]
-    cells: dict[str, Callable[[Any], str]] = {"task": str} if "task" in rows else {}
-    cells |= {"slice": str, "queries": count, "metric": str, other: str, "its value": score}
+    cells: dict[str, Callable[[Any], str]] = {"task": str, "slice": str, "queries": count}
+    cells |= {"metric": str, other: str, "its value": score}
     return [told, table(named, cells | {"segue": score, "Segue ahead by": str, "verdict": str})]
 
 
@@ -151,12 +151,12 @@ def fates(folder: Path) -> list[Section]:
         "(at a session start, with any song of the listener's history)."
     )
     found = pd.read_csv(folder / "fates.csv")
-    cells: dict[str, Callable[[Any], str]] = {"slice": str, "queries": count}
+    cells: dict[str, Callable[[Any], str]] = {"task": str, "slice": str, "queries": count}
     met = pd.read_csv(folder / "meetings.csv").rename(
         columns={"in_pool": "in the pool", "found_20": "ranked 1-20"}
     )
     names = ("share", "in the pool", "ranked 1-20")
-    kinds: dict[str, Callable[[Any], str]] = {"meeting": str, "queries": count}
+    kinds: dict[str, Callable[[Any], str]] = {"task": str, "meeting": str, "queries": count}
     meetings = table(met, kinds | dict.fromkeys(names, share))
     every = table(found, cells | dict.fromkeys(FATES, share))
     return [Section("Where the answers are lost", [told, meetings, every], "fates")]
@@ -165,8 +165,8 @@ def fates(folder: Path) -> list[Section]:
 def candidates(folder: Path) -> list[Section]:
     """Return the curve over the size of the pool."""
     told = (
-        "Recall of the pool and what the ranker makes of it, if only the best N candidates by "
-        "reciprocal rank fusion of the generators were ranked; `size` is the mean."
+        "Of next songs: recall of the pool and what the ranker makes of it, if only the best N "
+        "candidates by reciprocal rank fusion of the generators were ranked; `size` is the mean."
     )
     found = pd.read_csv(folder / "candidates.csv").rename(columns=LABELS)
     cells = {"candidates": count, "size": count, "recall": score}

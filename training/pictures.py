@@ -57,8 +57,8 @@ def methods(folder: Path) -> Figure:
 
 
 def wins(folder: Path) -> Figure:
-    """Draw Segue's lead over the best other method of each slice."""
-    rows = pd.read_csv(folder / "wins.csv")
+    """Draw Segue's lead over the best other method of each slice of the first task."""
+    rows = of_first_task(pd.read_csv(folder / "wins.csv"))
     part = rows[rows["metric"] == "ndcg_10"].iloc[::-1].reset_index(drop=True)
     figure, (axes,) = canvas(10, 1 + ROW * len(part))
     colours = [VERDICTS[verdict] for verdict in part["verdict"]]
@@ -76,13 +76,19 @@ def wins(folder: Path) -> Figure:
     axes.grid(**STYLE)
     axes.margins(y=0.02)
     axes.set(xlabel="NDCG@10: Segue less the best other method (named at the right)")
-    axes.set_title("Where Segue wins (green) and loses (red); slice and queries", loc="left")
+    title = f"{rows['task'].iloc[0].capitalize()}: where Segue wins (green) and loses (red)"
+    axes.set_title(f"{title}; slice and queries", loc="left")
     return figure
 
 
+def of_first_task(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the task that comes first: next songs, where there are any."""
+    return rows[rows["task"] == rows["task"].iloc[0]]
+
+
 def fates(folder: Path) -> Figure:
-    """Draw where the answers went, a bar a slice."""
-    rows = pd.read_csv(folder / "fates.csv").iloc[::-1].reset_index(drop=True)
+    """Draw where the answers went, a bar a slice of the first task."""
+    rows = of_first_task(pd.read_csv(folder / "fates.csv")).iloc[::-1].reset_index(drop=True)
     figure, (axes,) = canvas(10, 1.4 + ROW * len(rows))
     left = np.zeros(len(rows))
     for fate, colour in zip(FATES, FATE_COLOURS, strict=True):
@@ -91,6 +97,7 @@ def fates(folder: Path) -> Figure:
     axes.set_xlim(0, 1)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axes.margins(y=0.02)
+    axes.set_title(rows["task"].iloc[0].capitalize(), loc="left")
     figure.legend(loc="outside upper center", ncols=len(FATES), frameon=False, fontsize=8)
     return figure
 

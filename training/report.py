@@ -7,7 +7,7 @@ published, answers.parquet (one row a query and method) and examples.csv (querie
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -32,7 +32,7 @@ from training.comparison import (
     headline,
     per_query,
     pool_recall,
-    slice_table,
+    slices_by_task,
     summarise,
 )
 from training.dataset import phase_queries
@@ -40,7 +40,7 @@ from training.dayparts import fit_dayparts, heat_maps
 from training.evaluate import CANDIDATES, ask, slices
 from training.files import write_json
 from training.methods import SEGUE, Answers
-from training.metrics import TASKS
+from training.metrics import NEXT, START, TASKS
 from training.phases import Phases, read_phases, refuse_leak
 from training.plays import read_plays
 from training.queries import Labelled
@@ -51,11 +51,16 @@ EXAMPLES = 20
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What the test queries gave: tables a query and method, slices a query, and their summary."""
+    """What the test queries gave: tables a query and method, slices a query, and their summary.
+
+    `tasks` are the queries' tasks. How many of them are starts is a matter of the sample, so that
+    no figure is of both.
+    """
 
     answers: Answers
     tables: list[Table]
     kinds: pd.DataFrame
+    tasks: NDArray[np.str_]
     fate: NDArray[np.str_]
     summary: pd.DataFrame
     pools: dict[str, dict[str, float]]
@@ -91,11 +96,10 @@ def evaluate(
         parts.append(pd.concat([part, pd.DataFrame(covered)]).assign(task=task))
         pools[task] = pool_recall(answers, keep)
     meeting = error_analysis.meetings(heard, queries)
-    tasks = np.where(start, TASKS[1], TASKS[0])
-    kinds = slices(recommender, queries).assign(task=tasks, meeting=meeting)
+    kinds = slices(recommender, queries).assign(meeting=meeting)
     fate = error_analysis.fates(tables[0].ranks, answers.in_pool, meeting)
     summary = pd.concat(parts, ignore_index=True)
-    return Evaluated(answers, tables, kinds, fate, summary, pools)
+    return Evaluated(answers, tables, kinds, np.where(start, START, NEXT), fate, summary, pools)
 
 
 def listeners_of(queries: Sequence[Labelled]) -> NDArray[np.str_]:
@@ -113,6 +117,7 @@ def detail_of(found: Evaluated, queries: Sequence[Labelled]) -> pd.DataFrame:
             user_id=listeners_of(queries),
             in_pool=found.answers.in_pool,
             fate=found.fate,
+            task=found.tasks,
         ).join(found.kinds)
         for table in found.tables
     )
@@ -127,24 +132,49 @@ def csv_tables(
     how: Evaluation,
 ) -> dict[str, pd.DataFrame]:
     """Return the aggregates by file name; none of them holds a row of the data."""
-    sliced = slice_table(found.tables, listeners_of(queries), found.kinds, how)
+    sliced = slices_by_task(
+        found.tables, listeners_of(queries), found.kinds, found.tasks, how, only_within=("prefix",)
+    )
     bars = sliced[(sliced["metric"] == "ndcg_10") & (sliced["method"] == SEGUE)]
     features = importance.importance(recommender)
-    answers, meeting = found.answers, found.kinds["meeting"].to_numpy()
+    main = NEXT if (found.tasks == NEXT).any() else START
+    within = found.tasks == main
+    ranks, sizes = found.answers.pool_ranks[within], found.answers.pool_size[within]
+    asked = [labelled for labelled, kept in zip(queries, within, strict=True) if kept]
     return {
         "methods": found.summary,
         "slices": sliced,
-        "slice_bars": bars,
+        "slice_bars": bars[bars["task"] == main],
         "wins": best_others(sliced),
-        "fates": error_analysis.fate_table(found.fate, found.kinds),
-        "meetings": error_analysis.cross_table(meeting, found.ranks, answers.in_pool),
-        "candidates": curves.by_candidates(answers.pool_ranks, CANDIDATES, answers.pool_size),
+        "fates": by_task(found, fates_of),
+        "meetings": by_task(found, meetings_of),
+        "candidates": curves.by_candidates(ranks, CANDIDATES, sizes),
         "importance": features.head(30),
         "importance_groups": importance.group_importance(features),
-        "dayparts": curves.dayparts(queries, found.ranks),
+        "dayparts": curves.dayparts(asked, found.ranks[within]),
         "daypart_maps": maps,
         "learning_curve": curves.by_trees(recommender.ranker.trees.booster, rows),
     }
+
+
+def by_task(
+    found: Evaluated, table: Callable[[Evaluated, NDArray[np.bool_]], pd.DataFrame]
+) -> pd.DataFrame:
+    """Return a table of each task's queries, one below the other."""
+    parts = [(task, found.tasks == task) for task in TASKS]
+    made = [table(found, keep).assign(task=task) for task, keep in parts if keep.any()]
+    return pd.concat(made, ignore_index=True)
+
+
+def fates_of(found: Evaluated, keep: NDArray[np.bool_]) -> pd.DataFrame:
+    """Return where the answers of some queries went."""
+    return error_analysis.fate_table(found.fate[keep], found.kinds[keep].reset_index(drop=True))
+
+
+def meetings_of(found: Evaluated, keep: NDArray[np.bool_]) -> pd.DataFrame:
+    """Return what the past knew of the answers of some queries."""
+    meeting = found.kinds["meeting"].to_numpy()[keep]
+    return error_analysis.cross_table(meeting, found.ranks[keep], found.answers.in_pool[keep])
 
 
 def daypart_maps(lake: Path, phases: Phases, how: Dayparts) -> pd.DataFrame:
@@ -196,12 +226,12 @@ def metrics(
     found: Evaluated, fates: pd.DataFrame, calibrated: Mapping[str, Mapping[str, float]]
 ) -> dict[str, Any]:
     """Return the figures for `dvc metrics`."""
+    everywhere = fates[fates["slice"] == "all"].set_index("task")[list(error_analysis.FATES)]
     figures: dict[str, Any] = {
-        task.replace(" ", "_"): headline(found.summary, task) | {"pool": pool}
+        task.replace(" ", "_"): headline(found.summary, task)
+        | {"pool": pool, "fates": everywhere.loc[task].round(5).to_dict()}
         for task, pool in found.pools.items()
     }
-    every = fates.iloc[0]
-    figures["fates"] = {name: round(float(every[name]), 5) for name in error_analysis.FATES}
     # A count, since `dvc metrics` takes numbers; the report names them.
     figures["gate"] = {"behind": len(gate.behind(found.summary))}
     figures["calibration"] = {

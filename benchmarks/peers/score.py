@@ -22,7 +22,7 @@ from features.lake import read_songs
 from features.mistakes import run_command
 from features.params import Evaluation
 from features.paths import data_dir
-from training.comparison import Table, best_others, coverage, slice_table, summarise
+from training.comparison import Table, best_others, coverage, slices_by_task, summarise
 from training.files import write_json
 from training.methods import SEGUE
 from training.metrics import LABELS, METRICS, START, TASKS
@@ -114,8 +114,6 @@ def by_task(scored: Scored, how: Evaluation) -> pd.DataFrame:
         keep = (scored.truth["task"] == task).to_numpy()
         if keep.any():
             part = summarise(scored.tables, listeners, keep, how)
-            mine = part[part["method"] == SEGUE].set_index("metric")["value"]
-            part["lead"] = part["metric"].map(mine) - part["value"]
             part["lead_percent"] = 100 * part["lead"] / part["value"].where(part["value"] > 0)
             parts.append(part.assign(task=task))
     return pd.concat(parts, ignore_index=True)
@@ -123,19 +121,11 @@ def by_task(scored: Scored, how: Evaluation) -> pd.DataFrame:
 
 def best_of_slices(scored: Scored, how: Evaluation) -> pd.DataFrame:
     """Return the best peer of each task, slice and metric, and Segue's paired lead over it."""
-    listeners = scored.truth["user_id"].to_numpy()
-    parts = []
-    for task in TASKS:
-        keep = (scored.truth["task"] == task).to_numpy()
-        if not keep.any():
-            continue
-        tables = [
-            Table(t.method, t.values[keep].reset_index(drop=True), t.ranks) for t in scored.tables
-        ]
-        kinds = scored.kinds[keep].reset_index(drop=True)
-        kinds = kinds.drop(columns=["prefix", "met"] if task == START else [], errors="ignore")
-        parts.append(slice_table(tables, listeners[keep], kinds, how).assign(task=task))
-    return best_others(pd.concat(parts, ignore_index=True))
+    listeners, tasks = (scored.truth[name].to_numpy() for name in ("user_id", "task"))
+    found = slices_by_task(
+        scored.tables, listeners, scored.kinds, tasks, how, only_within=("prefix", "met")
+    )
+    return best_others(found)
 
 
 def markdown(scored: Scored, summary: pd.DataFrame, slices: pd.DataFrame, title: str) -> str:

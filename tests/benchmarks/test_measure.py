@@ -1,11 +1,13 @@
 import json
-from datetime import timedelta
+from argparse import Namespace
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from benchmarks import measure
+from benchmarks import ablation, measure
 from benchmarks.measure import (
     interleaved,
     machine,
@@ -19,7 +21,9 @@ from benchmarks.measure import (
     table,
 )
 from features.mistakes import Mistake
+from features.params import load_params
 from tests.training.test_leaks import PHASES
+from training.phases import write_phases
 
 
 def test_every_round_has_every_name_once_and_in_turn() -> None:
@@ -81,6 +85,23 @@ def test_settings_are_not_chosen_on_the_main_test_phase() -> None:
     refuse_main_weeks(PHASES, PHASES.test.end)
     with pytest.raises(Mistake, match=r"not by --until .*phases\.as_of"):
         refuse_main_weeks(PHASES, PHASES.test.end - timedelta(seconds=1))
+
+
+@pytest.mark.parametrize("until", [PHASES.test.end - timedelta(seconds=1), PHASES.test.end])
+def test_the_ablation_refuses_later_weeks_before_it_fits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, until: datetime
+) -> None:
+    def begun(*_: Any) -> None:
+        raise InterruptedError
+
+    write_phases(PHASES, tmp_path / "phases.json")
+    monkeypatch.setattr(ablation, "refuse_other_settings", begun)
+    arguments = Namespace(
+        data=tmp_path, until=until, labels=1, queries=1, starts=1, negatives=1, work=tmp_path
+    )
+    refused = until < PHASES.test.end
+    with pytest.raises(Mistake if refused else InterruptedError):
+        ablation.prepared(arguments, load_params())
 
 
 def test_results_of_other_settings_are_not_taken_for_ones_own(tmp_path: Path) -> None:

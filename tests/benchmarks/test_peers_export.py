@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.peers import export as exporting
+from benchmarks.peers import tune
 from benchmarks.peers.data import encode, encode_queries, read_cut, seconds
 from benchmarks.peers.export import plays, questions, truth
 from benchmarks.peers.files import Folder
@@ -143,9 +144,12 @@ def test_songs_of_the_session_can_be_barred_whatever_the_policy(folder):
     assert barred[1].tolist() == free[1].tolist()
 
 
-def test_tuning_is_refused_on_any_cut_but_the_validation(folder):
+def test_tuning_is_refused_on_any_cut_but_the_validation(folder, monkeypatch):
     with pytest.raises(ValueError, match="validation cut"):
         refuse_other_cuts(folder)
+    monkeypatch.setattr("sys.argv", ["tune", "--cut", str(folder.root), "--methods", "popularity"])
+    with pytest.raises(ValueError, match="validation cut"):
+        tune.main()
     folder.manifest.write_text(json.dumps({"as_of": "2014-11-27T10:29:45+00:00"}))
     refuse_other_cuts(folder)
 

@@ -50,7 +50,7 @@ def cut(tmp_path):
     truth = pd.DataFrame(
         {
             "query_id": [f"q{i:03d}" for i in range(COUNT)],
-            "user_id": [f"u{i % 40}" for i in range(COUNT)],
+            "user_id": [f"u{i % 37}" for i in range(COUNT)],
             "task": np.where(np.arange(COUNT) % 4 == 0, START, NEXT),
             "answer": SONGS[answer],
             "rest": [[SONGS[a], SONGS[25]] for a in answer],
@@ -122,9 +122,9 @@ def test_the_best_peer_of_each_slice_is_the_one_compared(cut):
 def test_a_slice_where_a_peer_is_ahead_is_called_behind():
     row = {"task": NEXT, "slice": "a: b", "metric": "hr_20", "queries": 50}
     rows = [
-        {**row, "method": "segue", "value": 0.2, "lead_low": 0.0, "lead_high": 0.0},
-        {**row, "method": "one", "value": 0.3, "lead_low": -0.2, "lead_high": -0.01},
-        {**row, "method": "two", "value": 0.25, "lead_low": -0.2, "lead_high": 0.1},
+        {**row, "method": "segue", "value": 0.2, "lead": 0.0, "lead_low": 0.0, "lead_high": 0.0},
+        {**row, "method": "one", "value": 0.3, "lead": -0.1, "lead_low": -0.2, "lead_high": -0.01},
+        {**row, "method": "two", "value": 0.25, "lead": -0.05, "lead_low": -0.2, "lead_high": 0.1},
     ]
     best = best_others(pd.DataFrame(rows)).iloc[0]
     assert best["method"] == "one"

@@ -77,6 +77,14 @@ def test_an_unplayed_song_counts_zero_and_its_shares_are_unknown():
     assert row["listener_region_keys"] == []
 
 
+def test_a_kind_of_event_that_comes_first_later_is_unknown_and_not_zero():
+    played = [event("play", "s1", 2)]
+    row = rows_of([*played, event("skip", "s2", -1), event("like", "s2", 0)], [], [])["s1"]
+    assert (row["skip_share"], row["like_share"]) == (None, None)
+    row = rows_of([*played, event("skip", "s2", 1), event("like", "s2", 1)], [], [])["s1"]
+    assert (row["skip_share"], row["like_share"]) == (0, 0)
+
+
 def test_shares_are_rounded_so_that_the_order_of_sums_is_none_of_theirs():
     events, users, songs = worlds.random_world(3)
     rows = rows_of(events, users, songs, worlds.START + timedelta(days=40))

@@ -208,6 +208,9 @@ def test_wishes_reach_the_query(loaded: Loaded) -> None:
     assert not query_of(on_phone, {}, [], songs, 128).wishes.heed_context
     calm = RecommendRequest.model_validate({"context": {"mood": "calm"}})
     assert query_of(calm, {}, [], songs, 128).wishes.heed_context
+    known = calm.model_copy(update={"heed_context": False})
+    assert query_of(known, {}, [], songs, 128).context == {"mood": "calm"}
+    assert not query_of(known, {}, [], songs, 128).wishes.heed_context
 
 
 def test_an_answer_without_a_ranking_has_the_same_shape(loaded: Loaded) -> None:

@@ -79,6 +79,22 @@ def test_a_history_is_what_a_snapshot_of_that_moment_would_say(lake: Path) -> No
     assert changed > len(frame) / 2
 
 
+def test_a_history_ends_at_the_very_moment_of_the_question(lake: Path) -> None:
+    later = [event for event in EVENTS if event["ts"] > SNAPSHOT + timedelta(days=1)]
+    times = {(event["user_id"], event["ts"]) for event in later if event["action"] == "play"}
+    seen = 0
+    for user, moment in sorted(times)[:40]:
+        for tick in (0, 1):
+            frame = asked([moment + timedelta(microseconds=tick)])
+            frame = frame[frame[User.ID] == user].reset_index(drop=True)
+            (row,) = rows_at(frame, lake, LENGTH)
+            assert history(row) == history(
+                WORLD.user_row(user, frame[UserRow.TS][0].to_pydatetime())
+            )
+            seen += int(row[UserRow.HISTORY_LAST_TS].max()) == int(moment.timestamp())
+    assert seen >= 40
+
+
 def test_what_is_laid_over_keeps_the_types_of_the_store(lake: Path) -> None:
     """Rows by the thousand are kept and sent to other processes, for which lists are too large."""
     frame = asked(LATER[:1])

@@ -10,6 +10,8 @@ from features.params import Evaluation
 from tests.training.test_evaluate import labelled
 from training import pages
 from training.comparison import (
+    FEWEST_LISTENERS,
+    LEAD_ENDS,
     Table,
     best_others,
     coverage,
@@ -21,9 +23,11 @@ from training.comparison import (
     pool_recall,
     session_recall,
     slice_table,
+    slices_by_task,
     summarise,
 )
 from training.methods import SEGUE, Answers
+from training.metrics import NEXT, START
 
 HOW = Evaluation(max_queries=100, bootstrap=200, seed=1)
 INDEX = {"a": 0, "b": 1, "c": 2}
@@ -87,7 +91,7 @@ def tables(**columns):
 
 
 VALUES = np.random.default_rng(0).random(90)
-LISTENERS = np.array([f"u{number % 12}" for number in range(90)])
+LISTENERS = np.array([f"u{number % 30}" for number in range(90)])
 EVERYONE = np.ones(90, dtype=np.bool_)
 
 
@@ -105,11 +109,16 @@ def test_identical_methods_lead_each_other_by_nothing():
 
 def test_a_lead_is_of_the_queries_where_both_are_known():
     # Where the other says nothing, Segue does badly; where both are known, it leads by 0.1.
-    values = np.where(np.arange(90) % 2, 0.0, VALUES + 0.1)
-    other = np.where(np.arange(90) % 2, np.nan, VALUES)
+    unknown = np.arange(90) % 4 == 0
+    values = np.where(unknown, 0.0, VALUES + 0.1)
+    other = np.where(unknown, np.nan, VALUES)
     summary = summarise(tables(segue=values, other=other), LISTENERS, EVERYONE, HOW)
     row = summary.set_index("method").loc["other"]
-    assert [row["lead_low"], row["lead_high"]] == pytest.approx([0.1, 0.1])
+    assert row[["lead", *LEAD_ENDS]].tolist() == pytest.approx([0.1] * 4)
+    # Also where it is shown: the difference of the two means has another sign.
+    assert row["value"] > values.mean()
+    (best,) = best_others(summary).to_dict("records")
+    assert best["lead"] == pytest.approx(0.1)
 
 
 def test_only_the_queries_kept_are_summarised():
@@ -182,7 +191,9 @@ def test_the_best_other_method_of_each_slice_is_named_with_its_verdict():
         ("u", "ndcg_10", "good", 0.31, -0.05, 0.03),
     ]
     columns = ["slice", "metric", "method", "value", "lead_low", "lead_high"]
-    best = best_others(pd.DataFrame(rows, columns=columns).assign(queries=40))
+    best = best_others(
+        pd.DataFrame(rows, columns=columns).assign(queries=40, lead=lambda all: 0.3 - all["value"])
+    )
     assert best["slice"].tolist() == ["s", "t", "u"]
     assert best["method"].tolist() == ["good", "poor", "good"]
     assert best["verdict"].tolist() == ["ahead", "behind", "level"]
@@ -217,8 +228,61 @@ def test_what_a_source_does_not_know_is_absent_and_not_zero():
 
 
 def test_intervals_are_over_listeners():
-    # Four hundred queries of four listeners tell no more than four queries.
-    values = np.tile([0.0, 1.0, 0.0, 1.0], 100)
-    listeners = np.tile(["a", "b", "c", "d"], 100)
-    many = summarise(tables(segue=values), listeners, np.ones(400, bool), HOW).iloc[0]
-    assert (many["low"], many["high"]) == (0, 1)
+    # Four thousand queries of forty listeners tell no more than forty queries.
+    values = np.tile([0.0, 1.0], 2000)
+    listeners = np.tile([f"u{number}" for number in range(40)], 100)
+    many = summarise(tables(segue=values), listeners, np.ones(4000, bool), HOW).iloc[0]
+    one = summarise(tables(segue=values[:40]), listeners[:40], np.ones(40, bool), HOW).iloc[0]
+    assert (many["low"], many["high"]) == pytest.approx((one["low"], one["high"]))
+    assert many["high"] - many["low"] > 0.2
+
+
+def test_few_listeners_allow_no_interval():
+    for listeners, certain in ((FEWEST_LISTENERS - 1, False), (FEWEST_LISTENERS, True)):
+        # One more listener, of whom nothing is known, does not count.
+        names = np.arange(90) % (listeners + 1)
+        values = np.where(names == listeners, np.nan, VALUES)
+        both = tables(segue=values, other=values - 0.1)
+        row = summarise(both, names.astype(str), EVERYONE, HOW).set_index("method").loc["other"]
+        assert np.isfinite(row[["low", "high", *LEAD_ENDS]].astype(float)).all() == certain
+        assert row["lead"] == pytest.approx(0.1)
+        assert best_others(summarise(both, names.astype(str), EVERYONE, HOW))[
+            "verdict"
+        ].tolist() == ["ahead" if certain else "level"]
+
+
+def test_a_limit_for_all_methods_lies_beyond_the_interval_of_one():
+    random = np.random.default_rng(1)
+    others = {f"m{number}": VALUES + random.normal(0, 0.1, 90) for number in range(9)}
+    found = summarise(tables(segue=VALUES, **others), LISTENERS, EVERYONE, HOW)
+    theirs = found[found["method"] != SEGUE]
+    assert (theirs["lead_limit"] > theirs["lead_high"]).all()
+    alone = summarise(tables(segue=VALUES, m0=others["m0"]), LISTENERS, EVERYONE, HOW)
+    assert alone["lead_limit"].tolist() == alone["lead_high"].tolist()
+
+
+def test_slices_are_of_one_task_each():
+    metrics = pd.DataFrame(dict.fromkeys(("hr_20", "mrr_20", "ndcg_10"), VALUES))
+    tasks = np.where(np.arange(90) < 50, NEXT, START)
+    kinds = pd.DataFrame({"region": ["north"] * 90, "prefix": ["2-4"] * 50 + ["0 (start)"] * 40})
+    found = slices_by_task(
+        [Table(SEGUE, metrics, VALUES)], LISTENERS, kinds, tasks, HOW, only_within=("prefix",)
+    )
+    by_name = found[found["metric"] == "hr_20"].set_index(["task", "slice"])["value"]
+    assert by_name.to_dict() == pytest.approx(
+        {
+            (NEXT, "region: north"): VALUES[:50].mean(),
+            (NEXT, "prefix: 2-4"): VALUES[:50].mean(),
+            (START, "region: north"): VALUES[50:].mean(),
+        }
+    )
+    few = slices_by_task(
+        [Table(SEGUE, metrics, VALUES)],
+        LISTENERS,
+        pd.DataFrame({"region": LISTENERS}),
+        tasks,
+        HOW,
+        (),
+    )
+    assert few.empty
+    assert set(few.columns) == set(found.columns)

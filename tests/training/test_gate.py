@@ -51,6 +51,21 @@ def test_one_listener_is_no_evidence():
     assert behind(alone.assign(**task)).empty
 
 
+def test_of_many_equal_methods_none_is_thought_ahead_by_chance():
+    # One in forty would be, of each method by itself.
+    random = np.random.default_rng(11)
+    lost, alone = 0, 0
+    for _ in range(60):
+        noise = {f"m{number}": NOISE + random.normal(0, 0.1, 200) for number in range(13)}
+        values = {"segue": NOISE, **noise}
+        tables = [Table(m, pd.DataFrame({"ndcg_10": v}), np.ones(200)) for m, v in values.items()]
+        found = summarise(tables, LISTENERS, np.ones(200, dtype=np.bool_), HOW)
+        lost += len(behind(found.assign(task="next song")))
+        alone += (found["lead_high"] < 0).any()
+    assert alone > 10
+    assert lost <= 5
+
+
 def test_each_task_is_judged_by_its_own_metric_and_says_who_won():
     parts = [
         summary("next song", "ndcg_10", 0.1),

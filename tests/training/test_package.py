@@ -12,7 +12,7 @@ from serving.recommender import Recommender
 from tests.serving.conftest import AS_OF, write_bundle, write_lake
 from training import package
 from training.files import write_json
-from training.package import label, manifest
+from training.package import busiest, label, manifest
 from training.phases import LeakError, Phase, Phases, write_phases
 
 DAY, GAP, TICK = timedelta(days=1), timedelta(minutes=30), timedelta(microseconds=1)
@@ -110,7 +110,12 @@ def test_the_command_writes_a_bundle_that_loads(whole, tmp_path, monkeypatch):
     }
     words = [str(word) for pair in places.items() for word in pair]
     monkeypatch.setattr("sys.argv", ["package", *words])
+    moments = []
+    monkeypatch.setattr(package, "busiest", lambda ids, at: moments.append(at) or busiest(ids, at))
     package.main()
+    # Listeners as of the test's first moment, not as of its end.
+    assert moments == [PHASES.features_at("test")]
+    assert moments[0] < PHASES.as_of
     assert read_manifest(tmp_path / "out")["cut"] == "test"
     listed = json.loads((tmp_path / "out" / "listeners.json").read_text())["listeners"]
     assert listed == [

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from features.mistakes import Mistake
+from training import quotas as command
 from training.quotas import (
     DEPTH,
     Proposals,
@@ -47,13 +48,31 @@ def random_lists(seed, queries=30):
     return lists, [-1, *rng.integers(0, 30, queries - 1).tolist()]
 
 
+class Asked(Exception):  # noqa: N818 - ends the command where it has said what it asks
+    """What the command asks for."""
+
+
+def test_candidates_are_chosen_on_the_label_phase_alone(monkeypatch):
+    def asks(lake, phases, cut, *_):
+        raise Asked(cut)
+
+    checked = []
+    monkeypatch.setattr(command, "read_phases", lambda path: None)
+    monkeypatch.setattr(command, "refuse_leaky", lambda folder, phases, cut: checked.append(cut))
+    monkeypatch.setattr(command, "phase_queries", asks)
+    monkeypatch.setattr("sys.argv", ["quotas"])
+    with pytest.raises(Asked, match="^labels$"):
+        command.main()
+    assert checked == ["labels"]
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_recall_and_size_are_the_naive_ones(seed):
     lists, truth = random_lists(seed)
     proposals = made(lists, truth)
     for counts in itertools.product((0, 1, 4, 12), repeat=3):
-        quotas = dict(zip("abc", counts, strict=True))
-        assert proposals.measure(quotas) == pytest.approx(naive(lists, truth, quotas))
+        given = dict(zip("abc", counts, strict=True))
+        assert proposals.measure(given) == pytest.approx(naive(lists, truth, given))
 
 
 @pytest.mark.parametrize("seed", range(3))

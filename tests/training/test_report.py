@@ -5,7 +5,8 @@ import pandas as pd
 from features.params import load_params
 from tests.training.test_asking import asked, folder, proposed, recommender  # noqa: F401 - fixtures
 from training import report
-from training.error_analysis import fate_table
+from training.error_analysis import FATES
+from training.metrics import NEXT, START, TASKS
 from training.report import evaluate
 
 
@@ -15,5 +16,10 @@ def test_the_figures_count_the_tasks_that_were_lost(recommender, proposed, monke
     how = load_params().evaluation.model_copy(update={"bootstrap": 5})
     found = evaluate(recommender, queries, heard, how)
     monkeypatch.setattr(report.gate, "behind", lambda summary: summary.head(2))
-    figures = report.metrics(found, fate_table(found.fate, found.kinds), {})
+    fates = report.by_task(found, report.fates_of)
+    figures = report.metrics(found, fates, {})
     assert figures["gate"] == {"behind": 2}
+    for task, keep in zip(TASKS, (found.tasks == NEXT, found.tasks == START), strict=True):
+        if keep.any():
+            shares = figures[task.replace(" ", "_")]["fates"]
+            assert shares == {one: (found.fate[keep] == one).mean() for one in FATES}
