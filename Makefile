@@ -16,7 +16,7 @@ export UV_SYSTEM_CERTS := true
 export PYTHONUNBUFFERED := 1
 
 .PHONY: help setup run pipeline deploy serve airflow test lint format requirements bench bench-serving \
-	clean peers-setup peers-requirements bench-peers tune-peers cut-peers
+	clean peers-setup peers-requirements bench-peers tune-peers cut-named cut-peers
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | column -t -s $$'\t'
@@ -110,8 +110,11 @@ tune-peers: cut-peers ## tune the peers on the validation cut, from where tuned.
 	@$(PEERS)/bin/python -m benchmarks.peers.tune --cut $(CUT_FOLDER) --again \
 		--methods "RRF of three" two-stage
 
-cut-peers: setup peers-setup
+cut-named:
 	@test -n "$(DATA)" -a -n "$(CUT)" || { echo "Say which data and cut: make $(or $(MAKECMDGOALS),bench-peers) DATA=path CUT=$(VALIDATION)"; exit 2; }
+
+# What takes long begins only once it is known what is asked.
+cut-peers: cut-named setup peers-setup
 	@echo "== Segue on the cut $(CUT)"
 	@python -m benchmarks.peers.segue --data "$(DATA)" --cut $(CUT) --out $(CUT_FOLDER)/segue
 	@$(IN_CUT) benchmarks.peers.export --params $(CUT_FOLDER)/segue/params.yaml --out $(CUT_FOLDER)

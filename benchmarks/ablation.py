@@ -45,7 +45,7 @@ from features.mistakes import Mistake, run_command
 from features.params import Params, Ranker, load_params
 from features.paths import data_dir
 from features.state import State, resolve
-from features.times import parsed
+from features.times import asked_moment
 from serving.ranker import SESSION_LENGTH
 from serving.retrieval import BLEND, Retrieval
 from training.dataset import phase_queries
@@ -193,14 +193,17 @@ def summary(
 
     `found` holds what `values_of` returns, `listeners` who asked each of its rows. Set against the
     base, which is the mean over its fits with several seeds: one fit's luck would else shift every
-    row.
+    row. Each of those fits is set against the others, so that it shows how far luck alone goes; the
+    intervals are over listeners and know nothing of it.
     """
     each = np.stack([found[t.name + t.kind].T for t in tried])  # (trials, metrics, queries)
     same = np.array([trial.kind in ("base", "refit") for trial in tried])
-    base = each[same].mean(axis=0)
+    fits = each[same]
+    apart = (same & (len(fits) > 1))[:, None, None]
+    base = (fits.sum(axis=0) - np.where(apart, each, 0)) / (len(fits) - apart)
     signs = np.array([trial.sign for trial in tried])[:, None, None]
     brought = signs * (each - base)
-    drawn = cluster_bootstrap(brought.reshape(-1, base.shape[1]).T, listeners, draws, seed)
+    drawn = cluster_bootstrap(brought.reshape(-1, each.shape[2]).T, listeners, draws, seed)
     table = []
     for number, trial in enumerate(tried):
         row: dict[str, Any] = {"name": trial.name, "kind": trial.kind}
@@ -393,7 +396,7 @@ def main() -> None:
     parser.add_argument("--source", required=True, help="name in the results")
     parser.add_argument(
         "--until",
-        type=parsed,
+        type=asked_moment,
         help="refuse phases that end after this moment (ISO 8601)",
     )
     parser.add_argument("--labels", type=int, default=6000)

@@ -35,7 +35,7 @@ from features.mistakes import run_command
 from features.params import SIGNALS, Generators, Params, Signal, load_params
 from features.paths import data_dir
 from features.state import State, resolve
-from features.times import parsed
+from features.times import asked_moment
 from serving.bundle import load_factors, load_generators
 from serving.generators import Generator, SignalFactors
 from training.dataset import phase_queries
@@ -296,7 +296,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--generators", nargs="+", choices=SEARCHED, required=True)
     parser.add_argument("--source", required=True, help="name in the results")
-    parser.add_argument("--until", type=parsed, required=True)
+    parser.add_argument("--until", type=asked_moment, required=True)
     parser.add_argument("--trials", type=int, default=40)
     parser.add_argument("--queries", type=int, default=6000)
     parser.add_argument("--best", type=int, default=3, help="how many to judge")

@@ -292,6 +292,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--cut", choices=("labels", "test"), default="test")
     parser.add_argument("--queries", type=int, default=500)
+    parser.add_argument("--name", default="modes", help="name of the result file")
     arguments = parser.parse_args()
     params, facts = load_params(), machine()
     how, lake = params.evaluation, data_dir() / "lake"
@@ -315,7 +316,7 @@ def main() -> None:
         "bootstrap": how.bootstrap,
         "seed": how.seed,
     }
-    sys.stdout.write(f"wrote {save('modes', facts, protocol, figures)}\n")
+    sys.stdout.write(f"wrote {save(arguments.name, facts, protocol, figures)}\n")
 
 
 if __name__ == "__main__":

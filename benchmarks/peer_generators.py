@@ -32,7 +32,7 @@ from features.catalogue import Catalogue
 from features.mistakes import Mistake, run_command
 from features.params import Params, load_params
 from features.state import State
-from features.times import parsed
+from features.times import asked_moment
 from serving.bundle import load_retrieval
 from serving.retrieval import Retrieval
 from serving.scores import NO_SCORES, SparseScores
@@ -214,7 +214,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="an empty folder for fits")
     parser.add_argument(
         "--until",
-        type=parsed,
+        type=asked_moment,
         required=True,
         help="refuse phases that end after this moment (ISO 8601, UTC if no zone)",
     )

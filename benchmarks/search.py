@@ -32,7 +32,7 @@ from benchmarks.measure import RESULTS, machine, save
 from benchmarks.search_bench import SHOWN, Bench, Setting, judged, read_bench, relative
 from features.mistakes import run_command
 from features.paths import data_dir
-from features.times import parsed
+from features.times import asked_moment
 from training.tables import bounds, markdown_table
 
 FITS: Final = 2
@@ -152,7 +152,7 @@ def main() -> None:
     parser.add_argument("what", choices=("search", "judge"))
     parser.add_argument("--rows", type=Path, required=True, help="what search_rows wrote")
     parser.add_argument("--source", required=True, help="name in the results")
-    parser.add_argument("--until", type=parsed, required=True)
+    parser.add_argument("--until", type=asked_moment, required=True)
     parser.add_argument("--work", type=Path, default=data_dir() / "search", help="keeps the trials")
     parser.add_argument("--trials", type=int, default=60)
     parser.add_argument("--minutes", type=float, default=35.0, help="of the processor")

@@ -192,7 +192,10 @@ def read_bench(folder: Path, until: datetime) -> Bench:
         If a query of the test cut was asked at or after `until`, or the rows' features differ.
     """
     labels: dict[float, list[Rows]] = {}
-    pools, names = read_rows(next(folder.glob("share-*/test.parquet")))
+    tests = sorted(folder.glob("share-*/test.parquet"))
+    if not tests:
+        raise Mistake(f"{folder} holds no rows; `python -m benchmarks.search_rows` makes them.")
+    pools, names = read_rows(tests[0])
     last = pools.ts.max()
     if last >= utc(until):
         raise Mistake(

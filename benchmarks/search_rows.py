@@ -19,7 +19,7 @@ from benchmarks.measure import made_whole
 from features.lake import read_summary
 from features.mistakes import run_command
 from features.params import SIGNALS, load_params
-from features.times import parsed
+from features.times import asked_moment
 from serving.bundle import load_retrieval
 from training.dataset import build_rows, phase_queries
 from training.phases import CUTS, Cut, Phases, read_phases, refuse_leaky, split, write_phases
@@ -95,7 +95,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--lake", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True, help="folder for data and rows")
-    parser.add_argument("--as-of", type=parsed, help="the end of all phases (ISO 8601)")
+    parser.add_argument("--as-of", type=asked_moment, help="the end of all phases (ISO 8601)")
     parser.add_argument("--shares", type=float, nargs="+", default=[0.1])
     parser.add_argument("--cut", choices=CUTS[:-1], help="only this cut's rows")
     parser.add_argument("--negatives", type=int, default=MOST_NEGATIVES)

@@ -4,6 +4,7 @@ Everything that Airflow keeps lies under `AIRFLOW_HOME` (default `airflow_home` 
 `PORT` chooses the port of the page and the API (default 8080).
 """
 
+import argparse
 import fcntl
 import json
 import os
@@ -14,7 +15,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -203,8 +204,10 @@ def tell_where(address: str, home: Path) -> int:
     return 0
 
 
-def main() -> int:
+def main(arguments: Sequence[str] = ()) -> int:
     """Start Airflow, or say where it is if it runs already, on whatever port."""
+    # What it can be told, the environment says; `--help` must not start it.
+    argparse.ArgumentParser(description=__doc__).parse_args(arguments)
     # `kill` ends it as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     home = PROJECT / os.environ.get("AIRFLOW_HOME", "airflow_home")
@@ -230,4 +233,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

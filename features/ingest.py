@@ -36,7 +36,7 @@ from features.quarantine import Quarantine
 from features.sources import open_source
 from features.sources.batch import Batch, Source
 from features.sources.files import Files
-from features.times import parsed
+from features.times import asked_moment
 
 _TOP_REASONS = 5
 # The lake that is replaced, for the moment of the swap.
@@ -290,7 +290,7 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--params", type=Path, default=PROJECT / "params.yaml")
     parser.add_argument(
         "--now",
-        type=parsed,
+        type=asked_moment,
         default=datetime.now(UTC),
         help="time of the import, ISO 8601; later events are in the future",
     )

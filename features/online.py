@@ -217,7 +217,7 @@ def connection_string(url: str) -> str:
 
 def nothing_in(place: str) -> str:
     """Say that nothing was materialised, and what to do."""
-    return f"There is no online store in {place}; run `python -m features.store materialize`."
+    return f"There is no online store in {place}; `make deploy` fills one."
 
 
 def config_with(

@@ -30,7 +30,7 @@ from features.online_rows import online_row, online_rows
 from features.paths import data_dir
 from features.query import Row
 from features.registered import VIEWS, references, register
-from features.times import EPOCH, parsed
+from features.times import EPOCH, asked_moment
 
 # So many values of a list are printed.
 SHOWN: Final = 8
@@ -211,10 +211,10 @@ def _arguments() -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("apply", help="register the definitions of features/repo")
     fill = commands.add_parser("materialize", help="fill the online store")
-    fill.add_argument("--until", type=parsed, required=True, help="ISO 8601, UTC if no zone")
+    fill.add_argument("--until", type=asked_moment, required=True, help="ISO 8601, UTC if no zone")
     lookup = commands.add_parser("lookup", help="read the online store")
     past = commands.add_parser("historical", help="read the features as of a moment")
-    past.add_argument("--at", type=parsed, required=True, help="ISO 8601, UTC if no zone")
+    past.add_argument("--at", type=asked_moment, required=True, help="ISO 8601, UTC if no zone")
     for command in (lookup, past):
         key = command.add_mutually_exclusive_group(required=True)
         key.add_argument("--user", help="a user_id")

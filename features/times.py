@@ -1,5 +1,6 @@
 """Units of time, and the moments and spans that several modules go by."""
 
+import argparse
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -20,6 +21,14 @@ USUAL_DURATION_MS: Final = 240_000
 def microseconds(moment: datetime) -> int:
     """Return the whole microseconds since 1970."""
     return (moment - EPOCH) // timedelta(microseconds=1)
+
+
+def asked_moment(text: str) -> datetime:
+    """Return `parsed`, for argparse: what is no moment ends with a sentence that shows one."""
+    try:
+        return parsed(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text} is no moment such as 2026-11-01T00:00Z") from None
 
 
 def parsed(text: str) -> datetime:

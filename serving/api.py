@@ -305,5 +305,7 @@ def listed(error: ValidationError, most: int) -> list[dict[str, Any]]:
     while len(found) < min(most, error.error_count()):
         # Past the opening bracket or a comma.
         fault, at = _DECODER.raw_decode(text, at + 1)
+        if fault.get("ctx", {}).get("pattern") == TRIMMED:
+            fault["msg"] = "String should begin and end without a blank, and hold no NUL"
         found.append(fault)
     return found

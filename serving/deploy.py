@@ -169,6 +169,8 @@ def roll_back(version: str, link: Path) -> None:
     if version in ("", ".", "..") or "/" in version:
         raise Mistake(f"{version!r} is no version; `ls {link.parent}` shows those there are.")
     chosen = (link.parent / version).resolve()
+    if not chosen.is_dir():
+        raise Mistake(f"{version} was never deployed; `ls {link.parent}` shows what was.")
     before = link.resolve() if link.exists() else None
     deploy(chosen, link)
     if before is not None:

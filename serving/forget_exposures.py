@@ -7,13 +7,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 from contextlib import closing
-from datetime import datetime
 
 from tqdm import tqdm
 
 from features.mistakes import Mistake, run_command
 from features.paths import exposures_url
-from features.times import parsed
+from features.times import asked_moment
 from serving.database import Unavailable, refuse_missing
 from serving.exposures import ExposureLog
 
@@ -23,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     name = "python -m serving.forget_exposures"
     parser = argparse.ArgumentParser(prog=name, description=main.__doc__)
     parser.add_argument("--url", help="the database (default: where the service writes them)")
-    parser.add_argument("--before", type=_moment, required=True, help="moment (ISO 8601, UTC)")
+    parser.add_argument("--before", type=asked_moment, required=True, help="moment (ISO 8601, UTC)")
     options = parser.parse_args(arguments)
     url = options.url or exposures_url()
     if url is None:
@@ -37,13 +36,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except Unavailable as error:
         sys.exit(str(error))
     sys.stdout.write(f"deleted {total:,} exposures of before {options.before.isoformat()}\n")
-
-
-def _moment(text: str) -> datetime:
-    try:
-        return parsed(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text} is no moment such as 2026-11-01T00:00Z") from None
 
 
 if __name__ == "__main__":

@@ -55,10 +55,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / MANIFEST
     if not path.exists():
-        raise BundleError(
-            f"There is no bundle at {folder}: train one with `make pipeline`, or name one in "
-            "SEGUE_BUNDLE."
-        )
+        raise BundleError(f"There is no bundle at {folder}; `make pipeline` makes and deploys one.")
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         form, expected = manifest["format"], manifest["checksums"]

@@ -1,4 +1,7 @@
-"""Write simulated listening data: `python -m simulation --size default --seed 7 --out DIR`."""
+"""Write simulated listening data, and the truth about it.
+
+python -m simulation --size default --seed 7 --out DIR --truth DIR
+"""
 
 import argparse
 import shutil

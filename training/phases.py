@@ -205,7 +205,9 @@ def write_phases(phases: Phases, path: Path) -> None:
 
 
 def read_phases(path: Path) -> Phases:
-    """Read what `write_phases` wrote."""
+    """Read what `write_phases` wrote; `FileNotFoundError` where nothing was."""
+    if not path.exists():
+        raise FileNotFoundError(f"There is no {path}; `dvc repro phases` writes it.")
     raw = json.loads(path.read_text(encoding="utf-8"))
     read = {name: Phase(*map(datetime.fromisoformat, raw[name])) for name in PHASES}
     return Phases(**read, as_of=datetime.fromisoformat(raw["as_of"]))

@@ -8,6 +8,7 @@ import lightgbm
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
@@ -144,7 +145,10 @@ def sigmoid_curve(
     says 0 or 1.
     """
     fitted = LogisticRegression(C=np.inf).fit(log_odds(said)[:, None], happened)
-    raw = np.linspace(0, 1, CURVE_POINTS)
+    # Even in log odds: rare likes are said with chances of some thousandths, where even steps of
+    # the chance itself would leave the curve to one straight line.
+    least, most = log_odds(np.array([0.0, 1.0])).tolist()
+    raw = expit(np.linspace(least, most, CURVE_POINTS))
     # A classifier that knows nothing may come out upside down; it then says the mean.
     if fitted.coef_[0, 0] <= 0:
         return raw, np.full(CURVE_POINTS, happened.mean())

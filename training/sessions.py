@@ -52,9 +52,9 @@ def listenings(events: pd.DataFrame, duration_ms: pd.Series) -> pd.DataFrame:
     Returns
     -------
     pd.DataFrame
-        The events' columns, with `place` in the session from 0, `liked` (the song was liked or
-        added in that session, at or after the listening, and this was not taken back in it) and
-        `outcome` (see `OUTCOMES`).
+        The events' columns, with `place`: how many of the session's listenings came before that
+        moment, `liked` (the song was liked or added in that session, at or after the listening,
+        and this was not taken back in it) and `outcome` (see `OUTCOMES`).
     """
     heard = events[events[Event.ACTION].isin(Action.LISTENINGS)]
     heard = heard.sort_values([Event.SESSION, Event.TS], kind="stable", ignore_index=True)
@@ -66,7 +66,9 @@ def listenings(events: pd.DataFrame, duration_ms: pd.Series) -> pd.DataFrame:
         [LIKED, SKIP, "full"],
         default="neutral",
     )
-    place = heard.groupby(Event.SESSION).cumcount()
+    by_session, by_moment = heard.groupby(Event.SESSION), heard.groupby([Event.SESSION, Event.TS])
+    # Sources that know times by the minute or the day put several listenings at one moment.
+    place = by_session.cumcount() - by_moment.cumcount()
     known = pd.DataFrame({PLACE: place, LIKED: liked, OUTCOME: outcome})
     return pd.concat([heard.drop(columns="praised"), known], axis=1)
 

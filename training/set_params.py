@@ -5,6 +5,7 @@ Example: `python -m training.set_params source.name=30music source.path=plays.cs
 
 import argparse
 import io
+from collections.abc import Collection
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from features.mistakes import Mistake, run_command
-from features.params import load_params
+from features.params import Source, load_params
 from features.paths import PROJECT
 
 
@@ -51,6 +52,16 @@ def parsed(text: str) -> object:
     return text if plain or isinstance(value, date) else value
 
 
+def refuse_nowhere(source: Source, changed: Collection[str]) -> None:
+    """Raise `Mistake` where a source's path was changed to one that leads nowhere.
+
+    The simulator makes its own.
+    """
+    path = PROJECT / source.path
+    if source.name != "simulated" and "source.path" in changed and not path.exists():
+        raise Mistake(f"There is nothing at {path}.")
+
+
 def main() -> None:
     """Change the keys, check the whole file, and write it only where something changed."""
     parser = argparse.ArgumentParser(description=main.__doc__)
@@ -65,6 +76,7 @@ def main() -> None:
         document = round_trip.load(before)
     except YAMLError as error:
         raise Mistake(f"{arguments.params} is no YAML, mend it: {error}") from error
+    keys = [assignment.partition("=")[0] for assignment in arguments.assignments]
     for assignment in arguments.assignments:
         key, equals, value = assignment.partition("=")
         if not equals:
@@ -86,7 +98,7 @@ def main() -> None:
     trial = arguments.params.with_suffix(".new")
     trial.write_text(buffer.getvalue(), encoding="utf-8")
     try:
-        load_params(trial)
+        refuse_nowhere(load_params(trial).source, keys)
     except ValueError as error:
         trial.unlink()
         # What was tried is named as the file that it was to be, on one line.

@@ -25,6 +25,7 @@ from benchmarks.peers.files import TUNED, Folder
 from benchmarks.peers.lists import Run, blank, read_tops, write_tops
 from benchmarks.peers.methods import METHODS
 from benchmarks.peers.ranking import Policy, Tops, answer, popularity
+from features.mistakes import run_command
 from training.metrics import TASKS
 
 PHASES = ("labels", "test")
@@ -220,4 +221,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from features.mistakes import run_command
 from features.paths import PROJECT
+from features.times import asked_moment
 
 END = "end"
 
@@ -49,20 +50,33 @@ def settings(source: str, data: Path, cut: str) -> list[str]:
     return [f"source.name={source}", f"source.path={path}", f"phases.as_of={as_of}"]
 
 
+def cut_of(text: str) -> str:
+    """Return a cut as it was named, for argparse, if it is one."""
+    if text != END:
+        asked_moment(text)
+    return text
+
+
 def main() -> None:
     """Train and evaluate Segue on a cut."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--source", default="30music")
     parser.add_argument("--data", type=Path, required=True, help="the listening data")
-    parser.add_argument("--cut", required=True, help=f"moment (ISO 8601, UTC), or `{END}`")
+    parser.add_argument(
+        "--cut", type=cut_of, required=True, help=f"moment (ISO 8601, UTC), or `{END}`"
+    )
     parser.add_argument("--out", type=Path, required=True, help="where the checkout goes")
     arguments = parser.parse_args()
     if not arguments.data.exists():
         parser.error(f"there is nothing at {arguments.data}; say where the listening data are")
-    update(arguments.out.resolve())
-    chosen = settings(arguments.source, arguments.data, arguments.cut)
-    run([sys.executable, "-m", "training.set_params", *chosen], arguments.out.resolve())
-    run(["dvc", "repro", "evaluate"], arguments.out.resolve())
+    try:
+        update(arguments.out.resolve())
+        chosen = settings(arguments.source, arguments.data, arguments.cut)
+        run([sys.executable, "-m", "training.set_params", *chosen], arguments.out.resolve())
+        run(["dvc", "repro", "evaluate"], arguments.out.resolve())
+    except subprocess.CalledProcessError as error:
+        # It has said why.
+        sys.exit(error.returncode)
 
 
 if __name__ == "__main__":

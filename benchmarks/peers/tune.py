@@ -26,6 +26,7 @@ from benchmarks.peers.files import TUNED, Folder
 from benchmarks.peers.methods import METHODS, draws
 from benchmarks.peers.ranking import POLICIES, Tops, answer, popularity
 from benchmarks.peers.scoring import per_query
+from features.mistakes import run_command
 from training.metrics import NEXT, START, TASKS
 
 TRIALS: Final = 12
@@ -254,4 +255,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -8,5 +8,5 @@ from features.sources.files import Files
 def open_simulated(path: Path) -> Files:
     """Return the source; `FileNotFoundError` if the simulator has not written to `path`."""
     if not path.is_dir():
-        raise FileNotFoundError(f"There is no folder {path}; run `python -m simulation` first.")
+        raise FileNotFoundError(f"There is no folder {path}; `dvc repro ingest` simulates first.")
     return Files(path)

@@ -192,6 +192,9 @@ def test_several_things_go_at_once_and_starts_stay_known(monkeypatch):
         trials(retrieval, load_params(), ["rules"])
 
 
+KINDS = ("base", "refit", "refit", "on")
+
+
 def test_what_a_thing_brings_has_the_sign_of_with_less_without():
     def trial(name, kind, sign):
         return Trial(name, kind, frozenset(), frozenset(), sign)
@@ -214,6 +217,14 @@ def test_what_a_thing_brings_has_the_sign_of_with_less_without():
     assert text.index("### on") < text.index("| 12 |") < text.index("### off")
     assert "start_recall_20" in text
     assert "liked" not in text
+
+
+def test_a_fit_of_the_base_is_set_against_the_others():
+    tried = [Trial(str(n), kind, frozenset(), frozenset(), 1) for n, kind in enumerate(KINDS)]
+    values = {"0base": 0.1, "1refit": 0.2, "2refit": 0.6, "3on": 0.3}
+    found = {name: np.full((48, len(SHOWN)), value) for name, value in values.items()}
+    table = summary(found, tried, np.arange(48) % 8, 50, 1)
+    assert table["ndcg_10"].tolist() == pytest.approx([0.1 - 0.4, 0.2 - 0.35, 0.6 - 0.15, 0.0])
 
 
 def test_what_was_not_made_to_its_end_is_made_again(tmp_path):

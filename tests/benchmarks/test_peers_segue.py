@@ -1,7 +1,11 @@
 """The checkout in which Segue is evaluated follows the project's last commit."""
 
 from pathlib import Path
+from subprocess import CalledProcessError
 
+import pytest
+
+from benchmarks.peers import segue
 from benchmarks.peers.segue import run, settings, update
 
 
@@ -37,3 +41,26 @@ def test_a_cut_is_a_moment_or_the_end(tmp_path):
 def test_any_path_stays_a_text(tmp_path):
     data = tmp_path / "my: music"
     assert settings("30music", data, "end")[1] == f'source.path="{data}"'
+
+
+@pytest.mark.parametrize("cut", ["nope", "2014-13-01"])
+def test_a_cut_that_is_no_moment_is_refused_before_anything_is_made(
+    tmp_path, monkeypatch, capsys, cut
+):
+    words = ["segue", "--data", str(tmp_path), "--cut", cut, "--out", str(tmp_path / "out")]
+    monkeypatch.setattr("sys.argv", words)
+    with pytest.raises(SystemExit, match="2"):
+        segue.main()
+    assert f"{cut} is no moment such as" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_a_stage_said_is_not_followed_by_a_traceback(tmp_path, monkeypatch):
+    def failed(command, where):
+        raise CalledProcessError(7, command)
+
+    words = ["segue", "--data", str(tmp_path), "--cut", "end", "--out", str(tmp_path / "out")]
+    monkeypatch.setattr("sys.argv", words)
+    monkeypatch.setattr(segue, "run", failed)
+    with pytest.raises(SystemExit, match="7"):
+        segue.main()

@@ -18,6 +18,7 @@ from benchmarks.search_bench import (
     relative,
 )
 from benchmarks.search_rows import begin, stages
+from features.mistakes import Mistake
 from features.params import load_params
 from tests.training.test_dataset_and_ranker import made_rows
 from training.phases import read_phases, split
@@ -150,6 +151,8 @@ def test_rows_of_the_main_test_phase_are_refused(bench, tmp_path):
     np.testing.assert_array_equal(earlier.features, rows(4).features)
     with pytest.raises(ValueError, match="may not be chosen"):
         read_bench(tmp_path, AFTER - timedelta(microseconds=950))
+    with pytest.raises(Mistake, match="holds no rows"):
+        read_bench(tmp_path / "nope", AFTER)
     write_rows(rows(4), ("a", "b", "c"), tmp_path / "share-0.2" / "labels.parquet")
     with pytest.raises(ValueError, match="other features"):
         read_bench(tmp_path, AFTER)

@@ -150,7 +150,7 @@ def test_nobody_else_replaces_the_file_meanwhile(data: Path) -> None:  # noqa: F
 
 
 def test_an_empty_server_is_explained(in_redis: Any) -> None:
-    with pytest.raises(FileNotFoundError, match=r"features\.store materialize"):
+    with pytest.raises(FileNotFoundError, match="make deploy"):
         store.online_user_row("u1")
 
 

@@ -244,7 +244,7 @@ def test_a_registry_that_was_cut_off_is_made_anew(data, kept):
 
 def test_an_empty_data_folder_is_explained(tmp_path, monkeypatch):
     monkeypatch.setenv("SEGUE_DATA", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match="features.store materialize"):
+    with pytest.raises(FileNotFoundError, match="make deploy"):
         store.online_user_row("u1")
     with pytest.raises(FileNotFoundError, match="features.ingest"):
         write_snapshots(data_dir() / "lake", tmp_path / "out", TIMES, PARAMS)

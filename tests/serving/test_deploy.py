@@ -264,7 +264,10 @@ def test_a_bundle_that_cannot_serve_changes_nothing(data, copy_bundle, monkeypat
     assert re.search(r"Nothing was deployed.*ranker\.txt", capsys.readouterr().err)
     with pytest.raises(SystemExit, match="2"):
         run_main(monkeypatch, data, "--version", "v9")
-    assert re.search(r"Nothing was deployed\. There is no bundle at .*v9", capsys.readouterr().err)
+    assert re.search(
+        r"Nothing was deployed\. v9 was never deployed; `ls .*` shows what was",
+        capsys.readouterr().err,
+    )
     assert read_manifest(data / "served" / "current")["version"] == "good"
 
 

@@ -82,17 +82,15 @@ def test_a_history_is_what_a_snapshot_of_that_moment_would_say(lake: Path) -> No
 def test_a_history_ends_at_the_very_moment_of_the_question(lake: Path) -> None:
     later = [event for event in EVENTS if event["ts"] > SNAPSHOT + timedelta(days=1)]
     times = {(event["user_id"], event["ts"]) for event in later if event["action"] == "play"}
-    seen = 0
-    for user, moment in sorted(times)[:40]:
-        for tick in (0, 1):
-            frame = asked([moment + timedelta(microseconds=tick)])
-            frame = frame[frame[User.ID] == user].reset_index(drop=True)
-            (row,) = rows_at(frame, lake, LENGTH)
-            assert history(row) == history(
-                WORLD.user_row(user, frame[UserRow.TS][0].to_pydatetime())
-            )
-            seen += int(row[UserRow.HISTORY_LAST_TS].max()) == int(moment.timestamp())
-    assert seen >= 40
+    ticks = [timedelta(microseconds=tick) for tick in (0, 1)]
+    asked_in = "none of these"
+    questions = [(user, at + tick, asked_in) for user, at in sorted(times)[:60] for tick in ticks]
+    frame = pd.DataFrame(questions, columns=[User.ID, UserRow.TS, Event.SESSION])
+    frame = frame.astype({UserRow.TS: "datetime64[us, UTC]"})
+    found = [history(row) for row in rows_at(frame, lake, LENGTH)]
+    for (user, at, _), known in zip(questions, found, strict=True):
+        assert known == history(WORLD.user_row(user, at))
+    assert all(before != after for before, after in zip(found[::2], found[1::2], strict=True))
 
 
 def test_what_is_laid_over_keeps_the_types_of_the_store(lake: Path) -> None:

@@ -179,6 +179,13 @@ def test_a_wrong_field_is_refused_by_name(client: Client, body: dict[str, Any], 
     assert fault["msg"]
 
 
+def test_an_id_that_no_id_can_be_is_refused_in_words(client: Client) -> None:
+    for user in (" u1", "u1 ", "a\0b"):
+        refused = client.post("/recommend", json={"user_id": user})
+        told = "user_id: String should begin and end without a blank, and hold no NUL"
+        assert refused.json()["error"] == told
+
+
 @pytest.mark.parametrize("path", ["/recommend", "/events"])
 def test_of_very_many_faults_the_first_are_told(client: Client, path: str) -> None:
     refused = client.post(path, json={f"wrong-{number}": 1 for number in range(20_000)})

@@ -245,6 +245,19 @@ def test_a_curve_follows_a_known_distortion_and_is_never_certain():
     assert upside_down == pytest.approx(happened.mean())
 
 
+def test_chances_of_some_thousandths_are_on_the_curve_too():
+    rng = np.random.default_rng(11)
+    said = 1 / (1 + np.exp(7 - 1.5 * rng.normal(size=40_000)))
+    happened = rng.random(40_000) < 3 * said**1.4
+    raw, share = sigmoid_curve(said, happened)
+    # A straight line in log odds, also between the points.
+    found = np.interp(said, raw, share)
+    odds, wanted = np.log(said / (1 - said)), np.log(found / (1 - found))
+    slope, level = np.polyfit(odds, wanted, 1)
+    assert slope > 1.1
+    assert np.abs(wanted - (level + slope * odds)).max() < 0.01
+
+
 def test_the_command_says_what_it_has_seen(tmp_path, monkeypatch):
     for name, seed in (("labels", 5), ("test", 6)):
         write_rows(made_rows(seed, 120), NAMES, tmp_path / f"{name}.parquet")

@@ -85,7 +85,8 @@ def test_listenings_are_ordered_by_session_and_time_and_else_as_they_come():
         tiny.event(0, at(0), "y", "c"),
     )
     assert found["event_id"].tolist() == ["e002", "e001", "e000", "e003"]
-    assert found["place"].tolist() == [0, 1, 0, 1]
+    # Nothing of session x was heard before either of its songs: both are starts.
+    assert found["place"].tolist() == [0, 0, 0, 1]
     assert found.index.tolist() == [0, 1, 2, 3]
 
 

@@ -104,6 +104,18 @@ def test_a_value_that_is_no_yaml_is_refused_with_a_sentence(refused, value):
     assert f"`source.path`, {value}, is no YAML" in refused(f"source.path={value}")
 
 
+def test_a_path_that_leads_nowhere_is_refused_unless_the_simulator_makes_it(
+    params, assign, refused, tmp_path
+):
+    told = refused("source.name=files", f"source.path={tmp_path / 'nope'}")
+    assert told == f"{params} is as it was. There is nothing at {tmp_path / 'nope'}.\n"
+    assign("source.name=files", f"source.path={tmp_path}")
+    assign("source.name=simulated", f"source.path={tmp_path / 'nope'}")
+    # Whatever else is set is no matter of the path.
+    assign("source.name=files")
+    assert load_params(params).source.path == str(tmp_path / "nope")
+
+
 def test_a_file_that_is_no_yaml_is_told(params, assign):
     params.write_text("source:\n\tname: files\n")
     with pytest.raises(Mistake, match="is no YAML, mend it"):
