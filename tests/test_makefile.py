@@ -37,6 +37,7 @@ def made(tmp_path, target, dvc="exit 0"):
         (tools / name).write_text(f'#!/bin/bash\necho "{name} $*" >> called\n{then}\n')
         (tools / name).chmod(0o755)
     (tmp_path / ".venv" / ".ready").touch()
+    (tmp_path / "called").touch()
     own = {"MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "SOURCE", "DATA", "PORT"}
     environment = {name: value for name, value in os.environ.items() if name not in own}
     done = subprocess.run(["make", target], cwd=tmp_path, env=environment, capture_output=True)
@@ -58,6 +59,10 @@ def test_a_lock_that_a_full_disk_left_empty_is_taken_away(tmp_path, lock, stays)
     (tmp_path / ".dvc" / "tmp" / "rwlock").write_text(lock)
     code, _ = made(tmp_path, "pipeline", "test ! -e .dvc/tmp/rwlock")
     assert (code == 0) is not stays
+
+
+def test_a_cut_that_is_not_named_is_missed_before_anything_is_installed(tmp_path):
+    assert made(tmp_path, "bench-peers") == (2, [])
 
 
 @pytest.mark.parametrize("target", ["run", "pipeline"])
