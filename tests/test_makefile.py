@@ -93,6 +93,7 @@ def test_the_simulator_needs_no_path():
 )
 def test_any_path_stays_the_text_that_it_is(path, tmp_path):
     params = shutil.copy(PROJECT / "params.yaml", tmp_path / "params.yaml")
+    (tmp_path / path).mkdir()
     (line,) = planned("run", "SOURCE=files", f"DATA={path}")
     command = line.replace("python", sys.executable, 1) + f' --params "{params}"'
     subprocess.run(["bash", "-c", command], cwd=PROJECT, check=True)

@@ -52,12 +52,12 @@ def parsed(text: str) -> object:
     return text if plain or isinstance(value, date) else value
 
 
-def refuse_nowhere(source: Source, changed: Collection[str]) -> None:
-    """Raise `Mistake` where a source's path was changed to one that leads nowhere.
+def refuse_nowhere(source: Source, changed: Collection[str], project: Path) -> None:
+    """Raise `Mistake` where a source's path was changed to one that leads nowhere from a project.
 
     The simulator makes its own.
     """
-    path = PROJECT / source.path
+    path = project / source.path
     if source.name != "simulated" and "source.path" in changed and not path.exists():
         raise Mistake(f"There is nothing at {path}.")
 
@@ -98,7 +98,7 @@ def main() -> None:
     trial = arguments.params.with_suffix(".new")
     trial.write_text(buffer.getvalue(), encoding="utf-8")
     try:
-        refuse_nowhere(load_params(trial).source, keys)
+        refuse_nowhere(load_params(trial).source, keys, trial.absolute().parent)
     except ValueError as error:
         trial.unlink()
         # What was tried is named as the file that it was to be, on one line.
