@@ -16,7 +16,7 @@ import pandas as pd
 
 from features.pairs import missing
 from training import calibration, tables
-from training.comparison import methods_table
+from training.comparison import FEWEST_LISTENERS, methods_table
 from training.error_analysis import FATES
 from training.gate import behind, sentences
 from training.metrics import LABELS, TASKS
@@ -104,6 +104,20 @@ def few_queries(folder: Path) -> list[Section]:
         "more data, gives more."
     )
     return [Section("Few queries", [told])]
+
+
+def few_listeners(folder: Path) -> list[Section]:
+    """Return a warning where a task has too few listeners for intervals, else nothing."""
+    by_task = pd.read_csv(folder / "methods.csv").groupby("task")["low"]
+    unsure = [str(task) for task, lows in by_task if lows.isna().all()]
+    if not unsure:
+        return []
+    told = (
+        f"**Fewer than {FEWEST_LISTENERS} listeners were asked** ({', '.join(unsure)}). Intervals "
+        "over so few are too narrow to be believed: there are none, and nothing counts as ahead "
+        "or behind, also at the gate."
+    )
+    return [Section("Few listeners", [told])]
 
 
 def wins(folder: Path) -> list[Section]:
@@ -228,6 +242,7 @@ def time_of_week(_: Path) -> list[Section]:
 OF_THE_EVALUATION: Final = (
     gate,
     few_queries,
+    few_listeners,
     methods,
     wins,
     fates,

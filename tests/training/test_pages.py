@@ -22,7 +22,7 @@ from training.error_analysis import FATES
 from training.evaluate import CANDIDATES
 from training.importance import group_importance
 from training.metrics import LABELS, NEXT, TASKS
-from training.pages import few_queries
+from training.pages import few_listeners, few_queries
 from training.pictures import PICTURES
 from training.ranker import fit_ranker
 
@@ -105,6 +105,15 @@ def test_what_is_published_has_every_picture_and_no_rows(report, monkeypatch, tm
     assert "| next song | region: north | 40 | HR@20 | repeats | 0.2000 | 0.1000 |" in text
     assert "| pool | size | recall | recall_seen | ease |" in text
     assert "| p_skip | 10 | 0.4000 | 0.4000 | 0.0300 | 0.0100 | 0.0200 | no |" in text
+
+
+def test_few_listeners_are_said(report):
+    assert few_listeners(report) == []
+    table = pd.read_csv(report / "methods.csv")
+    table.loc[table["task"] == NEXT, "low"] = np.nan
+    table.to_csv(report / "methods.csv", index=False)
+    (few,) = few_listeners(report)
+    assert f"({NEXT})" in few.parts[0]
 
 
 def test_few_queries_are_said(report):
