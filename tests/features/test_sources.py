@@ -487,7 +487,7 @@ def test_missing_input_is_named(tmp_path: Path) -> None:
         Files(tmp_path).files()
     with pytest.raises(FileNotFoundError, match="There is no folder"):
         Files(tmp_path / "x").files()
-    with pytest.raises(FileNotFoundError, match=r"python -m simulation"):
+    with pytest.raises(FileNotFoundError, match="dvc repro ingest"):
         open_source("simulated", tmp_path / "x", {})
     with pytest.raises(FileNotFoundError, match="holds 0 files"):
         open_source("30music", tmp_path, {}).files()
