@@ -144,22 +144,42 @@ class Database:
         """
         if not rows:
             return []
-        insert = self._insert(connection.dialect, table, tuple(rows[0]), column, len(rows) > 1)
+        insert = self._insert(connection.dialect, table, rows, column, returning=True)
         return list(connection.execute(insert, list(rows)).scalars())
 
+    def count_new(
+        self,
+        connection: Connection,
+        table: Table,
+        rows: Sequence[Mapping[str, Any]],
+        column: str,
+    ) -> int:
+        """Do what `insert_new` does and return how many were inserted, which is sooner known."""
+        if not rows:
+            return 0
+        insert = self._insert(connection.dialect, table, rows, column, returning=False)
+        kept = {"preserve_rowcount": True}
+        return int(connection.execute(insert, list(rows), execution_options=kept).rowcount)
+
     def _insert(
-        self, dialect: Dialect, table: Table, names: tuple[str, ...], column: str, many: bool
+        self,
+        dialect: Dialect,
+        table: Table,
+        rows: Sequence[Mapping[str, Any]],
+        column: str,
+        returning: bool,
     ) -> Any:
         """Return the statement in SQL: SQLAlchemy keeps none that heeds conflicts.
 
         To make it anew takes ten times as long as to insert a row.
         """
-        made, key = self._inserts, (table.name, names, column, many)
+        names, many = tuple(rows[0]), len(rows) > 1
+        made, key = self._inserts, (table.name, names, column, many, returning)
         if key not in made:
             kind = postgresql if self.is_postgresql else sqlite
             # Any other conflict is an error: such a row is not there, and would be lost in silence.
             insert = kind.insert(table).on_conflict_do_nothing(index_elements=[column])
-            made[key] = insert.returning(table.c[column]).compile(
+            made[key] = (insert.returning(table.c[column]) if returning else insert).compile(
                 dialect=dialect, column_keys=list(names), for_executemany=many
             )
         return made[key]

@@ -153,7 +153,8 @@ class ExposureLog:
         Returns
         -------
         list of str
-            What became of each: `written`, `known` (its request id is in the log) or `failed`.
+            What became of them, in no certain order: `written`, `known` (its request id is in the
+            log) or `failed`.
 
         Raises
         ------
@@ -209,7 +210,7 @@ class ExposureLog:
         self.database.close()
 
     def _made_and_written(self, makes: Sequence[Callable[[], Exposure]]) -> list[str]:
-        """Make and write exposures; return and count what became of them, in no certain order."""
+        """Make and write exposures; return and count what became of them."""
         made = [one for one in map(_made, makes) if one is not None]
         try:
             outcomes = self.write(made) if self._has_room() else ["dropped"] * len(made)
@@ -241,13 +242,9 @@ class ExposureLog:
         with self.database.writing() as connection:
             named = self._name_features(connection, group)
             # Clients choose request ids, and may choose one twice.
-            new = set(self.database.insert_new(connection, exposures, rows, Event.REQUEST))
+            new = self.database.count_new(connection, exposures, rows, Event.REQUEST)
         self._named |= named
-        outcomes = []
-        for one in group:
-            outcomes.append("written" if one.request_id in new else "known")
-            new.discard(one.request_id)
-        return outcomes
+        return ["written"] * new + ["known"] * (len(group) - new)
 
     def _written_alone(self, one: Exposure) -> str:
         try:
