@@ -26,7 +26,9 @@ from benchmarks.measure import machine, save, table
 from benchmarks.serving import free_port, launch
 from features.columns import Event
 from features.mistakes import run_command
+from features.paths import served_bundle
 from serving.event_log import EventLog
+from serving.manifest import read_manifest
 from serving.welcome import wait_until_ready
 
 HOST: Final = "127.0.0.1"
@@ -349,6 +351,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="load of each scenario")
     parser.add_argument("--only", choices=list(RUNS), action="append")
     options = parser.parse_args()
+    # Said at once, not by the log of a service that did not start.
+    read_manifest(served_bundle())
     facts, found = machine(), {}
     for name in options.only or RUNS:
         if name == "disk" and os.geteuid() != 0:

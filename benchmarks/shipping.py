@@ -30,7 +30,7 @@ from features.mistakes import run_command
 from features.names import SCHEMA, map_names, save_names
 from features.paths import PROJECT, served_bundle
 from serving.deploy import point
-from serving.manifest import MANIFEST, checksums
+from serving.manifest import MANIFEST, checksums, read_manifest
 
 GOOD: Final = ("one", "two")
 DAMAGED: Final = "damaged"
@@ -177,8 +177,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--seconds", type=float, default=60.0, help="of load between the steps")
     options = parser.parse_args()
+    bundle = served_bundle().resolve()
+    read_manifest(bundle)
     facts = machine()
-    found = run(served_bundle().resolve(), {}, options.seconds)
+    found = run(bundle, {}, options.seconds)
     sys.stdout.write(table(["shipping", ""], [[k, str(v)] for k, v in found.items()]))
     protocol = {"what": main.__doc__, "seconds": options.seconds, "workers": WORKERS}
     sys.stdout.write(f"wrote {save('shipping', facts, protocol, found)}\n")

@@ -1,10 +1,13 @@
 """Shipping under load at a smaller scale: a real server with two workers over the small bundle."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from benchmarks import faults, shipping
 from benchmarks.shipping import MUST_BE_ZERO, Answers, run
+from serving.manifest import BundleError
 from tests.serving.conftest import bundle, store_data  # noqa: F401 - fixtures
 
 
@@ -35,3 +38,13 @@ def test_what_goes_wrong_is_counted() -> None:
     assert not answers.all_by("one")
     answers.add(200, good | {"_worker": "2"})
     assert answers.all_by("one")
+
+
+@pytest.mark.parametrize("command", [faults.main, shipping.main])
+def test_without_a_bundle_nothing_is_begun(
+    command: Callable[[], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["command"])
+    monkeypatch.setenv("SEGUE_BUNDLE", str(tmp_path / "none"))
+    with pytest.raises(BundleError, match="make pipeline"):
+        command()
