@@ -39,7 +39,7 @@ CODEC: Final = "zstd"
 # An exposure is some 25 KB: in SQLite's usual pages of 4 KB it takes twice as long to write.
 PAGE_BYTES: Final = 16_384
 READ_ROWS: Final = 256
-# An exposure takes some seventy times an event's room, and no event may be refused for it: this
+# An exposure takes some sixty times an event's room, and no event may be refused for it: this
 # much holds some 300,000 events, which is time to make room.
 LEAST_ROOM_BYTES: Final = 128 << 20
 NUL: Final = b"\0"

@@ -40,7 +40,9 @@ def made(tmp_path, target, dvc="exit 0"):
     (tmp_path / "called").touch()
     own = {"MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "SOURCE", "DATA", "PORT"}
     environment = {name: value for name, value in os.environ.items() if name not in own}
-    done = subprocess.run(["make", target], cwd=tmp_path, env=environment, capture_output=True)
+    done = subprocess.run(
+        ["make", *target.split()], cwd=tmp_path, env=environment, capture_output=True
+    )
     return done.returncode, (tmp_path / "called").read_text().splitlines()
 
 
@@ -61,8 +63,11 @@ def test_a_lock_that_a_full_disk_left_empty_is_taken_away(tmp_path, lock, stays)
     assert (code == 0) is not stays
 
 
-def test_a_cut_that_is_not_named_is_missed_before_anything_is_installed(tmp_path):
-    assert made(tmp_path, "bench-peers") == (2, [])
+@pytest.mark.parametrize(
+    "words", ["", "CUT=end", "DATA=nowhere CUT=end", "DATA=. CUT=nonsense", "DATA=."]
+)
+def test_a_cut_that_cannot_be_is_missed_before_anything_is_installed(tmp_path, words):
+    assert made(tmp_path, f"bench-peers {words}") == (2, [])
 
 
 @pytest.mark.parametrize("target", ["run", "pipeline"])

@@ -30,8 +30,9 @@ COLUMNS = (
 SLICED = ("hr_20", "mrr_20", "ndcg_10")
 # Rates of skips and likes are of so many first songs, as `skip_rate_5` says.
 TOP_OUTCOMES = 5
-# Percentile intervals over fewer listeners are too narrow: of three they hold the truth in 74 % of
-# simulated cases instead of 95, of eight in 91, of twenty in 90 to 94.
+# Percentile intervals over few listeners are too narrow: of three they hold the truth in 74 % of
+# simulated cases instead of 95, of eight to twenty in about 91, of two hundred in 95. Below twenty
+# a verdict would rest on single listeners.
 FEWEST_LISTENERS = 20
 BOTH_SIDES = (2.5, 97.5)
 LEAD_ENDS = ("lead_low", "lead_high", "lead_limit")

@@ -83,10 +83,10 @@ def gate(folder: Path) -> list[Section]:
     if lost.empty:
         return []
     told = (
-        "**One method alone is ahead of Segue** (paired 95 % interval below zero), so this model "
-        "does not replace a served one unless asked to (`serving.deploy --past-gate`). Often the "
-        "labels are unlike the test phase: look at the slices, and at the source's times and "
-        "sessions."
+        "**One method alone is ahead of Segue** (paired interval below zero, widened for the "
+        "number of methods), so this model does not replace a served one unless asked to "
+        "(`serving.deploy --past-gate`). Often the labels are unlike the test phase: look at the "
+        "slices, and at the source's times and sessions."
     )
     return [Section("Behind a single method", [told, *sentences(lost)])]
 
@@ -137,8 +137,9 @@ def wins(folder: Path) -> list[Section]:
 def verdicts(rows: pd.DataFrame, other: str = "best other") -> list[str]:
     """Return a sentence that counts the verdicts, what is lost, and NDCG@10 by slice."""
     counts = rows["verdict"].value_counts()
+    slices = len(rows[["task", "slice"]].drop_duplicates())
     told = (
-        f"Over {rows['slice'].nunique()} slices and {rows['metric'].nunique()} metrics: "
+        f"Over {slices} slices and {rows['metric'].nunique()} metrics: "
         + ", ".join(f"{counts.get(word, 0)} {word}" for word in ("ahead", "level", "behind"))
         + "."
     )
@@ -178,11 +179,12 @@ def fates(folder: Path) -> list[Section]:
 
 def candidates(folder: Path) -> list[Section]:
     """Return the curve over the size of the pool."""
-    told = (
-        "Of next songs: recall of the pool and what the ranker makes of it, if only the best N "
-        "candidates by reciprocal rank fusion of the generators were ranked; `size` is the mean."
-    )
     found = pd.read_csv(folder / "candidates.csv").rename(columns=LABELS)
+    told = (
+        f"Of {found['task'].iloc[0]}s: recall of the pool and what the ranker makes of it, if only "
+        "the best N candidates by reciprocal rank fusion of the generators were ranked; `size` is "
+        "the mean."
+    )
     cells = {"candidates": count, "size": count, "recall": score}
     part = table(found, cells | dict.fromkeys(LABELS.values(), score))
     return [Section("Number of candidates", [told, part], "candidates")]

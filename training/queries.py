@@ -1,8 +1,9 @@
 """Turn the sessions of a phase into queries with known answers.
 
-Every position of a session is a query whose answer is the song played there: positions after the
-first ask for the next song, the first one is a session start. A query knows the session so far,
-the request's context and the listener's features at its own time, nothing later.
+Every listening of a session is a query whose answer is the song played there: one before which
+nothing of the session was heard is a session start, all others ask for the next song. A query
+knows the session so far, the request's context and the listener's features at its own time,
+nothing later, and nothing of that very moment.
 """
 
 from collections.abc import Iterable, Iterator
@@ -72,11 +73,13 @@ def labelled_queries(
     """
     context = heard[list(Event.CONTEXT)].to_dict("records")
     songs, outcomes = heard[Event.SONG].to_numpy(), heard[OUTCOME].to_numpy()
-    last = heard.groupby(Event.SESSION).tail(1)
-    end_of = dict(zip(last[Event.SESSION], last.index + 1, strict=True))
+    sessions = heard.groupby(Event.SESSION).indices
     so_far = Sessions.of(events)
     for here, row, user in zip(asked.index, asked.to_dict("records"), rows, strict=True):
-        place = row[PLACE]
+        place, session = row[PLACE], sessions[row[Event.SESSION]]
+        # This song first, then all others that were not heard before it.
+        others = session[place:]
+        rest = [here, *others[others != here]]
         yield Labelled(
             query_id=row[Event.ID],
             user_id=row[Event.USER],
@@ -85,14 +88,14 @@ def labelled_queries(
                 user=user,
                 session=so_far.before(row[Event.SESSION], row[Event.TS]),
                 # The song asked for may carry its own context, so only a start reads it there.
-                context=context[here - 1] if place else context[here],
+                context=context[session[place - 1] if place else here],
                 allow_repeats=True,
             ),
             place=place,
             answer=songs[here],
             outcome=row[OUTCOME],
-            rest=tuple(songs[here : end_of[row[Event.SESSION]]]),
-            rest_outcomes=tuple(outcomes[here : end_of[row[Event.SESSION]]]),
+            rest=tuple(songs[rest]),
+            rest_outcomes=tuple(outcomes[rest]),
             session_id=row[Event.SESSION],
         )
 

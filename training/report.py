@@ -148,7 +148,7 @@ def csv_tables(
         "wins": best_others(sliced),
         "fates": by_task(found, fates_of),
         "meetings": by_task(found, meetings_of),
-        "candidates": curves.by_candidates(ranks, CANDIDATES, sizes),
+        "candidates": curves.by_candidates(ranks, CANDIDATES, sizes).assign(task=main),
         "importance": features.head(30),
         "importance_groups": importance.group_importance(features),
         "dayparts": curves.dayparts(asked, found.ranks[within]),
@@ -168,7 +168,10 @@ def by_task(
 
 def fates_of(found: Evaluated, keep: NDArray[np.bool_]) -> pd.DataFrame:
     """Return where the answers of some queries went."""
-    return error_analysis.fate_table(found.fate[keep], found.kinds[keep].reset_index(drop=True))
+    kinds = found.kinds[keep].reset_index(drop=True)
+    # All starts have the same prefix, none.
+    kinds = kinds.drop(columns="prefix") if (found.tasks[keep] == START).all() else kinds
+    return error_analysis.fate_table(found.fate[keep], kinds)
 
 
 def meetings_of(found: Evaluated, keep: NDArray[np.bool_]) -> pd.DataFrame:

@@ -93,8 +93,6 @@ def main() -> None:
             )
     buffer = io.StringIO()
     round_trip.dump(document, buffer)
-    if buffer.getvalue() == before:
-        return
     trial = arguments.params.with_suffix(".new")
     trial.write_text(buffer.getvalue(), encoding="utf-8")
     try:
@@ -104,7 +102,10 @@ def main() -> None:
         # What was tried is named as the file that it was to be, on one line.
         told = str(error).replace(str(trial), str(arguments.params)).replace("\n", "")
         parser.exit(2, f"{arguments.params} is as it was. {told}\n")
-    trial.replace(arguments.params)
+    if buffer.getvalue() == before:
+        trial.unlink()
+    else:
+        trial.replace(arguments.params)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def cells_of(row: str) -> list[str]:
 
 
 def bounds(low: float | None, high: float | None, *, form: str = ".4f") -> str:
-    """Return an interval to write behind a value, nothing where a single listener allows none.
+    """Return an interval to write behind a value, nothing where there is none.
 
     Examples
     --------

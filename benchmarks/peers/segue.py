@@ -51,10 +51,8 @@ def settings(source: str, data: Path, cut: str) -> list[str]:
 
 
 def cut_of(text: str) -> str:
-    """Return a cut as it was named, for argparse, if it is one."""
-    if text != END:
-        asked_moment(text)
-    return text
+    """Return a cut for argparse: `END`, or a moment with its zone, as the parameters want it."""
+    return text if text == END else asked_moment(text).isoformat()
 
 
 def main() -> None:

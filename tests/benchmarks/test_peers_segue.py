@@ -6,7 +6,7 @@ from subprocess import CalledProcessError
 import pytest
 
 from benchmarks.peers import segue
-from benchmarks.peers.segue import run, settings, update
+from benchmarks.peers.segue import cut_of, run, settings, update
 
 
 def commit(project: Path, text: str) -> None:
@@ -36,6 +36,12 @@ def test_a_cut_is_a_moment_or_the_end(tmp_path):
     assert settings("30music", tmp_path, "end")[-1] == "phases.as_of=null"
     moment = "2014-11-27T10:29:45Z"
     assert settings("30music", tmp_path, moment)[-1] == f"phases.as_of='{moment}'"
+
+
+@pytest.mark.parametrize("named", ["2014-11-27T10:29:45Z", "2014-11-27T10:29:45"])
+def test_a_cut_has_a_zone_as_the_parameters_want_it(named):
+    assert cut_of(named) == "2014-11-27T10:29:45+00:00"
+    assert cut_of("end") == "end"
 
 
 def test_any_path_stays_a_text(tmp_path):

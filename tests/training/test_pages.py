@@ -21,7 +21,7 @@ from training.curves import (
 from training.error_analysis import FATES
 from training.evaluate import CANDIDATES
 from training.importance import group_importance
-from training.metrics import LABELS, NEXT, TASKS
+from training.metrics import LABELS, NEXT, START, TASKS
 from training.pages import few_listeners, few_queries
 from training.pictures import PICTURES
 from training.ranker import fit_ranker
@@ -43,11 +43,12 @@ def methods():
 
 def wins():
     rows = [
-        ("region: south", "ndcg_10", "ahead", 0.1),
-        ("region: north", "hr_20", "behind", -0.1),
+        (NEXT, "region: south", "ndcg_10", "ahead", 0.1),
+        (NEXT, "region: north", "hr_20", "behind", -0.1),
+        (START, "region: south", "ndcg_10", "level", 0.0),
     ]
-    table = pd.DataFrame(rows, columns=["slice", "metric", "verdict", "lead"])
-    table = table.assign(task=NEXT, queries=40, method="repeats", value=0.2)
+    table = pd.DataFrame(rows, columns=["task", "slice", "metric", "verdict", "lead"])
+    table = table.assign(queries=40, method="repeats", value=0.2)
     table = table.assign(segue=table["lead"] + 0.2)
     return table.assign(lead_low=table["lead"] - 0.05, lead_high=table["lead"] + 0.05)
 
@@ -67,7 +68,7 @@ def report(tmp_path):
         "meetings": pd.DataFrame(
             {"meeting": ["met"], "queries": [40], "share": [1.0], "in_pool": [0.8], "found_20": 0.5}
         ).assign(task=NEXT),
-        "candidates": by_candidates(ranks, CANDIDATES, np.array([80, 90])),
+        "candidates": by_candidates(ranks, CANDIDATES, np.array([80, 90])).assign(task=START),
         "calibration": pd.DataFrame({**bins, "happened": [0.1, 0.7], "low": 0.05, "high": 0.8}),
         "importance_groups": pd.DataFrame({"group": ["links"], "share": [1.0], "features": [3]}),
         "label_queries": pd.DataFrame({"label_queries": [10, 20], **metric}),
@@ -100,7 +101,8 @@ def test_what_is_published_has_every_picture_and_no_rows(report, monkeypatch, tm
     assert {path.suffix for path in out.iterdir()} == {".md", ".png"}
     assert SECRET not in text
     assert "What was asked of `whom`." in text
-    assert "Over 2 slices and 2 metrics: 1 ahead, 0 level, 1 behind." in text
+    assert f"Of {START}s: recall of the pool" in text
+    assert "Over 3 slices and 2 metrics: 1 ahead, 1 level, 1 behind." in text
     # What is lost is listed whatever its metric; a generator that gives nothing is not.
     assert "| next song | region: north | 40 | HR@20 | repeats | 0.2000 | 0.1000 |" in text
     assert "| pool | size | recall | recall_seen | ease |" in text

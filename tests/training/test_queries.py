@@ -13,8 +13,8 @@ from tests.training import tiny
 from tests.training.tiny import DAY, MINUTE, START, TICK
 from training import dataset
 from training.phases import LeakError, Phase, Phases
-from training.queries import Sessions, sample_positions
-from training.sessions import PLACE
+from training.queries import Sessions, labelled_queries, sample_positions
+from training.sessions import PLACE, listenings
 
 SNAPSHOTS = [START + 10 * DAY, START + 11 * DAY]
 GAP = 30 * MINUTE
@@ -198,3 +198,29 @@ def test_whatever_was_played_may_come_again(asked):
 def test_phase_queries_hold_their_share_of_starts(lake):
     some = dataset.phase_queries(lake, PHASES, "labels", 128, 5, 1, starts_share=1.0)
     assert [item.place for item in some] == [0] * 5
+
+
+def test_of_one_moment_no_listening_was_heard_before_another():
+    """Sources that know times by the minute or the day have many such."""
+    events = tiny.frame(
+        [
+            tiny.event(0, at(0), "x", "a", mood="calm"),
+            tiny.event(1, at(4), "x", "b", "skip", mood="happy"),
+            tiny.event(2, at(4), "x", "c", mood="sad"),
+            tiny.event(3, at(5), "x", "d"),
+            tiny.event(4, at(0), "y", "a", mood="calm"),
+            tiny.event(5, at(0), "y", "b", mood="happy"),
+        ]
+    )
+    heard = listenings(events, pd.Series(dtype=float))
+    found = list(labelled_queries(events, heard, heard, [{}] * len(heard)))
+    assert [one.query.context["mood"] for one in found] == [
+        *("calm", "calm", "calm", "sad"),
+        *("calm", "happy"),
+    ]
+    assert [one.rest for one in found] == [
+        *(tuple("abcd"), tuple("bcd"), tuple("cbd"), tuple("d")),
+        *(tuple("ab"), tuple("ba")),
+    ]
+    assert [one.rest_outcomes for one in found][2] == ("neutral", "skip", "neutral")
+    assert [len(one.query.session) for one in found] == [0, 1, 1, 3, 0, 0]

@@ -21,5 +21,6 @@ def test_the_figures_count_the_tasks_that_were_lost(recommender, proposed, monke
     assert figures["gate"] == {"behind": 2}
     for task, keep in zip(TASKS, (found.tasks == NEXT, found.tasks == START), strict=True):
         if keep.any():
+            assert fates["slice"].eq("prefix: 0 (start)").sum() == 0
             shares = figures[task.replace(" ", "_")]["fates"]
             assert shares == {one: (found.fate[keep] == one).mean() for one in FATES}

@@ -114,6 +114,9 @@ def test_a_path_that_leads_nowhere_is_refused_unless_the_simulator_makes_it(
     # Whatever else is set is no matter of the path.
     assign("source.name=files")
     assert load_params(params).source.path == str(tmp_path / "nope")
+    # What stands there already and is said again is looked for again.
+    assert "There is nothing" in refused("source.name=files", f"source.path={tmp_path / 'nope'}")
+    assert not params.with_suffix(".new").exists()
 
 
 def test_a_file_that_is_no_yaml_is_told(params, assign):
