@@ -1,5 +1,8 @@
 """What of an evaluation becomes figures."""
 
+from dataclasses import replace
+
+import numpy as np
 import pandas as pd
 
 from features.params import load_params
@@ -21,6 +24,14 @@ def test_the_figures_count_the_tasks_that_were_lost(recommender, proposed, monke
     assert figures["gate"] == {"behind": 2}
     for task, keep in zip(TASKS, (found.tasks == NEXT, found.tasks == START), strict=True):
         if keep.any():
-            assert fates["slice"].eq("prefix: 0 (start)").sum() == 0
             shares = figures[task.replace(" ", "_")]["fates"]
             assert shares == {one: (found.fate[keep] == one).mean() for one in FATES}
+    # As many as a slice needs to be told: of starts, "prefix" would repeat "all".
+    often = np.repeat(np.arange(len(queries)), 40)
+    kinds = found.kinds.iloc[often].reset_index(drop=True)
+    for task, said in ((NEXT, True), (START, False)):
+        tasks = np.full(len(often), task)
+        many = replace(found, fate=found.fate[often], kinds=kinds, tasks=tasks)
+        told = report.by_task(many, report.fates_of)["slice"]
+        assert "all" in set(told)
+        assert told.str.startswith("prefix").any() == said
