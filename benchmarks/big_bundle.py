@@ -54,7 +54,6 @@ from training.ranker import fit_ranker
 SIGNALS: Final[tuple[SignalName, ...]] = ("like", "skip", "listen")
 SEED: Final = 7
 QUERIES: Final = 500
-FEWEST_SONGS: Final = 1_000
 # How many songs each may propose: about 300 together. Of the signals only listening proposes.
 CANDIDATES: Final = {
     "transitions": 45,
@@ -340,8 +339,8 @@ def main() -> None:
     parser.add_argument("--songs", type=int, required=True)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    if arguments.songs < FEWEST_SONGS:
-        parser.error(f"--songs must be {FEWEST_SONGS:,} or more: sessions are drawn from them.")
+    if arguments.songs < 2:
+        parser.error("--songs must be 2 or more: one alone follows no other.")
     write_bundle(arguments.songs, arguments.out, load_params())
 
 

@@ -212,11 +212,16 @@ def slices_by_task(
         mine = [
             replace(table, values=table.values[keep].reset_index(drop=True)) for table in tables
         ]
-        unsaid = [kind for kind in only_within if task == START and kind in kinds]
-        said = kinds[keep].drop(columns=unsaid).reset_index(drop=True)
+        said = kinds_of(task, kinds[keep], only_within)
         parts.append(slice_table(mine, listeners[keep], said, how).assign(task=task))
     filled = [part for part in parts if not part.empty]
     return pd.concat(filled or parts[:1], ignore_index=True)
+
+
+def kinds_of(task: str, kinds: pd.DataFrame, only_within: Sequence[str]) -> pd.DataFrame:
+    """Return the kinds of slices that tell a task's queries apart, numbered anew."""
+    unsaid = only_within if task == START else ()
+    return kinds.drop(columns=list(unsaid), errors="ignore").reset_index(drop=True)
 
 
 def coverage(found: NDArray[np.int32], songs: int) -> float:

@@ -30,6 +30,7 @@ from training.comparison import (
     best_others,
     coverage,
     headline,
+    kinds_of,
     per_query,
     pool_recall,
     slices_by_task,
@@ -47,6 +48,8 @@ from training.queries import Labelled
 from training.rows import Rows, read_rows
 
 EXAMPLES = 20
+# Kinds of slices that all starts share.
+ONLY_WITHIN = ("prefix",)
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,7 @@ def csv_tables(
 ) -> dict[str, pd.DataFrame]:
     """Return the aggregates by file name; none of them holds a row of the data."""
     sliced = slices_by_task(
-        found.tables, listeners_of(queries), found.kinds, found.tasks, how, only_within=("prefix",)
+        found.tables, listeners_of(queries), found.kinds, found.tasks, how, ONLY_WITHIN
     )
     bars = sliced[(sliced["metric"] == "ndcg_10") & (sliced["method"] == SEGUE)]
     features = importance.importance(recommender)
@@ -157,25 +160,22 @@ def csv_tables(
     }
 
 
-def by_task(
-    found: Evaluated, table: Callable[[Evaluated, NDArray[np.bool_]], pd.DataFrame]
-) -> pd.DataFrame:
+def by_task(found: Evaluated, table: Callable[[Evaluated, str], pd.DataFrame]) -> pd.DataFrame:
     """Return a table of each task's queries, one below the other."""
-    parts = [(task, found.tasks == task) for task in TASKS]
-    made = [table(found, keep).assign(task=task) for task, keep in parts if keep.any()]
+    made = [table(found, task).assign(task=task) for task in TASKS if (found.tasks == task).any()]
     return pd.concat(made, ignore_index=True)
 
 
-def fates_of(found: Evaluated, keep: NDArray[np.bool_]) -> pd.DataFrame:
-    """Return where the answers of some queries went."""
-    kinds = found.kinds[keep].reset_index(drop=True)
-    # All starts have the same prefix, none.
-    kinds = kinds.drop(columns="prefix") if (found.tasks[keep] == START).all() else kinds
+def fates_of(found: Evaluated, task: str) -> pd.DataFrame:
+    """Return where the answers of a task's queries went."""
+    keep = found.tasks == task
+    kinds = kinds_of(task, found.kinds[keep], ONLY_WITHIN)
     return error_analysis.fate_table(found.fate[keep], kinds)
 
 
-def meetings_of(found: Evaluated, keep: NDArray[np.bool_]) -> pd.DataFrame:
-    """Return what the past knew of the answers of some queries."""
+def meetings_of(found: Evaluated, task: str) -> pd.DataFrame:
+    """Return what the past knew of the answers of a task's queries."""
+    keep = found.tasks == task
     meeting = found.kinds["meeting"].to_numpy()[keep]
     return error_analysis.cross_table(meeting, found.ranks[keep], found.answers.in_pool[keep])
 
