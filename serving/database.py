@@ -24,10 +24,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, Connection, Dialect
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection, QueuePool
 
 from features.mistakes import Mistake
+from serving.refusals import Unavailable, explained
 from serving.sqlite_files import Files, clear, files_of
 
 log = logging.getLogger("serving.database")
@@ -38,31 +39,8 @@ CREATE_SECONDS: Final = 30
 CREATE_LOCK: Final = 74_011
 # SQLite numbers rows by itself only where the key's type is INTEGER.
 IDENTITY: Final = BigInteger().with_variant(Integer(), "sqlite")
-RETRY_SECONDS: Final = {"locked": 1, "full": 30, "gone": 5}
 _FILES: Final = "files"
-# Of PostgreSQL, whose messages are in the server's language: disk_full, lock_not_available,
-# deadlock_detected, and query_canceled, as by a timeout.
-_CODES: Final = {"53100": "full", "55P03": "locked", "40P01": "locked", "57014": "locked"}
-_FULL: Final = ("disk is full", "no space left")
-_LOCKED: Final = ("locked", "busy")
 _READ_ONLY: Final = "readonly database"
-
-
-class Unavailable(RuntimeError):
-    """The database does not take or give rows now.
-
-    Attributes
-    ----------
-    reason
-        `locked`, `full` or `gone`.
-    retry_seconds
-        When it makes sense to try again.
-    """
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-        self.retry_seconds = RETRY_SECONDS[reason]
 
 
 class Database:
@@ -331,25 +309,6 @@ _POSTGRESQL_ARGUMENTS: Final[dict[str, Any]] = {
     "connect_timeout": 2,
     "options": f"-c statement_timeout={2 * BUSY_MS} -c lock_timeout={BUSY_MS}",
 }
-
-
-@contextmanager
-def explained() -> Iterator[None]:
-    """Turn what the database refuses into `Unavailable`, which says why."""
-    try:
-        yield
-    except (SQLAlchemyError, OSError) as error:
-        cause = error.orig if isinstance(error, DBAPIError) else error
-        message = f"{type(cause).__name__}: {cause}".strip()
-        code = str(getattr(cause, "sqlstate", None))
-        raise Unavailable(_CODES.get(code) or _reason(message), message) from error
-
-
-def _reason(message: str) -> str:
-    words = message.lower()
-    if any(word in words for word in _FULL):
-        return "full"
-    return "locked" if any(word in words for word in _LOCKED) else "gone"
 
 
 def address(url: str) -> URL:

@@ -32,8 +32,9 @@ from features.lake import EVENTS as NAME
 from features.mistakes import Mistake, run_command
 from features.paths import events_url
 from features.times import microseconds
-from serving.database import IDENTITY, Database, Unavailable, refuse_missing
+from serving.database import IDENTITY, Database, refuse_missing
 from serving.logged import CLOCK_SLACK, MOST_RECENT, RECENT, Logged
+from serving.refusals import Unavailable
 
 SEQ: Final = "seq"
 RECEIVED: Final = "received"

@@ -8,9 +8,9 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 
-from serving.database import Unavailable
 from serving.events import EventBatch, EventDesk, EventsAnswer
 from serving.guard import not_as_described
+from serving.refusals import Unavailable
 
 log = logging.getLogger("serving.event_routes")
 

@@ -17,9 +17,9 @@ from features.contract import BEFORE_2000, IN_THE_FUTURE
 from features.times import EPOCH, FIRST_MOMENT, microseconds
 from serving.api import DAY_MS, TRIMMED, Id, StrictModel
 from serving.batching import Batcher, FullError
-from serving.database import Unavailable
 from serving.event_log import RECEIVED, EventLog
 from serving.logged import CLOCK_SLACK
+from serving.refusals import Unavailable
 
 MAX_EVENTS: Final = 1000
 MOST_BATCHES: Final = 256

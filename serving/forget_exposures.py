@@ -13,8 +13,9 @@ from tqdm import tqdm
 from features.mistakes import Mistake, run_command
 from features.paths import exposures_url
 from features.times import asked_moment
-from serving.database import Unavailable, refuse_missing
+from serving.database import refuse_missing
 from serving.exposures import ExposureLog
+from serving.refusals import Unavailable
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -57,7 +57,7 @@ class Evaluated:
     """What the test queries gave: tables a query and method, slices a query, and their summary.
 
     `tasks` are the queries' tasks. How many of them are starts is a matter of the sample, so that
-    no figure is of both.
+    none of these tables is of both.
     """
 
     answers: Answers

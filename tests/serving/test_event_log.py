@@ -20,9 +20,10 @@ from features.lake import read_events
 from features.mistakes import Mistake
 from features.sources import open_source
 from features.times import microseconds
-from serving.database import Database, Unavailable
+from serving.database import Database
 from serving.event_log import RECEIVED, EventLog, events, export, main, metadata
 from serving.logged import Logged
+from serving.refusals import Unavailable
 
 DAY_US = 86_400_000_000
 NOW_US = 1_709_251_200_000_000  # 2024-03-01

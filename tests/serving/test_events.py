@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from features.times import microseconds
-from serving.database import Unavailable
 from serving.event_log import EventLog
 from serving.events import Clock, EventBatch, EventDesk, EventsAnswer, checked
 from serving.logged import CLOCK_SLACK
+from serving.refusals import Unavailable
 from tests.serving.conftest import Client
 
 NOW = datetime(2024, 3, 1, tzinfo=UTC)
