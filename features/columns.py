@@ -30,6 +30,8 @@ class Event:
     PROPENSITY: Final = "propensity"
     VARIANT: Final = "variant"
     MODEL_VERSION: Final = "model_version"
+    # When the event reached us, null where that was at once: before, nobody could know of it.
+    RECEIVED: Final = "received_ts"
 
     CONTEXT: Final = (OCCASION, MOOD, ACTIVITY, DEVICE)
     ORDER: Final = (

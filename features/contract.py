@@ -91,17 +91,17 @@ def _id() -> pandera.Column:
 
 def _event_rules(now: datetime) -> dict[str, pandera.Column]:
     check = pandera.Check
+    past = (
+        check.le(pd.Timestamp(now), error=IN_THE_FUTURE),
+        check.ge(pd.Timestamp(FIRST_MOMENT), error=BEFORE_2000),
+    )
     return {
         Event.USER: _id(),
         Event.SONG: _id(),
         Event.SESSION: _id(),
         Event.ID: _id(),
-        Event.TS: _column(
-            TIME,
-            check.le(pd.Timestamp(now), error=IN_THE_FUTURE),
-            check.ge(pd.Timestamp(FIRST_MOMENT), error=BEFORE_2000),
-            nullable=False,
-        ),
+        Event.TS: _column(TIME, *past, nullable=False),
+        Event.RECEIVED: _column(TIME, *past),
         Event.ACTION: _column(TEXT, check.isin(Action.ALL, error=UNKNOWN), nullable=False),
         Event.PLAYED_MS: _column(WHOLE, check.ge(0, error=NEGATIVE)),
         Event.POSITION: _column(WHOLE, check.ge(0, error=NEGATIVE)),
@@ -136,9 +136,10 @@ TABLES: dict[str, Table] = {
     EVENTS: Table(
         EVENTS,
         _types(
-            Event.ORDER,
+            (*Event.ORDER, Event.RECEIVED),
             {
                 Event.TS: TIME,
+                Event.RECEIVED: TIME,
                 Event.PLAYED_MS: WHOLE,
                 Event.POSITION: WHOLE,
                 Event.PROPENSITY: REAL,

@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from features.columns import Action, Event
 from features.contract import SEQUENCE, TABLES, Table, conform
-from features.lake import EVENTS, QUARANTINE, SONGS, SUMMARY, USERS
+from features.lake import EVENTS, LATE, QUARANTINE, SONGS, SUMMARY, USERS
 from features.lake_writer import connect, one, write_lake
 from features.locks import alone_in
 from features.mistakes import Mistake, run_command
@@ -222,12 +222,15 @@ def _summary(connection: duckdb.DuckDBPyConnection, counts: dict[str, Counts]) -
         ).fetchall()
     )
     shared = one(connection, "SELECT count(*) FROM shared_sessions")[0]
+    late_sql = f"SELECT count(*) FROM events WHERE {Event.RECEIVED} > {Event.TS} + INTERVAL 1 DAY"
+    late = one(connection, late_sql)[0]
     return {
         **vars(counts[EVENTS]),
         "users": one(connection, "SELECT count(*) FROM all_users")[0],
         "songs": one(connection, "SELECT count(*) FROM all_songs")[0],
         "sessions": sessions,
         **({SHARED: shared} if shared else {}),
+        **({LATE: late} if late else {}),
         "first_ts": first.isoformat(),
         "last_ts": last.isoformat(),
         "signals": {action: signals.get(action, 0) for action in Action.ALL},
@@ -272,7 +275,7 @@ def format_summary(summary: dict[str, Any]) -> str:
         if table["quarantined"]:
             lines.append(("  quarantined", table["quarantined"]))
         lines.extend((f"    {reason}", count) for reason, count in table["by_reason"].items())
-    totals = ("users", "songs", "sessions", SHARED)
+    totals = ("users", "songs", "sessions", SHARED, LATE)
     lines.extend((name, summary[name]) for name in totals if name in summary)
     lines.extend((f"{action} events", count) for action, count in summary["signals"].items())
     lines.extend((("first event", summary["first_ts"]), ("last event", summary["last_ts"])))

@@ -5,8 +5,10 @@ numbers as floats (`NaN` where absent) and lists as arrays of strings.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
+from functools import reduce
+from operator import and_
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,12 @@ USERS = "users"
 SONGS = "songs"
 QUARANTINE = "quarantine"
 SUMMARY = "summary.json"
+# In the summary, where there are any.
+LATE = "events that arrived over a day late"
 # Between listener and session id, where several listeners have a session of that id.
 SESSION_MARK = "/"
 _PARTITION = "date="
+_TIME = pa.timestamp("us", "UTC")
 
 
 def read_events(
@@ -32,6 +37,7 @@ def read_events(
     since: datetime | None = None,
     until: datetime | None = None,
     columns: Sequence[str] | None = None,
+    known_by: datetime | None = None,
 ) -> pd.DataFrame:
     """Read the events of a time span, sorted by time, those of one moment as they were read in.
 
@@ -44,6 +50,9 @@ def read_events(
         days that the span touches are opened.
     columns
         Columns to read, in this order; all of them if `None`.
+    known_by
+        Leave out what had not reached us before this moment, with a time zone; `None` means that
+        it does not matter when.
 
     Raises
     ------
@@ -58,8 +67,9 @@ def read_events(
     if not wanted:
         return _frame(_project(pq.read_schema(days[0][1]).empty_table(), columns))
     chosen = None if columns is None else list(columns)
-    table = ds.dataset(wanted, format="parquet").to_table(chosen, filter=_within(*span))
-    return _frame(table)
+    bounds = [*_within(*span), *_arrived(_as_utc("known_by", known_by))]
+    whole = reduce(and_, bounds) if bounds else None
+    return _frame(ds.dataset(wanted, format="parquet").to_table(chosen, filter=whole))
 
 
 def read_users(lake: Path) -> pd.DataFrame:
@@ -123,14 +133,17 @@ def _touches(day: date, since: datetime | None, until: datetime | None) -> bool:
     return starts_in_time and (since is None or since < start + timedelta(days=1))
 
 
-def _within(since: datetime | None, until: datetime | None) -> ds.Expression | None:
-    ts = pa.timestamp("us", "UTC")
-    bounds = []
+def _within(since: datetime | None, until: datetime | None) -> Iterator[ds.Expression]:
     if since is not None:
-        bounds.append(ds.field(Event.TS) >= pa.scalar(since, ts))
+        yield ds.field(Event.TS) >= pa.scalar(since, _TIME)
     if until is not None:
-        bounds.append(ds.field(Event.TS) < pa.scalar(until, ts))
-    return bounds[0] & bounds[-1] if bounds else None
+        yield ds.field(Event.TS) < pa.scalar(until, _TIME)
+
+
+def _arrived(known_by: datetime | None) -> Iterator[ds.Expression]:
+    if known_by is not None:
+        received = ds.field(Event.RECEIVED)
+        yield received.is_null() | (received < pa.scalar(known_by, _TIME))
 
 
 def _project(table: pa.Table, columns: Sequence[str] | None) -> pa.Table:

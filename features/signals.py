@@ -50,6 +50,12 @@ def before(events: ir.Table, as_of: datetime, days: float | None = None) -> ir.T
     return kept.filter(kept[Event.TS] >= utc(since))
 
 
+def arrived(events: ir.Table, as_of: datetime) -> ir.Table:
+    """Return the events that had reached us before `as_of`, those without `received_ts` at once."""
+    received = events[Event.RECEIVED]
+    return events.filter(received.isnull() | (received < utc(as_of)))
+
+
 def age_days(ts: ir.TimestampColumn, as_of: datetime) -> ir.FloatingColumn:
     """Return how many days each moment lies before `as_of`."""
     return (as_of.timestamp() - ts.epoch_seconds()) / float(DAY_SECONDS)

@@ -24,6 +24,7 @@ from features.columns import SONG_VIEWS, USER_VIEWS, Event, Song, User, UserRow
 from features.mistakes import run_command
 from features.params import Params, load_params
 from features.paths import PROJECT, data_dir
+from features.signals import arrived
 from features.songs import song_rows
 from features.times import parsed
 from features.users import user_rows
@@ -32,7 +33,15 @@ log = logging.getLogger("features.snapshots")
 
 # The phases whose queries are asked; training.phases gives them.
 _ASKED = ("earlier", "labels", "test")
-_READ = (Event.TS, Event.USER, Event.SONG, Event.SESSION, Event.ACTION, Event.PLAYED_MS)
+_READ = (
+    Event.TS,
+    Event.USER,
+    Event.SONG,
+    Event.SESSION,
+    Event.ACTION,
+    Event.PLAYED_MS,
+    Event.RECEIVED,
+)
 
 
 def snapshot_times(phases: dict[str, Any], per_phase: int) -> list[datetime]:
@@ -78,8 +87,9 @@ def write_snapshots(
     with _tables(lake) as (events, users, songs), ExitStack() as stack:
         writers: dict[str, pq.ParquetWriter] = {}
         for as_of in tqdm(times, desc="snapshots", unit="snapshot"):
-            of_users = user_rows(events, users, songs, as_of, params)
-            of_songs = song_rows(events, users, songs, as_of, params)
+            known = arrived(events, as_of)
+            of_users = user_rows(known, users, songs, as_of, params)
+            of_songs = song_rows(known, users, songs, as_of, params)
             tables = {
                 **_views(of_users, User.ID, USER_VIEWS, as_of),
                 **_views(of_songs, Song.ID, SONG_VIEWS, as_of),

@@ -30,6 +30,7 @@ from features.columns import Event
 from features.contract import TABLES
 from features.lake import EVENTS as NAME
 from features.mistakes import Mistake, run_command
+from features.parsing import TIME
 from features.paths import events_url
 from features.times import microseconds
 from serving.database import IDENTITY, Database, refuse_missing
@@ -124,7 +125,7 @@ class EventLog:
 
     def blocks(self, rows: int = EXPORT_ROWS) -> Iterator[pa.Table]:
         """Yield all events in the types of the data contract, in the order they were written."""
-        chosen = select(events.c[SEQ], *(events.c[name] for name in Event.ORDER))
+        chosen = select(events.c[SEQ], *(events.c[n] for n in Event.ORDER), events.c[RECEIVED])
         ordered = chosen.order_by(events.c[SEQ]).limit(rows)
         last = -1
         while True:
@@ -151,7 +152,7 @@ def _contract_table(rows: Sequence[Row[Any]]) -> pa.Table:
     columns = zip(*(tuple(row)[1:] for row in rows), strict=True)
     arrays = [
         pa.array(values, pa.int64()).cast(field.type)
-        if field.name == Event.TS
+        if field.type == TIME
         else pa.array(values, field.type)
         for values, field in zip(columns, schema, strict=True)
     ]

@@ -74,10 +74,14 @@ def with_arrays(row: Row) -> Row:
 
 @dataclass(frozen=True)
 class Past:
-    """Events of listeners, those of each in order of time: what their event log held."""
+    """Events of listeners, those of each in order of time: what their event log held.
+
+    `times` (events,) is when each happened, `known` (events,) from when on it could be known.
+    """
 
     events: list[Logged]
     times: NDArray[np.int64]
+    known: NDArray[np.int64]
     span_of: Mapping[str, tuple[int, int]]
 
     @classmethod
@@ -85,15 +89,16 @@ class Past:
         """Read what the store may not know of the listeners of some questions."""
         first, last = asked[UserRow.TS].min(), asked[UserRow.TS].max()
         since = snapshot_before(first.to_pydatetime())
-        found = read_events(lake, since, last.to_pydatetime(), [Event.USER, *RECENT])
+        columns = [Event.USER, *RECENT, Event.RECEIVED]
+        found = read_events(lake, since, last.to_pydatetime(), columns)
         return cls.of(found[found[Event.USER].isin(asked[User.ID].unique())])
 
     @classmethod
     def of(cls, events: pd.DataFrame) -> "Past":
         """Take events that are sorted by time."""
         events = events.sort_values(Event.USER, kind="stable", ignore_index=True)
-        moments = events[Event.TS].dt.tz_convert(None).to_numpy(dtype="datetime64[us]")
-        times = moments.astype(np.int64)
+        times = _whole(events[Event.TS])
+        known = _whole(events[Event.RECEIVED].fillna(events[Event.TS]))
         columns = (events[name] for name in (Event.SONG, Event.ACTION, Event.PLAYED_MS))
         logged = [
             Logged(song, action, None if pd.isna(ms) else int(ms), session, ts)
@@ -104,10 +109,20 @@ class Past:
         users, starts = np.unique(events[Event.USER].to_numpy(dtype=np.str_), return_index=True)
         ends = [*starts[1:].tolist(), len(events)][: len(starts)]
         spans = zip(starts.tolist(), ends, strict=True)
-        return cls(logged, times, dict(zip(users.tolist(), spans, strict=True)))
+        return cls(logged, times, known, dict(zip(users.tolist(), spans, strict=True)))
 
     def recent(self, user: str, before_us: int) -> list[Logged]:
-        """Return as many of a listener's latest events before a moment as an answer heeds."""
+        """Return as many of a listener's latest events before a moment as an answer heeds.
+
+        One that arrived later is not among them.
+        """
         start, end = self.span_of.get(user, (0, 0))
         here = start + int(np.searchsorted(self.times[start:end], before_us))
-        return self.events[max(start, here - MOST_RECENT) : here]
+        known = start + np.flatnonzero(self.known[start:here] < before_us)
+        return [self.events[at] for at in known[-MOST_RECENT:]]
+
+
+def _whole(moments: pd.Series) -> NDArray[np.int64]:
+    """Return moments in whole microseconds since 1970."""
+    plain = moments.dt.tz_convert(None).to_numpy(dtype="datetime64[us]")
+    return np.asarray(plain.astype(np.int64))

@@ -35,7 +35,8 @@ FATES: Final = (
 
 def read_listenings(lake: Path, until: datetime) -> pd.DataFrame:
     """Return session and song of every listening, skipped or not, before a moment."""
-    events = read_events(lake, until=until, columns=[Event.SESSION, Event.SONG, Event.ACTION])
+    columns = [Event.SESSION, Event.SONG, Event.ACTION]
+    events = read_events(lake, until=until, columns=columns, known_by=until)
     return events[events[Event.ACTION].isin(Action.LISTENINGS)]
 
 

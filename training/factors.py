@@ -23,7 +23,7 @@ from features.columns import Song, User
 from features.mistakes import Mistake, run_command
 from features.params import SIGNALS, Signal, SignalName, load_params
 from features.paths import data_dir
-from features.signals import VALUE, signal_scores
+from features.signals import VALUE, arrived, signal_scores
 from training.als import half_step
 from training.phases import CUTS, Cut, Phases, read_phases
 
@@ -154,7 +154,8 @@ def read_scores(lake: Path, signal: SignalName, until: datetime, params: Signal)
     connection = ibis.duckdb.connect()
     events = connection.read_parquet(str(lake / "events" / "*" / "*.parquet"))
     songs = connection.read_parquet(str(lake / "songs.parquet"))
-    scores = signal_scores(events, songs, signal, until, params.window_days, params.half_life_days)
+    known = arrived(events, until)
+    scores = signal_scores(known, songs, signal, until, params.window_days, params.half_life_days)
     return scores.order_by([User.ID, Song.ID]).to_pandas()
 
 

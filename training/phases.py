@@ -16,7 +16,7 @@ from typing import Final, Literal, get_args
 import duckdb
 
 from features.columns import Action, Event
-from features.lake import event_files, read_summary
+from features.lake import LATE, event_files, read_summary
 from features.mistakes import Mistake, run_command
 from features.params import PhaseShares, load_params
 from features.paths import data_dir
@@ -26,6 +26,10 @@ Cut = Literal["earlier", "labels", "test", "serving"]
 PhaseName = Literal["history", "earlier", "labels", "test"]
 # With fewer listenings than this there is nothing to learn from, or to test on.
 FEWEST: Final = 10
+_LATE: Final = (
+    " An event counts once it had arrived: {:,} did so over a day late. Leave the column "
+    "`received_ts` out where it says when a file was loaded."
+)
 CUTS: Final[tuple[Cut, ...]] = get_args(Cut)
 PHASES: Final[tuple[PhaseName, ...]] = get_args(PhaseName)
 
@@ -120,19 +124,20 @@ def listening_counts(lake: Path, phases: Phases) -> dict[PhaseName, int]:
     files = [str(path) for _, path in event_files(lake)]
     asked = PHASES[1:]
     begun = ", ".join(
-        f"count(*) FILTER (WHERE start >= ${name}_start AND {Event.TS} < ${name}_end)"
-        for name in asked
+        f"count(*) FILTER (WHERE start >= ${name}_start AND known < ${name}_end)" for name in asked
     )
     bounds = {f"{name}_start": phases.phase(name).start for name in asked}
     bounds |= {f"{name}_end": phases.phase(name).end for name in PHASES}
     with duckdb.connect(config={"memory_limit": "1GB", "threads": 2}) as connection:
-        connection.read_parquet(files).create_view("events")
+        connection.read_parquet(files).create_view("stored")
         found = connection.execute(
             f"""
-            WITH began AS (
+            WITH events AS (
+                SELECT *, greatest({Event.TS}, {Event.RECEIVED}) AS known FROM stored
+            ), began AS (
                 SELECT {Event.SESSION}, min({Event.TS}) AS start FROM events GROUP BY ALL
             )
-            SELECT count(*) FILTER (WHERE {Event.ACTION} = $play AND {Event.TS} < $history_end),
+            SELECT count(*) FILTER (WHERE {Event.ACTION} = $play AND known < $history_end),
                 {begun}
             FROM events JOIN began USING ({Event.SESSION}) WHERE {Event.ACTION} IN ($play, $skip)
             """,
@@ -141,12 +146,13 @@ def listening_counts(lake: Path, phases: Phases) -> dict[PhaseName, int]:
     return dict(zip(PHASES, found[0], strict=True))
 
 
-def refuse_few(counts: Mapping[PhaseName, int], phases: Phases) -> None:
-    """Raise Mistake if a phase has too few listenings to go on."""
+def refuse_few(counts: Mapping[PhaseName, int], phases: Phases, late: int = 0) -> None:
+    """Raise Mistake if a phase has too few listenings to go on; `late` arrived days after."""
+    hint = _LATE.format(late) if late else ""
     if not any(counts.values()):
         raise Mistake(
             "The lake holds no `play` and no `skip`: there is nothing to learn from. Where every "
-            "row of the source is a listening, import it without its column for `action`."
+            "row of the source is a listening, import it without its column for `action`." + hint
         )
     few = [name for name, count in counts.items() if count < FEWEST]
     if few:
@@ -160,7 +166,7 @@ def refuse_few(counts: Mapping[PhaseName, int], phases: Phases) -> None:
             + "\n".join(lines)
             + "\nA stray event long before or after the others stretches the phases: take it out, "
             "or let them end earlier with `phases.as_of` in params.yaml. Else give more data, or "
-            "change `phases`."
+            "change `phases`." + hint
         )
 
 
@@ -229,7 +235,7 @@ def main() -> None:
     if as_of <= first:
         raise Mistake(f"phases.as_of {as_of} is not after the first event {first}; choose later.")
     phases = split(first, as_of, shares)
-    refuse_few(listening_counts(arguments.lake, phases), phases)
+    refuse_few(listening_counts(arguments.lake, phases), phases, summary.get(LATE, 0))
     write_phases(phases, arguments.out)
 
 

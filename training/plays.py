@@ -29,7 +29,7 @@ def read_plays(lake: Path, until: datetime, song_ids: NDArray[np.str_]) -> pd.Da
         If there is none.
     """
     columns = [Event.TS, Event.SESSION, Event.USER, Event.SONG, Event.ACTION]
-    events = read_events(lake, until=until, columns=columns)
+    events = read_events(lake, until=until, columns=columns, known_by=until)
     plays = events[events[Event.ACTION] == Action.PLAY].drop(columns=Event.ACTION)
     index = pd.Index(song_ids).get_indexer(pd.Index(plays[Event.SONG]))
     plays = plays.assign(**{Song.ID: index})[index >= 0]

@@ -31,7 +31,8 @@ COLUMNS = (
 
 def read_sessions(lake: Path, phase: Phase) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return events and listenings of the sessions that begin in a phase, up to its end."""
-    events = read_events(lake, phase.start, phase.end, COLUMNS)
+    # What arrives after the phase is no label of it yet; but no session begins because of that.
+    events = read_events(lake, phase.start, phase.end, COLUMNS, known_by=phase.end)
     before = read_events(lake, None, phase.start, [Event.SESSION])[Event.SESSION].unique()
     inside = events[~events[Event.SESSION].isin(before)]
     inside = inside.sort_values([Event.SESSION, Event.TS], kind="stable", ignore_index=True)

@@ -31,7 +31,7 @@ HISTORY = (UserRow.HISTORY_SONGS, UserRow.HISTORY_LAST_TS, UserRow.HISTORY_PLAYS
 def plays(lake: Path, until: datetime) -> pd.DataFrame:
     """Return the listenings before a moment: user, song, session, time, seconds heard."""
     columns = [Event.ID, Event.USER, Event.SONG, Event.SESSION, Event.TS, Event.PLAYED_MS]
-    events = read_events(lake, None, until, [*columns, Event.ACTION])
+    events = read_events(lake, None, until, [*columns, Event.ACTION], known_by=until)
     heard = events[events[Event.ACTION].isin(Action.LISTENINGS)]
     heard = heard.sort_values([Event.SESSION, Event.TS], kind="stable", ignore_index=True)
     seconds = heard[Event.PLAYED_MS] / 1000

@@ -13,7 +13,11 @@ from features.mistakes import Mistake
 from features.sources.batch import Batch
 from features.sources.reading import SUFFIXES, read_table
 
-_COLUMNS = {EVENTS: Event.ORDER, USERS: User.ORDER, SONGS: (*Song.ORDER, *Song.RIGHTS)}
+_COLUMNS = {
+    EVENTS: (*Event.ORDER, Event.RECEIVED),
+    USERS: User.ORDER,
+    SONGS: (*Song.ORDER, *Song.RIGHTS),
+}
 _NEEDED = {EVENTS: (Event.TS, Event.USER, Event.SONG), USERS: (User.ID,), SONGS: (Song.ID,)}
 _MOST_SHOWN = 2_000
 # What a header holds where a CSV is written otherwise: no name in the mapping would help.
@@ -187,7 +191,9 @@ def _chosen(theirs: Sequence[str], table: str, names: Mapping[str, str]) -> dict
 def _completed(rows: pa.Table) -> pa.Table:
     """Add what may be left out of events: an id, and the action of a plain listening log."""
     if Event.ID not in rows.column_names:
-        rows = rows.append_column(Event.ID, pa.array(_row_hashes(rows), pa.string()))
+        # An event that is sent again arrives at another time, and is the same.
+        sent = rows.select([name for name in rows.column_names if name != Event.RECEIVED])
+        rows = rows.append_column(Event.ID, pa.array(_row_hashes(sent), pa.string()))
     if Event.ACTION not in rows.column_names:
         rows = rows.append_column(Event.ACTION, pa.repeat(pa.scalar(Action.PLAY), rows.num_rows))
     return rows

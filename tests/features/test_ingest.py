@@ -16,7 +16,15 @@ from hypothesis import strategies as st
 
 from features.columns import Action, Event, Song, User
 from features.ingest import SHARED, format_summary, ingest, main
-from features.lake import QUARANTINE, event_files, read_events, read_songs, read_summary, read_users
+from features.lake import (
+    LATE,
+    QUARANTINE,
+    event_files,
+    read_events,
+    read_songs,
+    read_summary,
+    read_users,
+)
 from features.mistakes import Mistake
 from features.paths import PROJECT
 from features.sources.files import Files
@@ -255,6 +263,28 @@ def test_sessions_of_one_listener_keep_their_ids(tmp_path: Path) -> None:
     summary = _ingest(_write(tmp_path / "raw", rows), tmp_path / "lake")
     assert sorted(set(read_events(tmp_path / "lake")[Event.SESSION])) == ["x0", "x1", "x2"]
     assert SHARED not in summary
+
+
+def test_an_event_that_is_sent_again_is_the_same_whenever_it_arrives(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    lines = [
+        "ts,user_id,song_id,received_ts",
+        "2024-05-01,u,a,2024-05-01T00:00:01Z",
+        "2024-05-01,u,a,2024-05-09",
+        "2024-05-01,u,b,",
+        "2024-05-02,u,b,2024-05-03T00:00:00.000001Z",
+        "2024-05-02,u,c,2024-05-03",
+        "2024-05-02,u,d,2024-07-01",
+    ]
+    (tmp_path / "raw" / "events.csv").write_text("\n".join(lines))
+    summary = _ingest(tmp_path / "raw", tmp_path / "lake")
+    assert (summary["kept"], summary["duplicates"]) == (4, 1)
+    assert summary["by_reason"] == {"received_ts: in the future": 1}
+    events = read_events(tmp_path / "lake").set_index([Event.SONG, Event.TS])[Event.RECEIVED]
+    assert events["a"].tolist() == [pd.Timestamp("2024-05-01T00:00:01Z")]
+    assert events["b"].isna().tolist() == [True, False]
+    assert summary[LATE] == 1
+    assert LATE in format_summary(summary)
 
 
 def test_every_id_of_an_event_has_its_row(tmp_path: Path) -> None:

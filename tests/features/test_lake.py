@@ -23,10 +23,13 @@ from features.lake import (
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 
 
-def _write(lake: Path, moments: dict[str, datetime]) -> None:
+def _write(
+    lake: Path, moments: dict[str, datetime], received: dict[str, datetime] | None = None
+) -> None:
     """Write one event per moment as the importer would: by day, in order."""
+    same = {Event.USER: "u", Event.SONG: "s", Event.PLAYED_MS: 5}
     rows = [
-        {Event.ID: event, Event.TS: ts, Event.USER: "u", Event.SONG: "s", Event.PLAYED_MS: 5}
+        {Event.ID: event, Event.TS: ts, Event.RECEIVED: (received or {}).get(event), **same}
         for event, ts in sorted(moments.items(), key=lambda item: (item[1], item[0]))
     ]
     for day in {row[Event.TS].date() for row in rows}:
@@ -52,7 +55,7 @@ def lake(tmp_path: Path) -> Path:
 
 def test_all_events_come_sorted_by_time_then_id(lake: Path) -> None:
     events = read_events(lake)
-    assert list(events.columns) == list(Event.ORDER)
+    assert list(events.columns) == [*Event.ORDER, Event.RECEIVED]
     assert events[Event.ID].tolist()[:4] == ["a", "b", "h000", "h006"]
     assert events[Event.TS].is_monotonic_increasing
     assert len(events) == 14
@@ -128,3 +131,18 @@ def test_a_lake_without_events_says_so(tmp_path: Path) -> None:
     (tmp_path / EVENTS).mkdir()
     with pytest.raises(FileNotFoundError, match="holds no events"):
         read_events(tmp_path)
+
+
+def test_what_arrives_later_is_not_known_yet(tmp_path: Path) -> None:
+    hour = timedelta(hours=1)
+    moments = {name: NOON + place * hour for place, name in enumerate("abcd")}
+    _write(tmp_path, moments, {"a": NOON + 30 * hour, "b": NOON + 2 * hour, "c": NOON})
+    tick = timedelta(microseconds=1)
+    known = {2 * hour: "cd", 2 * hour + tick: "bcd", 30 * hour: "bcd", 30 * hour + tick: "abcd"}
+    for after, names in known.items():
+        found = read_events(tmp_path, known_by=NOON + after)
+        assert found[Event.ID].tolist() == list(names)
+    within = read_events(tmp_path, NOON, NOON + 3 * hour, [Event.ID], known_by=NOON + 3 * hour)
+    assert within[Event.ID].tolist() == ["b", "c"]
+    with pytest.raises(ValueError, match="`known_by`"):
+        read_events(tmp_path, known_by=NOON.replace(tzinfo=None))

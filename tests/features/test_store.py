@@ -100,6 +100,32 @@ def test_historical_equals_online_equals_a_loop_over_the_events(data, owner, mom
         naive.assert_same(latest, expected)
 
 
+def test_a_snapshot_knows_what_had_arrived(tmp_path):
+    """As if what arrived later had not happened yet."""
+    rng = np.random.default_rng(1)
+    days = timedelta(days=1) * rng.exponential(8, len(EVENTS)) * (rng.random(len(EVENTS)) < 0.3)
+    events = [
+        {**event, "received_ts": event["ts"] + late if late else None}
+        for event, late in zip(EVENTS, days, strict=True)
+    ]
+    worlds.write_lake(tmp_path / "lake", events, USERS, SONGS)
+    write_snapshots(tmp_path / "lake", tmp_path / "features", TIMES, PARAMS)
+    for moment in TIMES:
+        folder = tmp_path / f"{moment:%d-%H}"
+        known = [one for one in events if max(one["ts"], one["received_ts"] or one["ts"]) < moment]
+        missed = sum(one["ts"] < moment for one in events) - len(known)
+        assert missed > 20
+        alone = [{**event, "received_ts": None} for event in known]
+        worlds.write_lake(folder / "lake", alone, USERS, SONGS)
+        write_snapshots(folder / "lake", folder / "features", [moment], PARAMS)
+        for path in (folder / "features").iterdir():
+            snapshots = pq.read_table(tmp_path / "features" / path.name)
+            found = snapshots.filter(pc.equal(snapshots[UserRow.TS], moment))
+            expected = pq.read_table(path).to_pylist()
+            for row, alike in zip(found.to_pylist(), expected, strict=True):
+                naive.assert_same(row, alike)
+
+
 def test_each_row_is_joined_at_its_own_time(data):
     rng = np.random.default_rng(0)
     span = (TIMES[-1] - TIMES[0] + 20 * HOUR) / timedelta(microseconds=1)

@@ -20,6 +20,7 @@ EVENTS = pa.schema(
         "session_id": pa.string(),
         "action": pa.string(),
         "played_ms": pa.int64(),
+        "received_ts": TS,
     }
 )
 USERS = pa.schema(
@@ -98,6 +99,7 @@ def _event(rng, number, users, songs, days):
         "session_id": _maybe(rng, 0.9, f"x{ts.toordinal()}-{number % 2}"),
         "action": str(rng.choice(ACTIONS, p=shares)),
         "played_ms": _maybe(rng, 0.9, int(rng.integers(260_000))),
+        "received_ts": None,
     }
 
 

@@ -302,6 +302,8 @@ def test_the_loop_closes_logged_events_are_ingested(
     assert summary["by_reason"] == {"action: unknown": 1, "ts: in the future": 1}
     kept = read_events(tmp_path / "lake").set_index(Event.ID)
     assert kept.loc["e0", Event.TS] == pd.Timestamp("2024-03-01", tz="UTC")
+    # The row that was sent first: what is trained on it may know it only from here on.
+    assert (kept.loc["e0":"e249", Event.RECEIVED] == pd.Timestamp("2024-03-01", tz="UTC")).all()
     told = kept.loc["e900", [*answering, "played_ms", "mood"]].to_dict()
     assert told == answering | {"played_ms": 1000, "mood": "ruhig; 'süß' \n 🎵"}
 

@@ -115,12 +115,17 @@ def test_slow_columns_stay_those_of_the_snapshot(lake: Path) -> None:
             assert row[UserRow.PLAYS] == before[UserRow.PLAYS]
 
 
-def plays(*events: tuple[str, float, str, str]) -> Past:
-    """Return the past of plays: listener, seconds, session, song."""
+def plays(*events: tuple[str, float, str, str], received: dict[str, float] | None = None) -> Past:
+    """Return the past of plays: listener, seconds, session, song; some songs' `received` later."""
     names = [Event.USER, Event.TS, Event.SESSION, Event.SONG]
     frame = pd.DataFrame(list(events), columns=names)
-    moments = pd.to_datetime(frame[Event.TS].astype(float), unit="s", utc=True)
-    return Past.of(frame.assign(**{Event.TS: moments, Event.ACTION: "play", Event.PLAYED_MS: None}))
+    arrived = frame[Event.SONG].map(received or {})
+    moments, later = (
+        pd.to_datetime(seconds.astype(float), unit="s", utc=True)
+        for seconds in (frame[Event.TS], arrived)
+    )
+    times = {Event.TS: moments, Event.RECEIVED: later}
+    return Past.of(frame.assign(**times, **{Event.ACTION: "play", Event.PLAYED_MS: None}))
 
 
 def test_only_a_listeners_own_events_before_the_moment_are_known() -> None:
@@ -136,6 +141,48 @@ def test_as_many_events_as_the_service_heeds() -> None:
     past = plays(*(("u", n, "s", f"song {n}") for n in range(MOST_RECENT + 9)))
     found = past.recent("u", 10**12)
     assert [event.song_id for event in found] == [f"song {n}" for n in range(9, MOST_RECENT + 9)]
+
+
+def test_what_arrived_late_is_known_only_then() -> None:
+    listened = [("u", 1.0, "s", "late"), ("u", 2.0, "s", "b"), ("u", 4.0, "r", "c")]
+    past = plays(*listened, received={"late": 6.0, "b": 2.5, "c": 3.0})
+    known = {1: [], 2: [], 3: ["b"], 4: ["b"], 5: ["b", "c"], 6: ["b", "c"]}
+    for second, songs in known.items():
+        assert [event.song_id for event in past.recent("u", second * 1_000_000)] == songs
+    assert [event.song_id for event in past.recent("u", 6_000_001)] == ["late", "b", "c"]
+
+
+def test_late_ones_take_no_place_among_the_latest() -> None:
+    late = {f"late {n}": 10_000.0 for n in range(9)}
+    listened = [("u", 1.0 + n, "s", f"song {n}") for n in range(MOST_RECENT + 1)]
+    past = plays(*listened, *(("u", 900.0, "s", name) for name in late), received=late)
+    found = [event.song_id for event in past.recent("u", 1_000_000_000)]
+    assert found == [f"song {n}" for n in range(1, MOST_RECENT + 1)]
+
+
+def test_a_row_of_the_past_knows_no_late_event(tmp_path: Path, monkeypatch: Any) -> None:
+    moment = LATER[0]
+    late = [
+        {**event, "event_id": f"late {event['event_id']}", "song_id": "s0", "received_ts": moment}
+        for event in EVENTS
+        if SNAPSHOT - timedelta(days=9) <= event["ts"] < moment
+    ]
+    found = []
+    for name, events in (("without", EVENTS), ("with", EVENTS + late)):
+        folder = tmp_path / name
+        monkeypatch.setenv("SEGUE_DATA", str(folder))
+        worlds.write_lake(folder / "lake", sorted(events, key=lambda e: e["ts"]), USERS, SONGS)
+        write_snapshots(folder / "lake", folder / "features", [SNAPSHOT], wide_params())
+        store.apply()
+        found.append(
+            [
+                list(rows_at(asked([when]), folder / "lake", LENGTH))
+                for when in (moment, moment + timedelta(seconds=1))
+            ]
+        )
+    without, planted = ([list(map(history, rows)) for rows in moments] for moments in found)
+    assert without[0] == planted[0]
+    assert without[1] != planted[1]
 
 
 def test_the_service_lays_the_same_over_the_same_row(lake: Path) -> None:

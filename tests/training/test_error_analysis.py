@@ -5,7 +5,9 @@ import pandas as pd
 import pytest
 
 from features.query import SessionEvent
+from tests.training import tiny
 from tests.training.test_evaluate import labelled
+from tests.training.tiny import DAY, MINUTE, START, TICK
 from training.error_analysis import (
     FATES,
     MET,
@@ -16,6 +18,7 @@ from training.error_analysis import (
     fate_table,
     fates,
     meetings,
+    read_listenings,
 )
 
 
@@ -73,6 +76,18 @@ def test_meetings_are_the_naive_ones():
 RANKS = np.array([1.0, np.nan, np.nan, np.nan, np.nan, 20.0])
 IN_POOL = np.array([True, True, False, False, False, True])
 MEETING = np.array([MET, NEVER_MET, MET, NEVER_MET, NEVER_HEARD, NEVER_HEARD])
+
+
+def test_the_past_is_what_was_known_by_then(tmp_path):
+    events = [
+        tiny.event(0, START - DAY, "x", "a"),
+        tiny.event(1, START - MINUTE, "x", "b", "skip", received_ts=START - TICK),
+        tiny.event(2, START - MINUTE, "x", "c", received_ts=START),
+        tiny.event(3, START - MINUTE, "x", "d", "like"),
+        tiny.event(4, START, "x", "e"),
+    ]
+    tiny.write_lake(tmp_path, events, [tiny.user("u0")], [tiny.song(song) for song in "abcde"])
+    assert read_listenings(tmp_path, START)["song_id"].tolist() == ["a", "b"]
 
 
 def test_every_query_has_one_fate():

@@ -55,6 +55,11 @@ def sessions(first, days, seed):
 PAST = sessions(START, range(15), 1)
 IN_THE_GAP = [(PHASES.labels.start - 10 * MINUTE, "gap", "s0", "play", {"played_ms": 100_000})]
 LATER = sessions(PHASES.labels.start, range(10), 2)
+# They happened before the cut's models are fitted, and nobody could know that then.
+LATE = [
+    (at, f"late {session}", song, action, more | {"received_ts": PHASES.labels.start})
+    for at, session, song, action, more in sessions(START, range(0, 15, 2), 3)
+]
 
 
 def fit(folder, happened):
@@ -89,7 +94,7 @@ def run(module, *words):
 @pytest.fixture(scope="module")
 def fits(tmp_path_factory):
     """Return what a cut's stages wrote of the past, with its gap, and with all that came later."""
-    lakes = {"past": PAST, "gap": PAST + IN_THE_GAP, "later": PAST + IN_THE_GAP + LATER}
+    lakes = {"past": PAST, "gap": PAST + IN_THE_GAP, "later": PAST + IN_THE_GAP + LATER + LATE}
     found = {}
     for name, happened in lakes.items():
         folder = tmp_path_factory.mktemp(name)

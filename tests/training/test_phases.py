@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from features.lake import LATE
 from features.mistakes import Mistake
 from features.params import PhaseShares
 from tests.training import tiny
@@ -185,6 +186,43 @@ def test_phases_without_listenings_are_refused_with_what_lies_where(
     with pytest.raises(Mistake, match=f"(?s){message}"):
         run(tmp_path, monkeypatch, events)
     assert not (tmp_path / "phases.json").exists()
+
+
+def test_listenings_count_once_they_had_arrived(tmp_path, monkeypatch):
+    run(tmp_path, monkeypatch, daily())
+    phases = read_phases(tmp_path / "phases.json")
+    received = {
+        "in time": phases.history.end - TICK,
+        "late": phases.history.end,
+        "label": phases.test.start,
+    }
+    times = {
+        "in time": phases.history.start,
+        "late": phases.history.start,
+        "label": phases.labels.start + MINUTE,
+    }
+    events = [
+        tiny.event(number, times[name], name, "s0", received_ts=moment)
+        for number, (name, moment) in enumerate(received.items())
+    ]
+    tiny.write_lake(tmp_path / "late", events, [tiny.user("u0")], [tiny.song("s0")])
+    counts = dict.fromkeys(("history", "earlier", "labels", "test"), 0)
+    assert listening_counts(tmp_path / "late", phases) == counts | {"history": 1}
+
+
+def test_a_time_of_loading_is_suspected_where_nothing_had_arrived(tmp_path, monkeypatch):
+    summary = '{"first_ts": "%s", "last_ts": "%s", "%s": 199}'
+    loaded = FIRST + 300 * DAY
+    events = [
+        tiny.event(number, ts, session, "s0", action, received_ts=loaded)
+        for number, (ts, session, action) in enumerate(daily())
+    ]
+    tiny.write_lake(tmp_path, events, [tiny.user("u0")], [tiny.song("s0")])
+    first, last = events[0]["ts"].isoformat(), events[-1]["ts"].isoformat()
+    (tmp_path / "summary.json").write_text(summary % (first, last, LATE), encoding="utf-8")
+    monkeypatch.setattr("sys.argv", ["phases", "--lake", str(tmp_path)])
+    with pytest.raises(Mistake, match=r"nothing to learn from.*199 did so over.*`received_ts`"):
+        module.main()
 
 
 @pytest.mark.parametrize(

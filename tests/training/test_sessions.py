@@ -37,6 +37,21 @@ def test_what_became_of_a_listening(song, action, played_ms, outcome):
     assert found["place"].tolist() == [0]
 
 
+def test_labels_are_what_arrived_within_the_phase(tmp_path):
+    phase = Phase(START, START + DAY)
+    events = [
+        tiny.event(0, START - MINUTE, "across", "a", received_ts=START + 2 * DAY),
+        tiny.event(1, at(1), "across", "b"),
+        tiny.event(2, at(2), "x", "a", received_ts=phase.end - TICK),
+        tiny.event(3, at(3), "x", "b", received_ts=phase.end),
+        tiny.event(4, at(4), "x", "c"),
+    ]
+    tiny.write_lake(tmp_path, events, [tiny.user("u0")], [tiny.song(song) for song in "abc"])
+    found = read_sessions(tmp_path, phase)[1]
+    # A session began when it began, whenever we heard of that.
+    assert list(zip(found["session_id"], found["song_id"], strict=True)) == [("x", "a"), ("x", "c")]
+
+
 @pytest.mark.parametrize("praise", ["like", "playlist_add"])
 def test_praise_counts_at_or_after_the_listening(praise):
     found = heard(

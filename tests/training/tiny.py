@@ -15,7 +15,7 @@ SCHEMA = pa.schema([*worlds.EVENTS, *(pa.field(name, pa.string()) for name in Ev
 
 
 def event(number, ts, session, song, action="play", *, user="u0", played_ms=None, **context):
-    """Return one event; `context` may set occasion, mood, activity, device."""
+    """Return one event; `context` may set occasion, mood, activity, device, received_ts."""
     return {
         **dict.fromkeys(Event.CONTEXT),
         "event_id": f"e{number:03d}",
@@ -25,6 +25,7 @@ def event(number, ts, session, song, action="play", *, user="u0", played_ms=None
         "session_id": session,
         "action": action,
         "played_ms": played_ms,
+        "received_ts": None,
         **context,
     }
 
