@@ -45,6 +45,8 @@ TOO_LONG = "too long"
 HOLDS_NUL = "holds NUL"
 # So long ids may be, here and in the API: a longer one would widen all in memory.
 MOST_CHARACTERS = 256
+# Beyond lie the marks that tools put for what they don't know, whose squares no float holds.
+MOST_AUDIO = 1e6
 
 
 @dataclass(frozen=True)
@@ -122,9 +124,11 @@ def _user_rules(now: datetime) -> dict[str, pandera.Column]:
 
 def _song_rules(now: datetime) -> dict[str, pandera.Column]:
     del now
+    audible = pandera.Check.in_range(-MOST_AUDIO, MOST_AUDIO, error=OUT_OF_RANGE)
     return {
         Song.ID: _id(),
         Song.DURATION_MS: _column(WHOLE, pandera.Check.gt(0, error=NOT_POSITIVE)),
+        **dict.fromkeys(Song.AUDIO, _column(REAL, audible)),
     }
 
 

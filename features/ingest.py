@@ -193,8 +193,8 @@ def _complaint(
             files = ", ".join(f"{file} ({size:,})" for file, size in table.lost.most_common(3))
             return (
                 f"{lost:,} of {table.size:,} bytes of {name} ({lost / table.size:.1%}) cannot be "
-                f"read, more than ingest.max_bad_share = {max_bad_share:.1%} allows; bring them "
-                f"anew: {files}."
+                "read, or are of files that were cut off, more than ingest.max_bad_share = "
+                f"{max_bad_share:.1%} allows; bring them anew: {files}."
             )
     for name, found in counts.items():
         if found.quarantined > max_bad_share * found.rows_in:

@@ -1,6 +1,7 @@
 """Read a raw column, of whatever type the source has, as one of the contract's six types."""
 
 import ast
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -18,8 +19,13 @@ WHOLE = pa.int64()
 REAL = pa.float64()
 TEXTS = pa.list_(pa.string())
 TRUTH = pa.bool_()
-# A list as Python and JSON spell it. A band may be called [so].
-_SPELT_LIST = r"""^\[(\s*['"].*['"]\s*)?\]$"""
+# A list as Python, JSON and NumPy spell it. A band may be called [so].
+_BEGINS, _ENDS = r"""(?:['"]|(?:None|nan)\b)""", r"""(?:['"]|\b(?:None|nan))"""
+_SPELT_LIST = rf"""(?s)^\[\s*(?:{_BEGINS}.*{_ENDS}|None|nan)?\s*\]$"""
+# One of its words, and what parts it from the next: NumPy writes no commas.
+_WORD = re.compile(
+    r"""\s*(?:None|nan|('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"))(?:\s*,|(?=\s|\]))""", re.DOTALL
+)
 # Integers end here.
 MOST_WHOLE = 2.0**63
 # What Python's times can hold, to the second.
@@ -81,12 +87,16 @@ def parse_year(raw: pa.Array) -> pa.Array:
 
     Examples
     --------
-    >>> parse_year(pa.array(["2019", "2019-06-14", "of old"])).to_pylist()
-    [2019, 2019, None]
+    >>> parse_year(pa.array(["2019", "2019-06-14", "20190614", "of old"])).to_pylist()
+    [2019, 2019, 2019, None]
     """
     if pa.types.is_temporal(raw.type):
         return pc.year(parse(raw, TIME))
-    years = parse(raw, WHOLE)
+    numbers = parse(raw, WHOLE).to_pylist()
+    dates = map(_spelt_date, numbers)
+    years = pa.array(
+        [date.year if date else number for date, number in zip(dates, numbers, strict=True)], WHOLE
+    )
     # Numbers are years already, and no moments.
     return pc.coalesce(years, pc.year(parse(raw, TIME))) if _is_text(raw.type) else years
 
@@ -233,12 +243,19 @@ def _split(texts: pa.Array) -> pa.Array:
 
 
 def _literal_list(text: str) -> list[str] | None:
-    try:
-        words = ast.literal_eval(text)
-    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
-        # All that `literal_eval` may raise, as its manual lists it: a set of lists, say.
-        return None
-    return words if all(isinstance(word, str) for word in words) else None
+    """Return the words of a spelt list, absent ones left out; None where it is spelt otherwise."""
+    words, at = list[str](), 1
+    while text[at:].strip() != "]":
+        found = _WORD.match(text, at)
+        if not found:
+            return None
+        at = found.end()
+        if found[1]:
+            try:
+                words.append(ast.literal_eval(found[1]))
+            except (SyntaxError, ValueError):
+                return None
+    return words
 
 
 def _truth(raw: pa.Array) -> pa.Array:

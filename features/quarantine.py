@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features.sources.batch import Batch, Fault
+from features.sources.objects import as_objects
 
 SCHEMA = pa.schema(
     {
@@ -60,7 +61,7 @@ class Quarantine:
         self.add(table, batch.faults)
         bad = reasons[reasons.notna()]
         numbers = batch.numbers.take(pa.array(bad.index, pa.int64())).to_pylist()
-        raws = _objects(batch.raw.take(pa.array(bad.index, pa.int64())))
+        raws = as_objects(batch.raw.take(pa.array(bad.index, pa.int64())))
         self.add(
             table,
             [
@@ -75,15 +76,3 @@ class Quarantine:
         self.counts[table].update(row["reason"] for row in rows)
         if rows:
             self._writer.write_table(pa.Table.from_pylist(rows, SCHEMA))
-
-
-def _objects(rows: pa.Table) -> list[dict[str, object]]:
-    """Return each row by column; times that Python has no years for as Arrow's own texts."""
-    try:
-        return rows.to_pylist()
-    except (OverflowError, ValueError):
-        fields = [
-            field.with_type(pa.string()) if pa.types.is_temporal(field.type) else field
-            for field in rows.schema
-        ]
-        return rows.cast(pa.schema(fields)).to_pylist()

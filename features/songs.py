@@ -68,7 +68,8 @@ def catalogue(events: ir.Table, songs: ir.Table, as_of: datetime) -> ir.Table:
     ids = songs.filter(released).select(Song.ID).union(seen.select(Song.ID)).distinct()
     rows = join_parts(ids, (songs.select(*Song.ORDER), seen), Song.ID)
     rows = rows.mutate(**{Song.RELEASED_TS: whole_seconds(rows[Song.RELEASED_TS])})
-    born = rows[Song.RELEASED_TS].fill_null(rows[SongRow.FIRST_SEEN_TS])
+    # What was heard before is no younger, whatever a re-release says; the least is of those known.
+    born = ibis.least(rows[Song.RELEASED_TS], rows[SongRow.FIRST_SEEN_TS])
     return rows.mutate(**{SongRow.AGE_DAYS: age_days(born, as_of)})
 
 
@@ -108,7 +109,8 @@ def trends(events: ir.Table, as_of: datetime, window: Features) -> ir.Table:
     sums = plays.group_by(Song.ID).aggregate(
         recent=plays.count(where=recent), earlier=plays.count(where=~recent)
     )
-    earlier_days = age.max().as_scalar() - window.trend_days
+    begun = age_days(before(events, as_of)[Event.TS].min(), as_of).as_scalar()
+    earlier_days = ibis.least(begun, float(window.window_days)) - window.trend_days
     foreseen = sums["earlier"] * window.trend_days / earlier_days
     ratio = (sums["recent"] + TREND_SMOOTHING) / (foreseen + TREND_SMOOTHING)
     return sums.select(Song.ID, trend=ibis.ifelse(earlier_days > 0, ratio.log2(), None))

@@ -20,7 +20,11 @@ from training.sessions import OUTCOME, PLACE
 
 @dataclass(frozen=True)
 class Labelled:
-    """A query, the song that was played, what became of it, and the songs of the rest."""
+    """A query, the song that was played, what became of it, and the songs of the rest.
+
+    The rest is at most `MAX_SESSION` listenings: else a session's queries took the square of its
+    length.
+    """
 
     query_id: str
     user_id: str
@@ -79,7 +83,7 @@ def labelled_queries(
         place, session = row[PLACE], sessions[row[Event.SESSION]]
         # This song first, then all others that were not heard before it.
         others = session[place:]
-        rest = [here, *others[others != here]]
+        rest = [here, *others[others != here]][:MAX_SESSION]
         yield Labelled(
             query_id=row[Event.ID],
             user_id=row[Event.USER],

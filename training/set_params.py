@@ -18,6 +18,9 @@ from features.mistakes import Mistake, run_command
 from features.params import Source, load_params
 from features.paths import PROJECT
 
+# Where the stage `simulate` writes.
+SIMULATED = "data/raw/simulated"
+
 
 def set_key(document: dict[str, Any], key: str, value: object) -> None:
     """Set a dotted key that exists.
@@ -53,13 +56,17 @@ def parsed(text: str) -> object:
 
 
 def refuse_nowhere(source: Source, changed: Collection[str], project: Path) -> None:
-    """Raise `Mistake` where a source's path was changed to one that leads nowhere from a project.
+    """Raise `Mistake` where a source was changed to one whose path leads nowhere from a project.
 
-    The simulator makes its own.
+    The stage `simulate` makes its own.
     """
-    path = project / source.path
-    if source.name != "simulated" and "source.path" in changed and not path.exists():
-        raise Mistake(f"There is nothing at {path}.")
+    path, simulated = project / source.path, source.name == "simulated"
+    if not {"source.name", "source.path"} & set(changed) or path.exists():
+        return
+    if simulated and source.path == SIMULATED:
+        return
+    hint = f" The simulator writes {SIMULATED}." if simulated else ""
+    raise Mistake(f"There is nothing at {path}.{hint}")
 
 
 def main() -> None:

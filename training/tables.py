@@ -8,7 +8,7 @@ from features.pairs import missing
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]], spaced: bool = False) -> str:
     r"""Return a Markdown table; `spaced` writes the rule below the head as the other rows are.
 
-    A `|` in a cell, which would end it, is written as `\|`.
+    A `|` in a cell, which would end it, is written as `\|`, and a line break as a blank.
 
     Examples
     --------
@@ -22,7 +22,8 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]], spaced: b
 
 
 def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+    whole = (" ".join(cell.splitlines()) for cell in cells)
+    return "| " + " | ".join(cell.replace("|", r"\|") for cell in whole) + " |"
 
 
 def cells_of(row: str) -> list[str]:

@@ -193,13 +193,14 @@ def _completed(rows: pa.Table) -> pa.Table:
     if Event.ID not in rows.column_names:
         # An event that is sent again arrives at another time, and is the same.
         sent = rows.select([name for name in rows.column_names if name != Event.RECEIVED])
-        rows = rows.append_column(Event.ID, pa.array(_row_hashes(sent), pa.string()))
+        rows = rows.append_column(Event.ID, pa.array(row_hashes(sent), pa.string()))
     if Event.ACTION not in rows.column_names:
         rows = rows.append_column(Event.ACTION, pa.repeat(pa.scalar(Action.PLAY), rows.num_rows))
     return rows
 
 
-def _row_hashes(rows: pa.Table) -> pd.Series:
+def row_hashes(rows: pa.Table) -> pd.Series:
+    """Return 32 hexadecimal digits made of each row's content, shape (rows,)."""
     # Pandas cannot put no hashes together.
     if not rows.num_rows:
         return pd.Series([], dtype=object)

@@ -6,6 +6,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import islice
+from os import SEEK_END
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 
 from features.mistakes import Mistake
 from features.sources.batch import Batch, Fault
+from features.sources.objects import as_objects
 
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
 BATCH_ROWS = 100_000
@@ -135,7 +137,11 @@ def _lines(path: Path, file: IO[bytes], faults: list[Fault]) -> Iterator[_Line]:
                 yield _Line(number, content)
                 number += 1
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        faults.append(Fault(str(path), number, BROKEN_GZIP, f"{error} {_shown(rest)}".strip()))
+        read, size = file.tell(), file.seek(0, SEEK_END)
+        # How much is missing of a file that was cut off, nobody knows: as much as there is, say.
+        lost = size if isinstance(error, EOFError) else size - read
+        told = f"{error} {_shown(rest)}".strip()
+        faults.append(Fault(str(path), number, BROKEN_GZIP, told, lost))
         return
     if rest:
         yield _Line(number, rest)
@@ -277,13 +283,16 @@ def _decodable(path: Path, table: pa.Table, first: int, size: int) -> Batch:
     rows = table.take(good) if len(bad) else table
     faults = [
         Fault(str(path), first + index, WRONG_ENCODING, str(row))
-        for index, row in zip(bad.tolist(), _as_bytes(table.take(bad)).to_pylist(), strict=True)
+        for index, row in zip(bad.tolist(), as_objects(table.take(bad)), strict=True)
     ]
     return _batch(path, rows, first + good, faults, size)
 
 
 def _plain(table: pa.Table, wanted: Collection[str]) -> pa.Table:
-    """Relabel bytes as text, still unchecked, and spell out categories and UUIDs."""
+    """Relabel bytes as text, still unchecked, and spell out categories and UUIDs.
+
+    Of what is not wanted, columns that may hold anything are left out.
+    """
     columns: dict[str, pa.ChunkedArray] = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
         if pa.types.is_dictionary(column.type):
@@ -295,25 +304,15 @@ def _plain(table: pa.Table, wanted: Collection[str]) -> pa.Table:
             column = column.cast(pa.string())
         elif any(is_kind(column.type) for is_kind in _OTHER_BYTES):
             column = column.cast(pa.large_binary()).cast(pa.binary())
+        is_any = pa.types.is_binary(column.type) or pa.types.is_nested(column.type)
+        if is_any and name not in wanted:
+            continue
         if pa.types.is_binary(column.type):
-            if name not in wanted:
-                continue
             column = pa.chunked_array(
                 [part.view(pa.string()) for part in column.chunks], pa.string()
             )
         columns.setdefault(name, column)
     return pa.table(columns)
-
-
-def _as_bytes(table: pa.Table) -> pa.Table:
-    fields = []
-    for field in table.schema:
-        if pa.types.is_string(field.type):
-            field = field.with_type(pa.binary())
-        elif pa.types.is_list(field.type) and pa.types.is_string(field.type.value_type):
-            field = field.with_type(pa.list_(pa.binary()))
-        fields.append(field)
-    return table.cast(pa.schema(fields))
 
 
 def _undecodable(table: pa.Table, first: int = 0) -> list[int]:

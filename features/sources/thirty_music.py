@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from features.columns import Action, Event, Song
 from features.mistakes import Mistake
 from features.sources.batch import Batch
+from features.sources.files import row_hashes
 from features.sources.reading import read_table
 
 _SECONDS = "seconds_played"
@@ -76,7 +77,7 @@ class ThirtyMusic:
     def _usual_seconds(self) -> pd.Series:
         """Median seconds played, indexed by song."""
         parts = [
-            pd.DataFrame({Song.ID: batch.raw["song_id"], _SECONDS: _seconds(batch.raw)})
+            pd.DataFrame({Song.ID: _ids(batch.raw)["song_id"], _SECONDS: _seconds(batch.raw)})
             for batch in read_table(self._file, set(_COLUMNS).intersection)
             if _has_columns(batch)
         ]
@@ -86,17 +87,17 @@ class ThirtyMusic:
         return usual[usual > 0]
 
     def _events(self, batch: Batch) -> Batch:
-        raw, seconds = batch.raw, _seconds(batch.raw)
-        usual = raw["song_id"].to_pandas().map(self._usual_seconds)
+        ids, seconds = _ids(batch.raw), _seconds(batch.raw)
+        usual = ids["song_id"].to_pandas().map(self._usual_seconds)
         skipped = pa.array(seconds < usual * _SKIP_SHARE)
         rows = {
-            Event.ID: pc.binary_join_element_wise(*(raw[name] for name in _COLUMNS[:4]), "-"),
-            Event.TS: raw["ts"],
-            Event.USER: raw["user_id"],
-            Event.SONG: raw["song_id"],
-            Event.SESSION: raw["session_id"],
+            Event.ID: pa.array(row_hashes(ids), pa.string()),
+            Event.TS: ids["ts"],
+            Event.USER: ids["user_id"],
+            Event.SONG: ids["song_id"],
+            Event.SESSION: ids["session_id"],
             Event.ACTION: pc.if_else(skipped, Action.SKIP, Action.PLAY),
-            Event.PLAYED_MS: _milliseconds(raw[_SECONDS], seconds),
+            Event.PLAYED_MS: _milliseconds(batch.raw[_SECONDS], seconds),
         }
         return replace(batch, rows=pa.table(rows))
 
@@ -111,6 +112,12 @@ def _has_columns(batch: Batch) -> bool:
             f"{batch.raw.column_names}."
         )
     return True
+
+
+def _ids(raw: pa.Table) -> pa.Table:
+    """Return what identifies each play, without the blanks around it that the contract drops."""
+    names = _COLUMNS[:4]
+    return pa.table({name: pc.utf8_trim_whitespace(raw[name]) for name in names})
 
 
 def _seconds(raw: pa.Table) -> pd.Series:

@@ -266,7 +266,7 @@ class World:
         for key in ("artists", "genres", "moods", "occasions"):
             profile[key] = profile[key] or []
         first_seen = seconds(min(seen, default=None))
-        born = profile["released_ts"] or first_seen
+        born = min(filter(None, (profile["released_ts"], first_seen)), default=None)
         plays = [event for event in self.plays(as_of) if event["song_id"] == name]
         return {
             **profile,
@@ -306,8 +306,8 @@ class World:
 
     def trend(self, plays, as_of):
         setting = self.params.features
-        start = min((event["ts"] for event in self.plays(as_of)), default=as_of)
-        earlier_days = (as_of - start) / DAY - setting.trend_days
+        begun = min((e["ts"] for e in self.events if e["ts"] < as_of), default=as_of)
+        earlier_days = min((as_of - begun) / DAY, setting.window_days) - setting.trend_days
         if not plays or earlier_days <= 0:
             return None
         recent = sum(as_of - event["ts"] <= setting.trend_days * DAY for event in plays)

@@ -135,6 +135,9 @@ def test_users_and_songs_have_rules_too() -> None:
     ]
     _, songs = _conform(SONGS, {Song.ID: "a"}, {Song.ID: "b", Song.DURATION_MS: 0})
     assert songs == [None, "duration_ms: not positive"]
+    values = (0, -1e6, 1e6, 1.1e6, -1.797e308, -1.1e6)
+    told = _conform(SONGS, *({Song.ID: f"{v}", Song.TEMPO: v} for v in map(str, values)))[1]
+    assert told == [None] * 3 + ["tempo: out of range"] * 3
     assert _conform(USERS, {User.ID: "a" * 257})[1] == ["user_id: too long"]
     assert _conform(SONGS, {Song.ID: "a" * 257})[1] == ["song_id: too long"]
 

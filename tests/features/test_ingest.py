@@ -1,4 +1,5 @@
 import csv
+import gzip
 import hashlib
 import json
 from datetime import UTC, datetime, timedelta
@@ -6,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -419,11 +421,52 @@ def test_a_cut_off_file_is_not_one_bad_row_among_many(tmp_path: Path) -> None:
     assert ingest(Files(tmp_path), tmp_path / "lake", 0.05, NOW)["kept"] == 4000
     whole = (folder / "b.parquet").read_bytes()
     (folder / "b.parquet").write_bytes(whole[: len(whole) * 2 // 3])
-    told = r"bytes of events .* cannot be read, more than ingest.max_bad_share = 5.0%.*b\.parquet"
+    told = r"bytes of events .* cannot be read, or .*more than ingest.max_bad_share = 5.0%.*b\.parq"
     with pytest.raises(Mistake, match=told):
         ingest(Files(tmp_path), tmp_path / "lake", 0.05, NOW)
     assert read_summary(tmp_path / "lake")["kept"] == 4000
     assert ingest(Files(tmp_path), tmp_path / "lake", 0.9, NOW)["kept"] == 1000
+
+
+@pytest.mark.parametrize("damage", ["inside", "between", "cut off"])
+def test_a_damaged_gzip_is_not_one_bad_row_among_many(tmp_path: Path, damage: str) -> None:
+    rng = np.random.default_rng(1)
+    lines = [f"{1_700_000_000 + n},u{n % 7},s{rng.integers(10**9)}" for n in range(20_000)]
+    halves = ("ts,user_id,song_id\n" + "\n".join(lines[:10_000]) + "\n", "\n".join(lines[10_000:]))
+    first, second = (gzip.compress(half.encode()) for half in halves)
+    path = tmp_path / "events.csv.gz"
+    path.write_bytes(first + second)
+    assert ingest(Files(tmp_path), tmp_path / "lake", 0.05, NOW)["kept"] == 20_000
+    whole = bytearray(path.read_bytes())
+    whole[5_000:5_040] = bytes(40)
+    bad = {"inside": bytes(whole), "between": first + b"!" * 9 + second, "cut off": first[:-9_000]}
+    path.write_bytes(bad[damage])
+    with pytest.raises(Mistake, match=r"are of files that were cut off.*events\.csv\.gz"):
+        ingest(Files(tmp_path), tmp_path / "lake", 0.05, NOW)
+    assert read_summary(tmp_path / "lake")["kept"] == 20_000
+
+
+def test_a_bad_row_may_hold_what_python_cannot(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    moments = pa.array([1_714_521_600_000_000] * 3, pa.timestamp("us", "Mars/Phobos"))
+    texts = pa.array([b"a", b"b", b"\xff"]).view(pa.string())
+    lists = pa.ListArray.from_arrays(pa.array([0, 1, 2, 3], pa.int32()), texts)
+    columns = {
+        "ts": moments,
+        "user_id": ["u", "u", "u"],
+        "song_id": pa.array(["a", None, "c"]),
+        "mood": texts,
+        "unwanted": lists,
+        "seen": moments,
+    }
+    pq.write_table(pa.table(columns), tmp_path / "raw" / "events.parquet")
+    summary = _ingest(tmp_path / "raw", tmp_path / "lake", 0.9)
+    assert summary["kept"] == 1
+    assert summary["by_reason"] == {"song_id: missing": 1, "wrong encoding": 1}
+    bad = pd.read_parquet(tmp_path / "lake" / QUARANTINE).set_index("reason").raw
+    assert "2024-05-01" in bad["song_id: missing"]
+    assert "2024-05-01" in bad["wrong encoding"]
+    assert r"\xff" in bad["wrong encoding"]
 
 
 @pytest.mark.parametrize("before", [False, True])

@@ -86,6 +86,8 @@ def test_an_unknown_key_is_refused_by_name_and_file(tmp_path, key, value):
         ("ranker.num_leaves", 1),
         ("ranker.starts.num_leaves", 200_000),
         ("ranker.seed", -1),
+        ("signals.like.weight", float("nan")),
+        ("signals.like.weight", float("inf")),
         ("simulation.seed", -1),
         ("evaluation.seed", -1),
         ("evaluation.bootstrap", 0),

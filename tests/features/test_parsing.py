@@ -113,6 +113,15 @@ def test_one_unsigned_number_too_large_costs_no_other():
             ["['a', \" b|c \"]", '["a"]', "[]", "[so]|b", "['a', 1, 'b']"],
             [["a", "b|c"], ["a"], [], ["[so]", "b"], None],
         ),
+        # As NumPy does, without commas and over several lines; with absent words; two in one.
+        (
+            ["['a b' 'c'\n 'd']", "['a',\n'b']", "['a', nan, None 'b']", "[None]", "['a''b']"],
+            [["a b", "c", "d"], ["a", "b"], ["a", "b"], [], None],
+        ),
+        (
+            [r"""['it\'s' "o'k"]""", "['a' 'b' ... 'c']", "['68 comeback]", "[nana]"],
+            [["it's", "o'k"], None, ["['68 comeback]"], ["[nana]"]],
+        ),
     ],
 )
 def test_lists_hold_no_blank_texts(raw, expected):
@@ -155,12 +164,13 @@ def test_years_and_days_of_songs_are_dates(raw, expected):
         (["2019", "2019-06-14", "2019-06", "1956-02-30", "20190614", None], None),
         ([date(2019, 6, 14), None], [2019, None]),
         ([2019, 1556668800, None], [2019, 1556668800, None]),
+        ([20190614, 20191301, 0], [2019, 20191301, 0]),
         ([2019.0, None], [2019, None]),
     ],
 )
 def test_a_year_is_read_from_a_date_and_no_number_is_taken_for_one(raw, years):
     found = parse_year(pa.array(raw)).to_pylist()
-    assert found == (years or [2019, 2019, 2019, None, 20190614, None])
+    assert found == (years or [2019, 2019, 2019, None, 2019, None])
 
 
 @pytest.mark.parametrize("raw", [["1556668800"], [1556668800.5], [0], ["20191301"], ["soon"]])

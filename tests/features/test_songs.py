@@ -130,6 +130,19 @@ def test_without_an_earlier_time_there_is_no_trend():
     assert rows_of([event("play", "s1", 4)], [], [])["s1"]["trend"] is None
 
 
+def test_the_earlier_rate_is_over_all_of_the_window_that_the_source_knows():
+    """A gap in the data, or an event that is no listening, makes no song rarer or more frequent."""
+    window = PARAMS.features.window_days
+    plays = [event("play", "s1", days) for days in (1, 2, 5, 9)]
+    for earliest in (event("play", "s3", 300), event("like", "s3", window + 1.0)):
+        foreseen = 1 * 5 / (window - 5)
+        row = rows_of([*plays, earliest], [], [])["s1"]
+        assert row["trend"] == pytest.approx(log2((3 + 1) / (foreseen + 1)))
+    # Ten days of an earlier time, though all listenings are of the last ones.
+    row = rows_of([event("like", "s3", 15), *plays[:3]], [], [])["s1"]
+    assert row["trend"] == pytest.approx(log2(4))
+
+
 def test_popularity_by_region_and_by_language():
     users = [
         {"user_id": "u", "region": "north", "languages": ["hi", "en"]},
@@ -148,3 +161,6 @@ def test_age_counts_from_release_or_else_from_the_first_event():
     rows = rows_of([event("like", "s1", 4), event("like", "s2", 4)], [], songs)
     assert [rows[name]["age_days"] for name in ("s1", "s2")] == [9.0, 4.0]
     assert rows["s1"]["first_seen_ts"] == NOW - timedelta(days=4)
+    # Heard before it was released, again or by mistake.
+    again = [song("s1", released_ts=NOW + timedelta(days=200))]
+    assert rows_of([event("play", "s1", 4)], [], again)["s1"]["age_days"] == 4.0

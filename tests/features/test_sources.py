@@ -514,7 +514,6 @@ def test_plays_become_events(tmp_path: Path, name: str, as_file: bool) -> None:
     assert [row[Event.ACTION] for row in rows] == ["play"] * 6
     assert [row[Event.PLAYED_MS] for row in rows][-1] == "abc"
     assert float(str(rows[0][Event.PLAYED_MS])) == 200_000
-    assert rows[0][Event.ID] == "1-7-1400000000-11"
     assert len({row[Event.ID] for row in rows}) == 6
     assert set(rows[0]) == {
         Event.ID,
@@ -531,13 +530,28 @@ def test_a_play_under_half_the_usual_time_is_a_skip(tmp_path: Path) -> None:
     more = b"".join(b"3,9,150000000%d,11,200\n" % i for i in range(5))
     source = ThirtyMusic(_csv(tmp_path, _PLAYS + more))
     # The usual time is 200 seconds now: 100 is half of it, 99 is under half.
-    actions = {str(row[Event.ID]): row[Event.ACTION] for row in _rows(source.events())}
-    assert [event for event, action in actions.items() if action == "skip"] == ["1-7-1400000300-11"]
+    actions = {row[Event.TS]: row[Event.ACTION] for row in _rows(source.events())}
+    assert [ts for ts, action in actions.items() if action == "skip"] == ["1400000300"]
     assert _rows(source.songs()) == [
         {Song.ID: "11", Song.DURATION_MS: 200_000},
         {Song.ID: "12", Song.DURATION_MS: 31_000},
     ]
     assert _rows(source.users()) == []
+
+
+def test_ids_of_30music_may_be_any(tmp_path: Path) -> None:
+    long = b"x" * 256
+    plays = [b"1-2,3,9,a,100", b"1,2-3,9,a,100", b"1,2-3,9, a ,100", b"%b,%b,9,a,10" % (long, long)]
+    source = ThirtyMusic(_csv(tmp_path, _PLAYS + b"\n".join(plays)))
+    rows = _rows(source.events())[6:]
+    ids = [str(row[Event.ID]) for row in rows]
+    # Two listeners' plays are two, one with a blank in its line is the same; all ids are short.
+    assert ids[0] != ids[1] == ids[2]
+    assert {len(event) for event in ids} == {32}
+    assert [row[Event.SONG] for row in rows] == ["a"] * 4
+    # The usual time is of all plays of the song, however spelt.
+    assert [row[Event.ACTION] for row in rows] == ["play"] * 3 + ["skip"]
+    assert _rows(source.songs())[-1] == {Song.ID: "a", Song.DURATION_MS: 100_000}
 
 
 def test_a_song_that_nobody_heard_any_of_has_no_length(tmp_path: Path) -> None:

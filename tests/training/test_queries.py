@@ -180,6 +180,25 @@ def test_a_sample_holds_its_share_of_starts(size, share, least):
         assert least <= (some[PLACE] == 0).sum() < max(least, 1) + 10
 
 
+def test_what_comes_of_a_session_without_end_is_cut():
+    """Else the queries of a listener who is a shop would take the square of its length."""
+    size = MAX_SESSION + 20
+    events = tiny.frame([tiny.event(n, START + n * MINUTE, "a", f"s{n}") for n in range(size)])
+    heard = listenings(events, pd.Series(dtype=float))
+    asked = heard.iloc[[5, size - 2]]
+    early, late = labelled_queries(events, heard, asked, [{}, {}])
+    assert early.rest == tuple(f"s{n}" for n in range(5, 5 + MAX_SESSION))
+    assert len(early.rest_outcomes) == MAX_SESSION
+    assert late.rest == (f"s{size - 2}", f"s{size - 1}")
+
+
+def test_a_sample_is_filled_up_from_starts_too():
+    heard = pd.DataFrame({PLACE: [0] * 95 + [1] * 5})
+    some = sample_positions(heard, 50, seed=1, starts_share=0.1)
+    assert len(some) == len(set(some.index)) == 50
+    assert (some[PLACE] == 0).sum() > 40
+
+
 def test_a_session_is_cut_to_its_latest_events():
     size, here = MAX_SESSION + 20, MAX_SESSION + 10
     events = [tiny.event(n, START + n * MINUTE, "a", f"s{n}") for n in range(size)]

@@ -53,6 +53,7 @@ def test_only_the_line_of_the_key_changes(params, assign):
 def test_several_keys_of_several_kinds(params, assign):
     assign(
         "source.name=files",
+        f"source.path={params.parent}",
         "source.columns={events: {ts: time}}",
         "phases.as_of=2024-01-01T12:00:00Z",
         "signals.like.window_days=30",
@@ -110,12 +111,13 @@ def test_a_path_that_leads_nowhere_is_refused_unless_the_simulator_makes_it(
     told = refused("source.name=files", f"source.path={tmp_path / 'nope'}")
     assert told == f"{params} is as it was. There is nothing at {tmp_path / 'nope'}.\n"
     assign("source.name=files", f"source.path={tmp_path}")
-    assign("source.name=simulated", f"source.path={tmp_path / 'nope'}")
-    # Whatever else is set is no matter of the path.
-    assign("source.name=files")
-    assert load_params(params).source.path == str(tmp_path / "nope")
-    # What stands there already and is said again is looked for again.
-    assert "There is nothing" in refused("source.name=files", f"source.path={tmp_path / 'nope'}")
+    told = refused("source.name=simulated", f"source.path={tmp_path / 'nope'}")
+    assert "nope. The simulator writes data/raw/simulated." in told
+    assign("source.name=simulated", f"source.path={tmp_path}")
+    assign("source.name=simulated", "source.path=data/raw/simulated")
+    # Whatever else is set is no matter of the path; another source is.
+    assign("ranker.seed=8")
+    assert "There is nothing" in refused("source.name=files")
     assert not params.with_suffix(".new").exists()
 
 

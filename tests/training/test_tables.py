@@ -21,3 +21,5 @@ def test_a_cells_own_bars_end_no_cell():
     row = markdown_table(["a", "b", "c"], [cells]).splitlines()[-1]
     assert row == r"| region: north \| south | \| |  |"
     assert cells_of(row) == cells
+    told = markdown_table(["a", "b"], [["region: <b>a|\n\x85b", "x\u2028y"]]).splitlines()
+    assert cells_of(told[-1]) == ["region: <b>a|  b", "x y"]
