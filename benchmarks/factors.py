@@ -24,7 +24,7 @@ from features.mistakes import run_command
 from features.params import Signal, load_params
 from features.paths import PROJECT, data_dir
 from training.factors import SEED, confidence_matrix, fit_factors, read_scores
-from training.phases import read_phases
+from training.phases import CUTS, read_phases
 
 BARE: Final = "bare implicit fit"
 TARGET: Final = 1.25
@@ -122,7 +122,7 @@ def main() -> None:
     parser.add_argument("--lake", type=Path, default=data_dir() / "lake")
     parser.add_argument("--phases", type=Path, default=data_dir() / "phases.json")
     parser.add_argument("--signal", default="listen")
-    parser.add_argument("--cut", choices=("labels", "test", "serving"), default="serving")
+    parser.add_argument("--cut", choices=CUTS, default="serving")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--name", default="factors", help="of the result file")
     arguments = parser.parse_args()

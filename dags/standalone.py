@@ -126,7 +126,7 @@ def show(address: str, home: Path) -> None:
     sys.stdout.write(
         f"\nAirflow is ready\n  address   {address}\n  user      {USER}\n"
         f"  password  {password(home)}\n  DAGs      {', '.join(DAGS)}\n"
-        "  The daily run of `ingest` is off until you switch it on there.\n\n"
+        "  `ingest` runs daily only while it is switched on there.\n\n"
     )
     sys.stdout.flush()
 

@@ -1,5 +1,7 @@
 """What the HTTP API takes and returns. Unknown fields are refused by name."""
 
+import re
+from datetime import datetime
 from json import JSONDecoder
 from typing import Annotated, Any, Final, Literal
 
@@ -7,6 +9,7 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -85,6 +88,19 @@ ANSWER: Final[dict[str, Any]] = {
 }
 
 
+def _spelt(moment: object) -> object:
+    """Refuse what is no date: numbers, and texts of digits, would pass for times since 1970."""
+    is_text = isinstance(moment, str)
+    if not isinstance(moment, datetime) and not (is_text and _DATE.match(str(moment))):
+        raise ValueError("A moment is a date, a time and a zone, such as 2026-11-01T08:00:00Z.")
+    return moment
+
+
+_DATE: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt _]")
+# Strict, it would take no text, once that was looked at.
+Moment = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_spelt)]
+
+
 class StrictModel(BaseModel):
     """What clients send: unknown fields and other types are refused."""
 
@@ -121,7 +137,7 @@ class Context(StrictModel):
     language: Word | None = None
     era: Era | None = None
     region: Word | None = None
-    ts: AwareDatetime | None = None
+    ts: Moment | None = None
 
 
 class Seed(StrictModel):

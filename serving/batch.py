@@ -177,7 +177,9 @@ def answers_frame(ids: Sequence[str], slates: Sequence[Slate]) -> pd.DataFrame:
         for query_id, slate in zip(ids, slates, strict=True)
         for rank, song in enumerate(slate.songs, start=1)
     ]
-    return pd.DataFrame(rows, columns=["query_id", "rank", "song_id", "score"])
+    # Typed also where there is no row.
+    types = {"query_id": "string", "rank": "int64", "song_id": "string", "score": "float64"}
+    return pd.DataFrame(rows, columns=list(types)).astype(types)
 
 
 def main() -> None:

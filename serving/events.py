@@ -10,12 +10,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
 
 from prometheus_client import Counter
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from features.columns import ActionName, Event
 from features.contract import BEFORE_2000, IN_THE_FUTURE
 from features.times import EPOCH, FIRST_MOMENT, microseconds
-from serving.api import DAY_MS, TRIMMED, Id, StrictModel
+from serving.api import DAY_MS, TRIMMED, Id, Moment, StrictModel
 from serving.batching import Batcher, FullError
 from serving.event_log import RECEIVED, EventLog
 from serving.logged import CLOCK_SLACK
@@ -57,7 +57,7 @@ class ClientEvent(StrictModel):
     song_id: Id
     session_id: Id
     action: ActionName
-    ts: AwareDatetime | None = None
+    ts: Moment | None = None
     played_ms: Annotated[int, Field(ge=0, le=DAY_MS)] | None = None
     surface: Text | None = None
     occasion: Text | None = None

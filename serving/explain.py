@@ -4,9 +4,8 @@ An effect is by how much the generator's score falls when the song is taken away
 session and everything is computed again. Nothing here is a guess: the tests take the song away.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,41 +79,31 @@ def factor_parts(
 def link_effects(
     links: csr_matrix,
     seeds: IntArray,
-    count: int,
+    rests: Mapping[int, IntArray],
     decay: float,
     candidates: IntArray,
-    only: int | None = None,
-    instead: Sequence[int] | IntArray = (),
 ) -> Effects:
     """Return the effects of the seeds of a neighbour generator.
 
     Parameters
     ----------
     seeds
-        All songs to continue from, latest first: without one of the first `count`, the next moves
-        up.
-    only, instead
-        The song without which none of the seeds is continued from, and what is instead.
+        The songs that are continued from, latest first.
+    rests
+        For each of them the songs that would be without it, as many where there are others.
     """
-    used = np.unique(seeds[:count])
-    weights = _dense(links, seeds, candidates)
-    powers: NDArray[np.float64] = np.power(float(decay), np.arange(count))
-    full = _decayed(weights, powers, count)
-    rest = [
-        _decayed(
-            _dense(links, instead, candidates) if song == only else weights[seeds != song],
-            powers,
-            count,
-        )
-        for song in used
-    ]
-    effects = np.stack([full - one for one in rest]) if rest else np.empty((0, len(candidates)))
+    used = np.unique(seeds)
+    wanted = [rests[int(song)] for song in used]
+    rows = np.unique(np.concatenate([seeds, *wanted]))
+    weights = _dense(links, rows, candidates)
+
+    def score(songs: IntArray) -> NDArray[np.float64]:
+        powers: NDArray[np.float64] = np.power(float(decay), np.arange(len(songs)))
+        return powers @ weights[np.searchsorted(rows, songs)]
+
+    full = score(seeds)
+    effects = np.stack([full - score(rest) for rest in wanted] or [full])[: len(used)]
     return Effects(used.astype(np.int32), effects.astype(np.float32))
-
-
-def _decayed(weights: NDArray[Any], powers: NDArray[np.float64], count: int) -> NDArray[np.float64]:
-    first = weights[:count]
-    return powers[: len(first)] @ first
 
 
 def _dense(links: csr_matrix, rows: Sequence[int] | IntArray, columns: IntArray) -> FloatArray:

@@ -12,9 +12,10 @@ from features.catalogue import Catalogue, IntArray
 from features.columns import Action, SongRow
 from features.query import Query
 from features.state import State
+from serving.context_songs import named
 from serving.exploration import Explore
 from serving.generators import Blend, Generator
-from serving.recommender import Prepared, RankedSong, Recommender, Slate
+from serving.recommender import BEST, Prepared, RankedSong, Recommender, Slate
 from serving.retrieval import BLEND, Retrieval
 from serving.rules import Rights, kept_out
 from serving.scores import NO_SCORES, Scores, best
@@ -119,20 +120,30 @@ def without(retrieval: Retrieval, broken: tuple[str, ...]) -> Retrieval:
 def proposed(
     recommender: Recommender, prepared: Prepared, degraded: tuple[str, ...], k: int, why: str
 ) -> Outcome:
-    """Return the pool by reciprocal rank, summed over the generators that proposed a song."""
-    pool = prepared.pool
+    """Return the pool by reciprocal rank, summed over the generators that proposed a song.
+
+    As the wishes move and space it, unless just that fails.
+    """
+    pool, state, steerer = prepared.pool, prepared.state, recommender.steerer
     ranks = np.where(np.isfinite(pool.ranks), pool.ranks, np.inf)
     scores = (1.0 / (1.0 + ranks)).sum(axis=1)
-    places = best(scores, k)
+    lost: list[str] = []
+    try:
+        scores = steerer.moved(state, pool.songs, scores)
+        chosen = steerer.chosen(state, pool.songs, scores, k, BEST)
+        places, relaxed = chosen.places, (*prepared.relaxed, *chosen.relaxed)
+    except Exception:
+        log.exception("The wishes cannot be heeded; the answer is in retrieval's order")
+        places, relaxed = best(scores, k), prepared.relaxed
+        lost = unheeded(state.query)
     found = _listed(recommender.retrieval.songs, pool.songs[places], scores[places])
-    state, relaxed = prepared.state, prepared.relaxed
-    notes = (*recommender.steerer.notes(state), *too_short(len(found), k))
+    notes = (*steerer.notes(state), *lost, *too_short(len(found), k))
     slate = Slate(found, state.unknown_songs, relaxed, notes, scores, places)
     return Outcome(slate, "retrieval", (*degraded, why), prepared)
 
 
 def most_popular(songs: Catalogue, popular: IntArray, query: Query, k: int) -> Slate:
-    """Return the most popular songs that the query does not bar."""
+    """Return the most popular songs that the query does not bar; other wishes are not heeded."""
     heard = () if query.allow_repeats else query.session
     played = (event.song_id for event in heard if event.action in Action.LISTENINGS)
     barred = songs.indices([*kept_out(query), *played])
@@ -143,8 +154,22 @@ def most_popular(songs: Catalogue, popular: IntArray, query: Query, k: int) -> S
     scores = np.nan_to_num(songs.numbers[SongRow.POPULARITY][left])
     found = _listed(songs, left, scores)
     strange = (e.song_id for e in query.session if e.song_id not in songs.index_of)
-    notes = (*unknown(songs, query), *too_short(len(found), k))
+    notes = (*unknown(songs, query), *unheeded(query), *too_short(len(found), k))
     return Slate(found, tuple(strange), notes=notes)
+
+
+def unheeded(query: Query) -> list[str]:
+    """Say which wishes of a query an answer from what is left does not heed, in one note."""
+    wishes = query.wishes
+    asked = {
+        "mode": wishes.mode != "balanced",
+        "seed": bool(wishes.seed_songs or wishes.seed_artist),
+        "less_like": bool(wishes.less_like),
+        "context": wishes.heed_context and bool(named(query.context)),
+        "spacing": wishes.spacing,
+    }
+    lost = [name for name, is_asked in asked.items() if is_asked]
+    return [f"{', '.join(lost)}: not heeded in a degraded answer."] if lost else []
 
 
 def _permitted(songs: Catalogue, candidates: IntArray, query: Query, barred: IntArray) -> IntArray:

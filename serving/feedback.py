@@ -18,7 +18,7 @@ from serving.logged import CLOCK_SLACK, Logged
 
 Lengths = Callable[[Sequence[str]], FloatArray]
 MICROSECOND: Final = timedelta(microseconds=1)
-# A session without a word for so long is over.
+# A session without a word for longer is over.
 RUNNING_US: Final = SESSION_PAUSE // MICROSECOND
 _STANDING: Final = (UserRow.HISTORY_LIKE, UserRow.HISTORY_PLAYLIST)
 _REFUSALS: Final = (Action.SKIP, Action.DISLIKE)
@@ -79,7 +79,7 @@ def running_session(events: Sequence[Logged], named: str | None, now_us: int) ->
         return named
     ahead = now_us + CLOCK_SLACK // MICROSECOND
     last = next((event for event in reversed(events) if event.ts_us <= ahead), None)
-    return last.session_id if last and now_us - last.ts_us < RUNNING_US else None
+    return last.session_id if last and now_us - last.ts_us <= RUNNING_US else None
 
 
 def merged(logged: Sequence[Logged], said: Sequence[SessionEvent]) -> tuple[SessionEvent, ...]:

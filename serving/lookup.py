@@ -133,9 +133,10 @@ def lookup(retrieval: Retrieval, folder: Path) -> Lookup:
 
 def normal(text: str) -> str:
     """Fold case, runs of white space, and the accents of letters: `bjork` finds Björk."""
-    parted = unicodedata.normalize("NFKD", " ".join(text.casefold().split()))
-    # Of alphabets whose vowels are marks, too, these are none.
-    return unicodedata.normalize("NFC", parted.translate(_ACCENTS))
+    parted = unicodedata.normalize("NFKD", text.casefold())
+    # Of alphabets whose vowels are marks, too, these are none. An accent alone leaves a blank.
+    bare = " ".join(parted.translate(_ACCENTS).split())
+    return unicodedata.normalize("NFC", bare)
 
 
 def save_search(songs: Catalogue, folder: Path) -> None:

@@ -7,7 +7,7 @@ such, who proposed the song says why it is there (`proposed`).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -21,7 +21,7 @@ from serving.generators import Neighbours, SignalFactors
 from serving.ranker import Ranker
 from serving.retrieval import BLEND, Retrieval
 from serving.rules import REPEATS
-from serving.sentences import SENTENCES, for_context
+from serving.sentences import SENTENCES, for_context, well_known
 from serving.steering import CONTEXT, FURTHER
 
 MOST: Final = 2
@@ -46,7 +46,7 @@ PROPOSED: Final = {
     "tensor": "Heard at this time of the week by listeners like you",
     "trending": "Among what is heard most now",
     CONTEXT: "It is of what you asked for",
-    FURTHER: "Among the most popular songs",
+    FURTHER: "Among the most popular of what may be played",
     REPEATS: "Played in this session",
 }
 SAID: Final = {"like": "liked", "playlist": "added", "listen": "played"}
@@ -111,13 +111,15 @@ def reasons(
     return found
 
 
-def proposed(sources: Sequence[str]) -> tuple[Reason, ...]:
+def proposed(retrieval: Retrieval, song: int, sources: Sequence[str]) -> tuple[Reason, ...]:
     """Return what the first of a song's sources that speaks for it says; no score falls without.
 
     That others skip a song does not speak for it.
     """
-    spoken = [name for name in sources if name in PROPOSED]
-    return tuple(Reason(PROPOSED[name], "source", name, 0.0) for name in spoken[:1])
+    spoken = [name for name in sources if name in PROPOSED][:1]
+    if spoken == [FURTHER] and well_known(retrieval, song):
+        return (Reason("Among the most popular songs", "source", FURTHER, 0.0),)
+    return tuple(Reason(PROPOSED[name], "source", name, 0.0) for name in spoken)
 
 
 def asked(retrieval: Retrieval, state: State, song: int, raised: float) -> list[Reason]:
@@ -190,20 +192,22 @@ def links(retrieval: Retrieval, state: State, kind: str, songs: IntArray) -> lis
     if not isinstance(generator, Neighbours):
         return [None] * len(songs)
     count, decay = generator.params.seeds, generator.params.seed_decay
-    seeds = state.seeds(len(state.session) + len(state.history))
-    # A song may come as often as it likes: whatever moves up in its place must be at hand.
-    few = seeds[: 4 * count]
-    seeds = few if len(np.unique(few)) > 1 else seeds
-    found = link_effects(generator.links, seeds, count, decay, songs, *_without(state, count))
-    return _largest(state, found, songs)
+    seeds = state.seeds(count)
+    rests = {int(song): _seeds_without(state, int(song), count) for song in np.unique(seeds)}
+    return _largest(state, link_effects(generator.links, seeds, rests, decay, songs), songs)
 
 
-def _without(state: State, count: int) -> tuple[int | None, IntArray]:
-    """Return the only song that a session is continued from, and what is instead without it."""
-    heard = np.unique(state.enjoyed)
-    if len(heard) != 1 or state.radio:
-        return None, state.history[:0]
-    return int(heard[0]), state.history[state.history != heard[0]][:count]
+def _seeds_without(state: State, song: int, count: int) -> IntArray:
+    """Return the songs that would be continued from if one had never been heard."""
+    kept, known = state.session != song, state.history != song
+    rest = replace(
+        state,
+        session=state.session[kept],
+        skipped=state.skipped[kept],
+        history=state.history[known],
+        radio=int(kept[: state.radio].sum()),
+    )
+    return rest.seeds(count)
 
 
 def _largest(state: State, found: Effects, songs: IntArray) -> list[Named | None]:

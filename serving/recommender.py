@@ -212,7 +212,7 @@ class Recommender:
                 score=float(scores[row]),
                 p_like=None if p_like is None else float(p_like[i]),
                 sources=sources[i],
-                reasons=(told[i] or proposed(sources[i])) if told else (),
+                reasons=(told[i] or proposed(self.retrieval, index, sources[i])) if told else (),
                 propensity=float(chance[i]),
             )
             for i, (row, song_id, index) in enumerate(

@@ -1,6 +1,7 @@
 """The GET side: the player page, look-ups in the catalogue, and the API's documentation."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -50,15 +51,18 @@ def routes(current: Callable[[], Loaded], desk: Callable[[], EventDesk]) -> Fast
 
 
 def _add_pages(app: FastAPI) -> None:
-    @app.get("/", include_in_schema=False)
+    # HEAD, too, which would else be answered by BentoML's own front page.
+    page = partial(app.api_route, methods=["GET", "HEAD"], include_in_schema=False)
+
+    @page("/")
     def player() -> FileResponse:
         return FileResponse(WEB / "index.html", headers=PAGE_HEADERS)
 
-    @app.get("/operator", include_in_schema=False)
+    @page("/operator")
     def operator() -> FileResponse:
         return FileResponse(WEB / "operator.html", headers=PAGE_HEADERS)
 
-    @app.get("/docs", include_in_schema=False)
+    @page("/docs")
     def documentation() -> FileResponse:
         return FileResponse(WEB / "docs.html", headers=DOCS_HEADERS)
 

@@ -131,7 +131,7 @@ def _teens(retrieval: Retrieval, state: State, song: int) -> str | None:
     age = np.nan if missing(born) else float(year) - float(born or 0)
     if not abs(age - TEEN_AGE) <= TEEN_YEARS:
         return None
-    return f"{'Big' if _well_known(retrieval, song) else 'From'} when you were {int(age)}"
+    return f"{'Big' if well_known(retrieval, song) else 'From'} when you were {int(age)}"
 
 
 def for_context(retrieval: Retrieval, state: State, song: int, kind: str) -> str | None:
@@ -173,7 +173,7 @@ def _going_on(state: State, heard: bool) -> str:
 
 def _trend(retrieval: Retrieval, state: State, song: int) -> str | None:
     numbers = retrieval.songs.numbers
-    if not _well_known(retrieval, song):
+    if not well_known(retrieval, song):
         return "More played than before" if numbers[SongRow.TREND][song] > 0 else None
     if numbers[SongRow.TREND][song] < 0:
         # Popular over the year, but less than that of late.
@@ -183,10 +183,10 @@ def _trend(retrieval: Retrieval, state: State, song: int) -> str | None:
 
 
 def _popular(retrieval: Retrieval, state: State, song: int) -> str | None:
-    return "Popular with everyone" if _well_known(retrieval, song) else None
+    return "Popular with everyone" if well_known(retrieval, song) else None
 
 
-def _well_known(retrieval: Retrieval, song: int) -> bool:
+def well_known(retrieval: Retrieval, song: int) -> bool:
     """Tell whether a song is among the most popular, and not with a handful of listeners only."""
     numbers = retrieval.songs.numbers
     percentile = numbers[SongRow.POPULARITY_PERCENTILE][song]

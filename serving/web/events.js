@@ -19,10 +19,7 @@ export class EventLog {
     this.waiting = takeUntold();
     this.timer = 0;
     this.refused = false;
-    this.taken = false;
     if (this.waiting.length) this.plan(WAIT_MS);
-    // Whoever leaves the page takes its timers with them.
-    addEventListener("pagehide", () => this.leave());
   }
 
   /** Queue an event; newcomers without an id have nobody to write it down for. */
@@ -39,7 +36,10 @@ export class EventLog {
     this.timer = setTimeout(() => this.send(), ms);
   }
 
-  /** Tell what waits, and keep it: nobody is here to hear whether that arrives. Twice does no harm. */
+  /**
+   * Tell what waits while the page is left, which takes its timers with it, and keep it: nobody is
+   * here to hear whether that arrives. Twice does no harm.
+   */
   leave() {
     if (!this.waiting.length) return;
     const timed = this.waiting.map((one) => ({ ...one, event: withMoment(one) }));
@@ -53,7 +53,6 @@ export class EventLog {
     const status = await api.sendEvents(sent.map(withMoment)).catch(() => 0);
     // Refused for good; sending the same again would change nothing.
     if (status === 404 || status === 405) this.refused = true;
-    this.taken ||= status === 200;
     const again = status === 0 || status === 429 || status >= 500;
     if (!again) this.waiting = this.waiting.filter((one) => !sent.includes(one));
     if (this.refused) this.waiting = [];

@@ -59,9 +59,9 @@ async function refresh(said = "") {
 
 function question() {
   const { who, steering, session } = state;
-  const request = { ...who, ...steering.toJSON(), session: session.toJSON(), k: QUEUE, explain: true };
-  // A service that takes events knows the session by its name, too.
-  return events.taken ? { ...request, session_id: session.id } : request;
+  // Named, else what an earlier page of this listener did of late would be of this session, too.
+  const named = { session_id: session.id, session: session.toJSON() };
+  return { ...who, ...steering.toJSON(), ...named, k: QUEUE, explain: true };
 }
 
 /** Remember which answer proposed a song, and where: its events say so. */
@@ -225,6 +225,7 @@ function drawClock() {
 }
 
 function listenAs(who, loved, said) {
+  cut();
   state.who = who;
   state.session = new Session();
   state.steering.reset();
@@ -280,7 +281,16 @@ async function prepare() {
   }
 }
 
+/** Whoever leaves has heard a song so far. A page that comes back goes on with the next one. */
+function leave() {
+  cut();
+  Object.assign(state, { song: null, heardMs: 0, running: false });
+  draw();
+  events.leave();
+}
+
 function start() {
+  addEventListener("pagehide", leave);
   setUpButtons();
   setUpClock();
   draw();

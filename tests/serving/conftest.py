@@ -265,7 +265,8 @@ def write_lake(lake: Path) -> None:
                 )
     events = pd.DataFrame(rows, columns=[Event.ID, Event.TS, Event.USER, Event.SONG])
     events[Event.TS] = events[Event.TS].astype("datetime64[us, UTC]")
-    events = events.reindex(columns=list(Event.ORDER))
+    events = events.reindex(columns=[*Event.ORDER, Event.RECEIVED])
+    events[Event.RECEIVED] = events[Event.RECEIVED].astype("datetime64[us, UTC]")
     events[Event.SESSION] = events[Event.USER] + events[Event.TS].dt.strftime("-%d")
     events[Event.ACTION], events[Event.PLAYED_MS] = Action.PLAY, 170_000
     for day, part in events.groupby(events[Event.TS].dt.date):

@@ -376,8 +376,11 @@ def test_queries_that_are_not_there_are_told(monkeypatch, capsys, path):
 def test_no_queries_have_no_answers(bundle, store_data, tmp_path, monkeypatch):
     monkeypatch.setenv("SEGUE_DATA", str(store_data))
     found = run(monkeypatch, tmp_path, bundle, queries().head(0))
+    types = {"query_id": "string", "rank": "int64", "song_id": "string", "score": "double"}
+    written = pa.Table.from_pandas(answers_frame([], []), preserve_index=False).schema
+    assert {field.name: str(field.type) for field in written} == types
     assert found.empty
-    assert found.columns.tolist() == ["query_id", "rank", "song_id", "score"]
+    assert found.columns.tolist() == list(types)
 
 
 def test_a_missing_bundle_ends_with_a_sentence(store_data, tmp_path, monkeypatch):

@@ -75,7 +75,8 @@ def test_a_neighbours_score_falls_by_what_is_said(seed):
     dense, matrix = links(random)
     seeds = random.integers(0, 12, 9).astype(np.int32)
     candidates = random.permutation(12)[:5].astype(np.int32)
-    found = link_effects(matrix, seeds, 3, 0.5, candidates)
+    rests = {int(song): seeds[seeds != song][:3] for song in seeds[:3]}
+    found = link_effects(matrix, seeds[:3], rests, 0.5, candidates)
 
     def score(heard):
         first = heard[:3]
@@ -88,29 +89,17 @@ def test_a_neighbours_score_falls_by_what_is_said(seed):
         )
 
 
-def test_without_the_only_song_to_go_on_from_others_are_continued_from():
-    dense, matrix = links(np.random.default_rng(3))
-    candidates = np.arange(12, dtype=np.int32)
-    # Song 4 was skipped: without song 7 nothing goes on from it either.
-    found = link_effects(matrix, np.array([4, 7], np.int32), 3, 0.5, candidates, 7, [2, 1])
-    full = dense[4] + 0.5 * dense[7]
-    assert found.songs.tolist() == [4, 7]
-    np.testing.assert_allclose(found.effects[0], full - dense[7], rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(
-        found.effects[1], full - dense[2] - 0.5 * dense[1], rtol=1e-5, atol=1e-6
-    )
-
-
 def test_by_hand():
     matrix = csr_matrix(np.array([[0, 4.0], [2.0, 0]], np.float32))
-    found = link_effects(matrix, np.array([0, 1], np.int32), 2, 0.5, np.array([0, 1], np.int32))
+    both = np.array([0, 1], np.int32)
+    found = link_effects(matrix, both, {0: both[1:], 1: both[:1]}, 0.5, both)
     # Without song 0 song 1 moves up: 0.5 * 2 becomes 2.
     assert found.effects.tolist() == [[1 - 2, 4], [1, 0]]
 
 
 def test_nobody_heard_anything(model):
     nothing = np.empty(0, np.int32)
-    assert link_effects(csr_matrix((5, 5)), nothing, 3, 0.5, CANDIDATES).effects.shape == (0, 4)
+    assert link_effects(csr_matrix((5, 5)), nothing, {}, 0.5, CANDIDATES).effects.shape == (0, 4)
     assert factor_parts(model, nothing, np.empty(0, "f4"), CANDIDATES).lost.shape == (0, 4)
 
 
@@ -128,9 +117,10 @@ def test_the_generators_themselves_answer_so(bundle):
     for name in ("transitions", "together"):
         generator = retrieval.generators[name]
         full, state = ask(session, name)
-        seeds = state.seeds(99)
         params = generator.params
-        found = link_effects(generator.links, seeds, params.seeds, params.seed_decay, candidates)
+        seeds, heard = state.seeds(params.seeds), state.seeds(99)
+        rests = {int(song): heard[heard != song][: params.seeds] for song in seeds}
+        found = link_effects(generator.links, seeds, rests, params.seed_decay, candidates)
         for song, effect in zip(found.songs, found.effects, strict=True):
             rest, _ = ask([i for i in session if i != song], name)
             np.testing.assert_allclose(full - rest, effect, rtol=1e-3, atol=1e-5)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from features.columns import SongRow
 from features.query import Query, SessionEvent, Wishes
 from features.state import State
 from serving import steering
@@ -15,7 +16,7 @@ from serving.fallback import most_popular, prepared_with, proposed
 from serving.generators import Generator
 from serving.recommender import Recommender
 from serving.scores import Scores
-from tests.serving.conftest import AS_OF, SONGS, song_id
+from tests.serving.conftest import AS_OF, CLUSTERS, SONGS, song_id
 
 ORDER = np.arange(SONGS, dtype=np.int32)
 
@@ -114,3 +115,54 @@ def test_popular_answers_bar_what_was_played_and_not_what_was_only_liked(
     session = (SessionEvent(song_id(0), "like"), SessionEvent(song_id(1), "play"))
     slate = most_popular(recommender.retrieval.songs, ORDER, Query(ts=AS_OF, session=session), 2)
     assert [song.index for song in slate.songs] == [0, 2]
+
+
+WISHES = Wishes(mode="popular", less_like=(song_id(7),), spacing=True, heed_context=True)
+
+
+def test_an_answer_in_retrievals_order_is_moved_and_spaced_as_wished(
+    recommender: Recommender,
+) -> None:
+    def found(wishes: Wishes) -> list[int]:
+        asked = Query(ts=AS_OF, session=(SessionEvent(song_id(3)),), wishes=wishes)
+        slate = proposed(recommender, recommender.prepare(asked, 10), (), 10, "ranker").slate
+        assert slate.notes == ()
+        return [song.index for song in slate.songs]
+
+    def most_of_one_artist(songs: list[int]) -> int:
+        window = recommender.steering.artist.window
+        artists = [song % CLUSTERS for song in songs]
+        return max(artists[i : i + window].count(artists[i]) for i in range(len(artists)))
+
+    close, apart = (most_of_one_artist(found(Wishes(spacing=wish))) for wish in (False, True))
+    assert close > recommender.steering.artist.limit >= apart
+    popularity = recommender.retrieval.songs.numbers[SongRow.POPULARITY]
+    modes: tuple[Any, ...] = ("popular", "balanced", "deep_cuts")
+    popular, balanced, deep = (popularity[found(Wishes(mode=mode))].mean() for mode in modes)
+    assert popular > balanced > deep
+
+
+def test_where_wishes_fail_the_answer_comes_without_and_says_so(
+    recommender: Recommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = recommender.prepare(Query(ts=AS_OF, wishes=WISHES), 5)
+    monkeypatch.setattr(steering.Steerer, "moved", Failing())
+    slate = proposed(recommender, prepared, (), 5, "ranker").slate
+    assert len(slate.songs) == 5
+    assert slate.notes == ("mode, less_like, spacing: not heeded in a degraded answer.",)
+
+
+def test_what_is_popular_says_which_wishes_it_does_not_heed(recommender: Recommender) -> None:
+    songs = recommender.retrieval.songs
+    context = {"occasion": "diwali", "language": "hi"}
+    wishes = replace(WISHES, seed_songs=(song_id(3),))
+    for asked, lost in (
+        (Query(ts=AS_OF), ""),
+        (Query(ts=AS_OF, context=context), ""),
+        (
+            Query(ts=AS_OF, context=context, wishes=wishes),
+            "mode, seed, less_like, context, spacing",
+        ),
+    ):
+        told = [note for note in most_popular(songs, ORDER, asked, 3).notes if "degraded" in note]
+        assert told == ([f"{lost}: not heeded in a degraded answer."] if lost else [])

@@ -165,7 +165,10 @@ def test_the_running_session_is_the_named_one_or_that_of_late() -> None:
     latest = logged("a", session_id="now", seconds=NOW // SECOND - 60)
     assert running_session([latest], "named", NOW) == "named"
     assert running_session([latest], None, NOW) == "now"
-    assert running_session([latest], None, NOW + 31 * 60 * SECOND) is None
+    # As the import parts sessions: by a pause of more than half an hour.
+    half_an_hour = NOW + 29 * 60 * SECOND
+    assert running_session([latest], None, half_an_hour) == "now"
+    assert running_session([latest], None, half_an_hour + 1) is None
     assert running_session([], None, NOW) is None
 
 

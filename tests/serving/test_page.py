@@ -1,6 +1,5 @@
 """The player page in a real, headless Chromium, against the real service."""
 
-import json
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -414,8 +413,6 @@ def test_what_is_done_is_told_to_a_service_that_takes_events(
         batches.append(route.request.post_data_json["events"])
         route.fulfill(json={"new": len(batches[-1]), "known": 0, "refused": []})
 
-    # `session_id` is known to a service that takes events.
-    page.route("**/recommend", without_session_id)
     page.route("**/events", take)
     page.goto(address)
     settle(page)
@@ -452,7 +449,6 @@ def test_what_could_not_be_told_at_once_keeps_its_moment(browser: Browser, addre
             route.fulfill(json={"new": len(batches[-1]), "known": 0, "refused": []})
 
     page.clock.install(time="2100-01-01")
-    page.route("**/recommend", without_session_id)
     page.route("**/events", lose_the_first)
     page.goto(address)
     settle(page)
@@ -489,7 +485,6 @@ def test_what_a_page_that_was_left_could_not_tell_is_told_by_the_next(
 ) -> None:
     """Once; and with its moment, though the next page's clock stands elsewhere."""
     page = browser.new_page()
-    page.route("**/recommend", without_session_id)
     page.route("**/events", lambda route: route.abort())
     page.goto(address)
     settle(page)
@@ -515,12 +510,6 @@ def test_what_a_page_that_was_left_could_not_tell_is_told_by_the_next(
     page.close()
 
 
-def without_session_id(route: Route) -> None:
-    body = route.request.post_data_json
-    body.pop("session_id", None)
-    route.continue_(post_data=json.dumps(body))
-
-
 def test_a_service_that_takes_no_events_is_left_alone(page: Page, requests: list[Request]) -> None:
     with page.expect_response("**/events"):
         answer_to(page, press(page, "Space"))
@@ -528,7 +517,46 @@ def test_a_service_that_takes_no_events_is_left_alone(page: Page, requests: list
     answer_to(page, press(page, "a"))
     answer_to(page, press(page, "s"))
     assert [r.url.rsplit("/", 1)[1] for r in requests].count("events") == 1
-    assert "session_id" not in answer_to(page, press(page, "s"))[0]
+
+
+def test_a_new_page_is_a_new_session_from_its_first_question_on(
+    page: Page, requests: list[Request]
+) -> None:
+    answer_to(page, press(page, "Space"))
+    page.reload()
+    settle(page)
+    asked = [one.post_data_json for one in requests if one.url.endswith("/recommend")]
+    assert [body["session"] != [] for body in asked] == [False, True, False]
+    first, same, other = (body["session_id"] for body in asked)
+    assert first == same != other
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+def test_the_song_under_way_is_told_when_its_listener_leaves(
+    browser: Browser, address: str, leaves: bool
+) -> None:
+    page = browser.new_page()
+    taken = {"new": 1, "known": 0, "refused": []}
+    page.clock.install()
+    page.route("**/events", lambda route: route.fulfill(json=taken))
+    page.goto(address)
+    settle(page)
+    song = queue(page)[0]
+    answer_to(page, press(page, "Space"))
+    page.clock.run_for(4_000)
+    if leaves:
+        with page.expect_request("**/events") as told:
+            page.evaluate("dispatchEvent(new PageTransitionEvent('pagehide'))")
+    else:
+        page.locator("#listener").select_option("by-id")
+        page.locator("#user-id").fill("user-2")
+        answer_to(page, press(page, "Enter"))
+        with page.expect_request("**/events") as told:
+            page.clock.run_for(1_000)
+    (event,) = told.value.post_data_json["events"]
+    assert (event["user_id"], event["song_id"], event["action"]) == ("user-1", song, "skip")
+    assert 3_000 <= event["played_ms"] <= 6_000
+    page.close()
 
 
 def test_the_operators_view_shows_what_is_served_and_how_fast(

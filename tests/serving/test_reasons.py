@@ -14,6 +14,7 @@ from features.state import resolve
 from serving.bundle import LINKS
 from serving.context_songs import CODES
 from serving.evidence import FEATURES, GENERATORS, KINDS, columns, evidence
+from serving.radio import tuned
 from serving.ranker import Ranker, Trees
 from serving.reasons import MOST, PROPOSED, SAID, links, proposed, sentence, tastes
 from serving.recommender import Recommender
@@ -297,6 +298,28 @@ def test_what_a_session_of_few_songs_says_goes_with_them(recommender, user, sess
     assert (named > 0) == (bool(user) or session[0].action == Action.PLAY)
 
 
+@pytest.mark.parametrize("session", [(), (HEARD,), (3, 13, 24), (3, 16, 3, 24)])
+def test_what_a_radio_with_a_session_says_goes_with_the_song(recommender, session):
+    """Plays and the radio's songs take turns, anew where one is gone."""
+    retrieval = recommender.retrieval
+    songs, seeds = np.arange(SONGS, dtype=np.int32), np.array([6, 16, 26, 36, 46], np.int32)
+
+    def scores(kind, without=-1):
+        heard = query(*(song for song in session if song != without))
+        state = tuned(resolve(heard, retrieval.songs), seeds[seeds != without])
+        return np.nan_to_num(retrieval.generators[kind].scores(state).of(songs))
+
+    named = 0
+    for kind in LINKS:
+        state = tuned(resolve(query(*session), retrieval.songs), seeds)
+        for song, one in zip(songs, links(retrieval, state, kind, songs), strict=True):
+            if one is not None:
+                named += 1
+                lost = (scores(kind) - scores(kind, one.song))[song]
+                assert lost == pytest.approx(one.effect, rel=1e-3, abs=1e-5)
+    assert named > 20
+
+
 def scored(retrieval, asked, name, place):
     state = resolve(asked, retrieval.songs)
     return float(np.nan_to_num(retrieval.scores(state)[name].of(place))[0])
@@ -420,12 +443,22 @@ def test_where_no_evidence_raised_a_song_who_proposed_it_is_named(recommender, m
         assert reason.text == PROPOSED[song.sources[0]]
 
 
-def test_every_source_of_songs_has_a_reason():
+def test_every_source_of_songs_has_a_reason(recommender):
+    retrieval = recommender.retrieval
     params = load_params()
     on = {*params.signals, *Generators.model_fields, BLEND, CONTEXT, FURTHER, REPEATS}
     assert on - set(PROPOSED) <= {"skip", "dayparts"}
-    assert proposed(["skip", "trending"])[0].of == "trending"
-    assert proposed(["skip"]) == ()
+    assert proposed(retrieval, 0, ["skip", "trending"])[0].of == "trending"
+    assert proposed(retrieval, 0, ["skip"]) == ()
+
+
+def test_only_what_is_popular_is_called_so(recommender):
+    """What fills an answer up is the most popular of what may be played, which may be little."""
+    retrieval = recommender.retrieval
+    percentile = retrieval.songs.numbers[SongRow.POPULARITY_PERCENTILE]
+    most, least = (int(song) for song in (np.nanargmax(percentile), np.nanargmin(percentile)))
+    said = [proposed(retrieval, song, [FURTHER])[0].text for song in (most, least)]
+    assert said == ["Among the most popular songs", "Among the most popular of what may be played"]
 
 
 def test_a_song_that_counts_as_skipped_is_never_named_as_a_taste(recommender):

@@ -160,6 +160,7 @@ BAD = [
     ({"context": {"era": "nineties"}}, "context.era"),
     ({"context": {"ts": "yesterday"}}, "context.ts"),
     ({"context": {"ts": "2024-03-01T00:00:00"}}, "context.ts"),
+    *(({"context": {"ts": ts}}, "context.ts") for ts in ("20231226", "2023", "-1", "12.5", 12)),
     ({"context": []}, "context"),
     ({"profile": {"birth_year": 12}}, "profile.birth_year"),
     ({"profile": {"languages": "en"}}, "profile.languages"),

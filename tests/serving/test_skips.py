@@ -88,6 +88,15 @@ def test_more_skips_cost_no_more_than_the_weight(recommender: Recommender) -> No
     assert cost(recommender, asked, [104, 5], artist=0.5).tolist() == [1.0, 0.0]
 
 
+def test_the_latest_twenty_songs_count(recommender: Recommender) -> None:
+    others = tuple((1 + CLUSTERS * (i % 9), "play") for i in range(20))
+    weights = {"artist": 0.5, "decay": 1.0}
+    counts = state(recommender, (4, "skip"), *others[:19])
+    assert cost(recommender, counts, [24, 5], **weights).tolist() == [1.0, 0.0]
+    forgotten = state(recommender, (4, "skip"), *others)
+    assert not cost(recommender, forgotten, [24, 5], **weights).any()
+
+
 def test_without_skips_nothing_changes(recommender: Recommender) -> None:
     for events in ((), ((4, "play"),), ((4, "like"), (4, "dislike"))):
         asked = state(recommender, *events)

@@ -191,6 +191,10 @@ def test_a_radios_songs_are_continued_from_but_not_played(recommender):
     # The latest play and the radio take turns.
     assert state.seeds(10).tolist() == [4, 6, 16]
     assert state.seeds(2).tolist() == [4, 6]
+    played = recommender.steerer.state(query(4, 5, 6, 5, wishes={"seed_songs": seeds}))
+    assert played.seeds(10).tolist() == [5, 6, 16, 4]
+    apart = recommender.steerer.state(query(4, 5, wishes={"seed_songs": seeds}))
+    assert apart.seeds(10).tolist() == [5, 6, 4, 16]
 
 
 def test_a_radios_named_songs_are_not_proposed_but_its_artists_are(recommender):
@@ -318,7 +322,8 @@ def test_each_word_and_id_that_is_not_known_is_noted(recommender):
     )
     assert recommender.recommend(asked, 5).notes == notes
     popular = recommender.steerer.popular
-    assert most_popular(recommender.retrieval.songs, popular, asked, 5).notes == notes
+    left = most_popular(recommender.retrieval.songs, popular, asked, 5).notes
+    assert left == (*notes, "seed, less_like, context: not heeded in a degraded answer.")
     # A context that is not asked for, as in batch, is no wish.
     assert recommender.recommend(query(context=context), 5).notes == ()
 
@@ -335,6 +340,28 @@ def test_spacing_keeps_artists_apart(recommender, temperature):
         part = artists[max(0, end - rules.window + 1) : end + 1]
         assert part.count(artists[end]) <= rules.limit
     assert len(set(artists)) > 1
+
+
+def test_songs_of_one_title_by_two_artists_are_two(recommender):
+    frame = songs_frame()
+    frame.loc[[24, 25], Song.TITLE] = "Hello"
+    songs = replace(recommender.retrieval.songs, names=names(frame))
+    named_anew = recommender.over(replace(recommender.retrieval, songs=songs))
+    candidates, asked = np.array([24, 25], np.int32), query(wishes={"spacing": True})
+    state, steerer = named_anew.steerer.state(asked), named_anew.steerer
+    chosen = steerer.chosen(state, candidates, np.array([1.0, 0.5]), 2, Explore(0.0, 1))
+    assert chosen.places.tolist() == [0, 1]
+    assert chosen.relaxed == ()
+
+
+def test_a_radios_seeds_take_nobodys_place(recommender):
+    """They were not played: an answer may begin with songs of their artist."""
+    seeds = tuple(song_id(i) for i in (3, 13, 23))
+    asked = query(6, wishes={"seed_songs": seeds, "spacing": True})
+    steerer = recommender.steerer
+    state, candidates = steerer.state(asked), np.array([33, 43, 8], np.int32)
+    chosen = steerer.chosen(state, candidates, np.array([3.0, 2.0, 1.0]), 3, Explore(0.0, 1))
+    assert chosen.places.tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.001])

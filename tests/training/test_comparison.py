@@ -62,7 +62,7 @@ def test_outcome_rates_count_what_was_played_of_the_first_five():
     queries = [
         query("abca", ["skip", "full", "skip", "full"]),
         query("c", ["skip"]),
-        query("ab", ["skip", "skip"]),
+        query("ab", ["skip", "full"]),
     ]
     answers = found([0, 1], [0, 1], [5, 6, 7, 8, 0, 1])
     # First: a (skip), b, a again; second: nothing of it was shown; third: a is fifth, b sixth.
@@ -119,6 +119,13 @@ def test_a_lead_is_of_the_queries_where_both_are_known():
     assert row["value"] > values.mean()
     (best,) = best_others(summary).to_dict("records")
     assert best["lead"] == pytest.approx(0.1)
+
+
+def test_a_method_that_answers_alike_is_level():
+    same = summarise(tables(segue=VALUES, twin=VALUES), LISTENERS, np.ones(90, np.bool_), HOW)
+    (best,) = best_others(same).to_dict("records")
+    assert (best["lead_low"], best["lead_high"]) == (0, 0)
+    assert best["verdict"] == "level"
 
 
 def test_only_the_queries_kept_are_summarised():
