@@ -38,10 +38,10 @@ from training.tables import bounds
 
 TOP: Final = 10
 # A word that fewer songs match could not fill an answer.
-FEWEST: Final = TOP
+FEWEST_SONGS: Final = TOP
 KINDS: Final = ("occasion", "era", "language", "mood")
-FloatArray = NDArray[np.float64]
-Measures = dict[str, FloatArray]
+Floats = NDArray[np.float64]
+Measures = dict[str, Floats]
 Measured = dict[str, Measures]
 
 
@@ -83,12 +83,12 @@ class Judge:
         songs = self.songs.indices(self.latest.songs[start:here].tolist())
         return songs[songs >= 0]
 
-    def _chances(self, queries: Sequence[Labelled], answers: IntArray) -> dict[str, FloatArray]:
+    def _chances(self, queries: Sequence[Labelled], answers: IntArray) -> dict[str, Floats]:
         recent = [self.latest.before(one.user_id, utc(one.query.ts)) for one in queries]
         return chances(self.truth, queries, self.songs.ids, answers, recent)
 
 
-def mean(values: NDArray[Any], there: NDArray[np.bool_]) -> FloatArray:
+def mean(values: NDArray[Any], there: NDArray[np.bool_]) -> Floats:
     """Return each row's mean over the songs that are there; NaN without any."""
     count = there.sum(axis=1)
     return np.where(count, (values * there).sum(axis=1) / np.maximum(count, 1), np.nan)
@@ -175,7 +175,7 @@ def context(
 
 
 def by_word(
-    words: Sequence[str], values: FloatArray, matching: Mapping[str, NDArray[np.bool_]]
+    words: Sequence[str], values: Floats, matching: Mapping[str, NDArray[np.bool_]]
 ) -> dict[str, Any]:
     """Return each word's mean precision, how often it was asked for, and the songs that match."""
     asked = np.array(words, dtype=object)
@@ -190,17 +190,17 @@ def by_word(
 
 
 def words_of(songs: Catalogue, kind: str) -> list[str]:
-    """Return the words of one kind that at least `FEWEST` songs match."""
+    """Return the words of one kind that at least `FEWEST_SONGS` songs match."""
     if kind in TAGS:
         tags = songs.tags[TAGS[kind]]
         counts = tags.has.sum(axis=0)
-        return [str(w) for w, n in zip(tags.vocabulary, counts, strict=True) if n >= FEWEST]
+        return [str(w) for w, n in zip(tags.vocabulary, counts, strict=True) if n >= FEWEST_SONGS]
     codes = songs.codes[CODES[kind]]
     counts = np.bincount(codes.codes[codes.codes >= 0], minlength=len(codes.vocabulary))
-    return [str(w) for w, n in zip(codes.vocabulary, counts, strict=True) if n >= FEWEST]
+    return [str(w) for w, n in zip(codes.vocabulary, counts, strict=True) if n >= FEWEST_SONGS]
 
 
-def precision(songs: Catalogue, queries: Sequence[Labelled], answers: IntArray) -> FloatArray:
+def precision(songs: Catalogue, queries: Sequence[Labelled], answers: IntArray) -> Floats:
     """Return the share of `TOP` that matches the query's context; a missing song is a miss."""
     rows = [
         (context_match(songs, one.query.context, np.maximum(row, 0)) > 0) & (row >= 0)

@@ -59,7 +59,7 @@ WHAT: Final = (
     "yet liked or added; new likes and adds: 0 for songs that are; p(complete) = 1 - p(skip); "
     "Segue minus the method, query by query; bootstrap over listeners"
 )
-FloatArray = NDArray[np.float64]
+Floats = NDArray[np.float64]
 
 
 def tops(recommender: Recommender, query: Query) -> Iterator[tuple[str, IntArray]]:
@@ -118,7 +118,7 @@ def chances(
     ids: Words,
     songs: IntArray,
     latest: Sequence[NDArray[Any]],
-) -> dict[str, FloatArray]:
+) -> dict[str, Floats]:
     """Return p(skip), p(like) and so on of each song, shape (queries, k), NaN where there is none.
 
     Parameters
@@ -148,7 +148,7 @@ def chances(
     return {name: np.where(songs >= 0, getattr(known, name), np.nan) for name in CHANCES}
 
 
-def expected(found: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+def expected(found: Mapping[str, Floats]) -> dict[str, Floats]:
     """Return each query's mean chance over the first songs, by `<chance>_<depth>`."""
     means = {}
     for name, values in found.items():
@@ -161,7 +161,7 @@ def expected(found: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
 
 
 def summarise(
-    by_method: Mapping[str, Mapping[str, FloatArray]],
+    by_method: Mapping[str, Mapping[str, Floats]],
     listeners: Sequence[str] | NDArray[Any],
     draws: int,
     seed: int,
@@ -191,7 +191,7 @@ def summarise(
 
 
 def by_task(
-    by_method: Mapping[str, Mapping[str, FloatArray]],
+    by_method: Mapping[str, Mapping[str, Floats]],
     queries: Sequence[Labelled],
     draws: int,
     seed: int,
@@ -268,7 +268,7 @@ class Judge:
         held = {name: Held.of(events, *actions) for name, actions in GIVEN.items()}
         return cls(truth, queries, ids, heard, held)
 
-    def __call__(self, songs: IntArray) -> dict[str, FloatArray]:
+    def __call__(self, songs: IntArray) -> dict[str, Floats]:
         """Return each query's mean chances over the first songs of answers (queries, TOP)."""
         found = chances(self.truth, self.queries, self.ids, songs, self.heard)
         for name, new in NEW.items():
@@ -279,7 +279,7 @@ class Judge:
 
 def measure(
     recommender: Recommender, judge: Judge, peers: Folder | None = None
-) -> dict[str, dict[str, dict[str, FloatArray]]]:
+) -> dict[str, dict[str, dict[str, Floats]]]:
     """Return each method's expected chances by query, without and with songs of the session."""
     query_ids = [labelled.query_id for labelled in judge.queries]
     found = {}

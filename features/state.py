@@ -146,8 +146,8 @@ def _session(
 
     A session is short: loops over lists take less time here than arrays do.
     """
-    durations = songs.numbers[Song.DURATION_MS][places]
-    values = session_values(events, np.where(places >= 0, durations, np.float32(np.nan)))
+    # An unknown song takes another's length here, and is left out below.
+    values = session_values(events, songs.numbers[Song.DURATION_MS][places])
     songs_of = places.tolist()
     pairs = list(zip(songs_of, events, strict=True))
     acted = sorted({song for song in songs_of if song >= 0})

@@ -90,8 +90,8 @@ ANSWER: Final[dict[str, Any]] = {
 
 def _spelt(moment: object) -> object:
     """Refuse what is no date: numbers, and texts of digits, would pass for times since 1970."""
-    is_text = isinstance(moment, str)
-    if not isinstance(moment, datetime) and not (is_text and _DATE.match(str(moment))):
+    is_date = isinstance(moment, str) and _DATE.match(moment) is not None
+    if not is_date and not isinstance(moment, datetime):
         raise ValueError("A moment is a date, a time and a zone, such as 2026-11-01T08:00:00Z.")
     return moment
 

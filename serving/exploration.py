@@ -56,17 +56,17 @@ def drawn_within(
     logits = _logits(scores, explore.temperature)
     left = np.ones(len(scores), dtype=np.bool_)
     chosen: list[int] = []
-    propensities: list[float] = []
+    chances: list[float] = []
     while len(chosen) < k:
         may = allowed(chosen, left)
         if not may.any():
             break
         noise = random.gumbel(size=len(scores))
         place = int(np.argmax(np.where(may, logits + noise, -np.inf)))
-        propensities.append(float(np.exp(logits[place] - np.logaddexp.reduce(logits[may]))))
+        chances.append(float(np.exp(logits[place] - np.logaddexp.reduce(logits[may]))))
         chosen.append(place)
         left[place] = False
-    return np.array(chosen, dtype=np.intp), np.array(propensities)
+    return np.array(chosen, dtype=np.intp), np.array(chances)
 
 
 def propensities(scores: Floats, chosen: NDArray[np.intp], temperature: float) -> Floats:

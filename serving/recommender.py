@@ -56,8 +56,8 @@ class Slate:
     """An answer, best song first, and the session's song ids that the catalogue lacks.
 
     `relaxed` names the soft rules that gave way; `notes` say what could not be done as wished.
-    Where it was drawn (`Explore`), `scores` are those of all candidates as they were ordered and
-    `places` the answer's songs among them.
+    Where it is to be logged (`explore` was given), `scores` are those of all candidates as they
+    were ordered and `places` the answer's songs among them.
     """
 
     songs: tuple[RankedSong, ...]

@@ -70,7 +70,7 @@ class Retrieval:
         Parameters
         ----------
         also
-            Songs to add to the pool whoever proposed them, for labels.
+            Songs to add to the pool whoever proposed them: for labels, or for a wish.
         """
         scores = self.scores(state)
         barred = self.barred(state)

@@ -28,7 +28,6 @@ COUNTS = {name: count for name, count, _ in SOURCES}
 CANDIDATES = sum(COUNTS.values())
 SURFACE = np.concatenate([[SURFACES.index(at)] * count for _, count, at in SOURCES])
 # Flow: what counts besides the utility when one song follows another.
-UTILITY = 1.0
 LIBRARY_PULL = 0.7
 ALBUM_PULL = 1.4
 NEIGHBOUR_PULL = 0.8
@@ -95,7 +94,7 @@ class Chooser:
         users, previous = sessions.user[:, None], sessions.previous[:, None]
         columns = (sessions.occasion, sessions.mood, sessions.activity, sessions.daypart)
         context = (column[:, None] for column in columns)
-        worth = UTILITY * (self.model.affinity(users, known) + self.model.fit(known, *context))
+        worth = self.model.affinity(users, known) + self.model.fit(known, *context)
         worth += np.repeat(_PULLS, list(COUNTS.values()))
         same_artist = catalogue.artist[known] == catalogue.artist[previous]
         pull = ARTIST_PULL[sessions.style] - RUN_WEARINESS * sessions.run

@@ -6,9 +6,10 @@ import numpy as np
 import pyarrow as pa
 
 from features.columns import User
+from features.times import DAY_US
 from simulation.draws import Array
 from simulation.sizes import Size
-from simulation.songs import DAY_US, DIMENSIONS, Songs, midnight_us, unit
+from simulation.songs import DIMENSIONS, Songs, midnight_us, unit
 from simulation.vocabulary import (
     COUNTRIES,
     COUNTRY_CODES,

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from features.times import DAY_US
 from simulation.draws import Array
-from simulation.songs import DAY_US, Songs
+from simulation.songs import Songs
 from simulation.vocabulary import GENRES, LANGUAGE_CODES, MOODS, OCCASIONS
 
 FIRST_DECADE = 1950

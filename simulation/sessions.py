@@ -5,12 +5,13 @@ from datetime import date
 
 import numpy as np
 
+from features.times import DAY_US
 from simulation.draws import Array, key, pick, uniforms
 from simulation.festivals import Calendar
 from simulation.listeners import CHRONOTYPES, Listeners
 from simulation.memory import Memory
 from simulation.policy import SLATE
-from simulation.songs import DAY_US, midnight_us
+from simulation.songs import midnight_us
 from simulation.vocabulary import (
     ACTIVITIES,
     OCCASIONS,

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from features.columns import Song
+from features.times import DAY_US
 from simulation import names
 from simulation.draws import Array
 from simulation.sizes import Size
@@ -29,7 +30,6 @@ from simulation.vocabulary import (
 )
 
 DIMENSIONS = 16
-DAY_US = 86_400_000_000
 SONGS_PER_ARTIST = 12
 SONGS_PER_ALBUM = 9
 NEW_SHARE = 0.08

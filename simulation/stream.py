@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import numpy as np
 
+from features.times import DAY_US
 from simulation.choice import Chooser
 from simulation.draws import Array
 from simulation.festivals import build_calendar
@@ -13,7 +14,7 @@ from simulation.memory import Memory
 from simulation.play import Columns, Day
 from simulation.policy import Policy
 from simulation.sessions import Agenda
-from simulation.songs import DAY_US, midnight_us
+from simulation.songs import midnight_us
 from simulation.welcome import welcome
 from simulation.world import World
 

@@ -25,10 +25,10 @@ from training.tables import markdown_table
 BINS: Final = 15
 # A mean distance of at most this much passes.
 MOST_ERROR: Final = 0.02
-FloatArray = NDArray[np.float64]
+Floats = NDArray[np.float64]
 
 
-def equal_mass_bins(said: FloatArray, bins: int = BINS) -> NDArray[np.intp]:
+def equal_mass_bins(said: Floats, bins: int = BINS) -> NDArray[np.intp]:
     """Return each prediction's bin, ascending; bins are cut at the quantiles.
 
     Examples
@@ -42,7 +42,7 @@ def equal_mass_bins(said: FloatArray, bins: int = BINS) -> NDArray[np.intp]:
     return np.unique(filled, return_inverse=True)[1]
 
 
-def calibration_error(said: FloatArray, happened: FloatArray, bins: int = BINS) -> float:
+def calibration_error(said: Floats, happened: Floats, bins: int = BINS) -> float:
     """Return the expected calibration error.
 
     Examples
@@ -55,7 +55,7 @@ def calibration_error(said: FloatArray, happened: FloatArray, bins: int = BINS) 
     return round(float(gap.sum() / len(said)), 12)
 
 
-def error_by_chance(said: FloatArray, draws: int, seed: int) -> tuple[float, float]:
+def error_by_chance(said: Floats, draws: int, seed: int) -> tuple[float, float]:
     """Return the ECE of outcomes drawn from the predictions: its mean, its 97.5 % quantile."""
     random = np.random.default_rng(seed)
     errors = [
@@ -65,7 +65,7 @@ def error_by_chance(said: FloatArray, draws: int, seed: int) -> tuple[float, flo
     return float(np.mean(errors)), float(np.quantile(errors, 0.975))
 
 
-def reliability(said: FloatArray, happened: FloatArray) -> pd.DataFrame:
+def reliability(said: Floats, happened: Floats) -> pd.DataFrame:
     """Return one row a bin: songs, what was said, what happened, and its 95 % Wilson interval."""
     place = equal_mass_bins(said)
     songs = np.bincount(place)

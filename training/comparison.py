@@ -11,7 +11,7 @@ from features.catalogue import Catalogue
 from features.columns import SongRow
 from features.params import Evaluation
 from training.methods import SEGUE, Answers
-from training.metrics import FEWEST, METRICS, START, TASKS, answer_ranks, cluster_bootstrap
+from training.metrics import FEWEST_QUERIES, METRICS, START, TASKS, answer_ranks, cluster_bootstrap
 from training.queries import Labelled
 from training.sessions import LIKED, SKIP
 from training.tables import bounds, markdown_table
@@ -171,7 +171,7 @@ def slice_table(
     listeners: NDArray[np.str_],
     kinds: pd.DataFrame,
     how: Evaluation,
-    fewest: int = FEWEST,
+    fewest: int = FEWEST_QUERIES,
 ) -> pd.DataFrame:
     """Return `summarise` for each value of each slice that has enough queries; maybe no row."""
     parts = []

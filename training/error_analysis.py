@@ -18,7 +18,7 @@ from scipy.sparse import csr_matrix
 
 from features.columns import Action, Event, UserRow
 from features.lake import read_events
-from training.metrics import FEWEST
+from training.metrics import FEWEST_QUERIES
 from training.queries import Labelled
 
 NEVER_HEARD: Final = "never heard"
@@ -90,7 +90,9 @@ def fates(
     return np.select([np.isfinite(ranks), in_pool], FATES[:2], outside).astype(np.str_)
 
 
-def fate_table(fate: NDArray[np.str_], kinds: pd.DataFrame, fewest: int = FEWEST) -> pd.DataFrame:
+def fate_table(
+    fate: NDArray[np.str_], kinds: pd.DataFrame, fewest: int = FEWEST_QUERIES
+) -> pd.DataFrame:
     """Return the share of each fate in every slice with enough queries, and over all."""
     rows = []
     every = pd.Series("all", index=kinds.index)

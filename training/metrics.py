@@ -9,15 +9,15 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
+Floats = NDArray[np.float64]
 TOP: Final = 20
 TASKS: Final = ("next song", "session start")
 NEXT, START = TASKS
 # A slice of fewer queries is not shown: one query more would move its hit rate by over 3 %.
-FEWEST: Final = 30
+FEWEST_QUERIES: Final = 30
 
 
-def answer_ranks(answers: NDArray[np.integer], truth: NDArray[np.integer]) -> FloatArray:
+def answer_ranks(answers: NDArray[np.integer], truth: NDArray[np.integer]) -> Floats:
     """Return the truth's rank from 1 in each row of answers, NaN where it is not there.
 
     Parameters
@@ -36,7 +36,7 @@ def answer_ranks(answers: NDArray[np.integer], truth: NDArray[np.integer]) -> Fl
     return np.where(hits.any(axis=1), hits.argmax(axis=1) + 1.0, np.nan)
 
 
-def hit_rate(ranks: FloatArray, k: int) -> FloatArray:
+def hit_rate(ranks: Floats, k: int) -> Floats:
     """Return 1 where the answer is among the first `k`.
 
     Parameters
@@ -52,7 +52,7 @@ def hit_rate(ranks: FloatArray, k: int) -> FloatArray:
     return (ranks <= k).astype(np.float64)
 
 
-def reciprocal_rank(ranks: FloatArray, k: int) -> FloatArray:
+def reciprocal_rank(ranks: Floats, k: int) -> Floats:
     """Return 1 / rank within the first `k`, else 0.
 
     Examples
@@ -63,7 +63,7 @@ def reciprocal_rank(ranks: FloatArray, k: int) -> FloatArray:
     return np.where(ranks <= k, 1 / np.where(ranks > 0, ranks, 1), 0.0)
 
 
-def ndcg(ranks: FloatArray, k: int) -> FloatArray:
+def ndcg(ranks: Floats, k: int) -> Floats:
     """Return 1 / log2(1 + rank) within the first `k`, else 0: NDCG with one relevant song.
 
     Examples
@@ -74,7 +74,7 @@ def ndcg(ranks: FloatArray, k: int) -> FloatArray:
     return np.where(ranks <= k, 1 / np.log2(1 + np.where(ranks > 0, ranks, 1)), 0.0)
 
 
-METRICS: Final[Mapping[str, Callable[[FloatArray], FloatArray]]] = {
+METRICS: Final[Mapping[str, Callable[[Floats], Floats]]] = {
     "hr_10": lambda ranks: hit_rate(ranks, 10),
     "hr_20": lambda ranks: hit_rate(ranks, 20),
     "mrr_20": lambda ranks: reciprocal_rank(ranks, 20),
@@ -88,9 +88,7 @@ LABELS: Final[Mapping[str, str]] = {
 }
 
 
-def cluster_bootstrap(
-    values: FloatArray, clusters: NDArray[np.int64], draws: int, seed: int
-) -> FloatArray:
+def cluster_bootstrap(values: Floats, clusters: NDArray[np.int64], draws: int, seed: int) -> Floats:
     """Return bootstrap means, resampling whole clusters (listeners).
 
     Parameters
@@ -102,7 +100,7 @@ def cluster_bootstrap(
 
     Returns
     -------
-    FloatArray
+    Floats
         Shape (draws, columns), NaN where a draw met nothing known, and for a single cluster. Rows
         are paired: the same listeners in every column, so that a difference of two columns is a
         paired difference.
@@ -122,7 +120,7 @@ def cluster_bootstrap(
     return np.where(drawn > 0, (times @ sums) / np.maximum(drawn, 1), np.nan)
 
 
-def interval(draws: FloatArray) -> tuple[float, float]:
+def interval(draws: Floats) -> tuple[float, float]:
     """Return the 95 % percentile interval of bootstrap draws, shape (draws,), but for NaN."""
     known = draws[np.isfinite(draws)]
     if not len(known):

@@ -25,7 +25,7 @@ from training.files import FIT
 Cut = Literal["earlier", "labels", "test", "serving"]
 PhaseName = Literal["history", "earlier", "labels", "test"]
 # With fewer listenings than this there is nothing to learn from, or to test on.
-FEWEST: Final = 10
+FEWEST_LISTENINGS: Final = 10
 _LATE: Final = (
     " An event counts once it had arrived: {:,} did so over a day late. Leave the column "
     "`received_ts` out where it says when a file was loaded."
@@ -154,15 +154,15 @@ def refuse_few(counts: Mapping[PhaseName, int], phases: Phases, late: int = 0) -
             "The lake holds no `play` and no `skip`: there is nothing to learn from. Where every "
             "row of the source is a listening, import it without its column for `action`." + hint
         )
-    few = [name for name, count in counts.items() if count < FEWEST]
+    few = [name for name, count in counts.items() if count < FEWEST_LISTENINGS]
     if few:
         lines = [
             f"  {name}, {start} to {end}: {counts[name]:,}"
             for name, (start, end) in spans(phases).items()
         ]
         raise Mistake(
-            f"Too few listenings in {' and '.join(few)}; each phase needs {FEWEST} (the history "
-            "not skipped, the others in sessions that begin there). There are:\n"
+            f"Too few listenings in {' and '.join(few)}; each phase needs {FEWEST_LISTENINGS} (the "
+            "history not skipped, the others in sessions that begin there). There are:\n"
             + "\n".join(lines)
             + "\nA stray event long before or after the others stretches the phases: take it out, "
             "or let them end earlier with `phases.as_of` in params.yaml. Else give more data, or "

@@ -118,14 +118,12 @@ class Sessions:
         columns = zip(
             events[Event.SONG], events[Event.ACTION], events[Event.PLAYED_MS], strict=True
         )
-        names, first = np.unique(events[Event.SESSION].to_numpy(dtype=np.str_), return_index=True)
-        starts = np.sort(first)
-        order = names[np.argsort(first)]
+        names, starts = np.unique(events[Event.SESSION].to_numpy(dtype=np.str_), return_index=True)
         ends = np.append(starts[1:], len(events))
         return cls(
             [SessionEvent(s, a, None if missing(ms) else int(ms)) for s, a, ms in columns],
             pd.DatetimeIndex(events[Event.TS]),
-            {str(n): (int(a), int(b)) for n, a, b in zip(order, starts, ends, strict=True)},
+            {str(n): (int(a), int(b)) for n, a, b in zip(names, starts, ends, strict=True)},
         )
 
     def before(self, session: str, moment: pd.Timestamp) -> tuple[SessionEvent, ...]:

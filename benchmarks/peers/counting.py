@@ -12,7 +12,7 @@ import numpy as np
 from scipy.linalg.lapack import spotrf, spotri
 from scipy.sparse import csr_matrix, diags
 
-from benchmarks.peers.data import FloatArray, IntArray, Plays, Query
+from benchmarks.peers.data import Floats, IntArray, Plays, Query
 from benchmarks.peers.ranking import (
     Tops,
     best,
@@ -42,7 +42,7 @@ class Popularity:
     """Recency-weighted plays, the same for everybody."""
 
     half_life_days: float = 14.0
-    scores_: FloatArray = field(init=False, repr=False)
+    scores_: Floats = field(init=False, repr=False)
 
     def fit(self, plays: Plays) -> "Popularity":
         """Count the plays."""
@@ -65,7 +65,7 @@ class OwnRepeats:
     half_life_days: float = 14.0
     power: float = 1.0
     session_weight: float = 0.0
-    popularity_: FloatArray = field(init=False, repr=False)
+    popularity_: Floats = field(init=False, repr=False)
 
     def fit(self, plays: Plays) -> "OwnRepeats":
         """Learn only what breaks ties."""
@@ -113,7 +113,7 @@ class Linear:
     fill: int = 10
     last: int = 1
     decay: float = 0.5
-    popularity_: FloatArray = field(init=False, repr=False)
+    popularity_: Floats = field(init=False, repr=False)
     weights_: csr_matrix = field(init=False, repr=False)
 
     def fit(self, plays: Plays) -> "Linear":
@@ -166,7 +166,7 @@ class Transitions(Linear):
         return rows_to_one(follow_counts(plays, [1.0], self.half_life_days), self.norm)
 
 
-def distance_weights(shape: str, steps: int) -> FloatArray:
+def distance_weights(shape: str, steps: int) -> Floats:
     """Return the weight of a rule by the distance of its songs, 1 to `steps`."""
     far = np.arange(1, steps + 1, dtype=np.float64)
     return {
@@ -260,7 +260,7 @@ class Ease(Linear):
     regularization: float = 100.0
     least: int = 3
     kept_: IntArray = field(init=False, repr=False)
-    dense_: FloatArray = field(init=False, repr=False)
+    dense_: Floats = field(init=False, repr=False)
 
     def learn(self, plays: Plays) -> csr_matrix:
         """Invert the regularised Gram matrix."""
@@ -288,7 +288,7 @@ class Ease(Linear):
         return Tops(songs, found.scores)
 
 
-def inverted(gram: FloatArray) -> FloatArray:
+def inverted(gram: Floats) -> Floats:
     """Return the inverse of a symmetric positive definite float32 matrix, which is overwritten.
 
     Raises
@@ -301,6 +301,6 @@ def inverted(gram: FloatArray) -> FloatArray:
         upper, failed = spotri(factor, lower=False, overwrite_c=True)
     if failed:
         raise ValueError("EASE's Gram matrix can't be inverted; raise `regularization`.")
-    inverse: FloatArray = np.triu(upper)
+    inverse: Floats = np.triu(upper)
     inverse += np.triu(upper, 1).T
     return inverse

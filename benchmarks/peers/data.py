@@ -13,7 +13,7 @@ from benchmarks.peers.files import Folder
 from training.metrics import NEXT, START
 
 IntArray = NDArray[np.int64]
-FloatArray = NDArray[np.float64]
+Floats = NDArray[np.float64]
 DAY = 86_400.0
 
 
@@ -28,7 +28,7 @@ class Plays:
     song: IntArray
     user: IntArray
     session: IntArray
-    ts: FloatArray
+    ts: Floats
     songs: int
     users: int
     sessions: int
@@ -38,9 +38,9 @@ class Plays:
         """The time of the last play."""
         return float(self.ts.max())
 
-    def recency(self, half_life_days: float) -> FloatArray:
+    def recency(self, half_life_days: float) -> Floats:
         """Return 0.5 ** (age / half-life) of each play; an infinite half-life gives ones."""
-        weights: FloatArray = 0.5 ** ((self.until - self.ts) / (half_life_days * DAY))
+        weights: Floats = 0.5 ** ((self.until - self.ts) / (half_life_days * DAY))
         return weights
 
     def matrix(self, rows: str, half_life_days: float = np.inf) -> csr_matrix:
@@ -61,8 +61,8 @@ class Query:
     user: int
     session: IntArray
     history: IntArray
-    history_ts: FloatArray
-    history_plays: FloatArray
+    history_ts: Floats
+    history_plays: Floats
 
     def context(self, fill: int) -> IntArray:
         """Return the session's songs in order, an emptier session preceded by the latest history.
@@ -116,7 +116,7 @@ def encode(frame: pd.DataFrame, songs: pd.Index, users: pd.Index) -> Plays:
     )
 
 
-def seconds(times: pd.Series) -> FloatArray:
+def seconds(times: pd.Series) -> Floats:
     """Return moments as seconds since 1970."""
     naive = times.dt.tz_convert("UTC").dt.tz_localize(None).astype("datetime64[us]")
     return naive.to_numpy().astype(np.int64) / 1e6

@@ -15,7 +15,7 @@ from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 
 from benchmarks.peers.counting import binary, context_weights
-from benchmarks.peers.data import FloatArray, Plays, Query
+from benchmarks.peers.data import Floats, Plays, Query
 from benchmarks.peers.ranking import Tops, best, joined, percentiles, popularity
 
 BLOCK = 500
@@ -31,8 +31,8 @@ class Factors:
     unit: str = "sessions"
     factors: int = 64
     seed: int = 7
-    popularity_: FloatArray = field(init=False, repr=False)
-    songs_: FloatArray = field(init=False, repr=False)
+    popularity_: Floats = field(init=False, repr=False)
+    songs_: Floats = field(init=False, repr=False)
 
     def tops(self, queries: Sequence[Query]) -> Tops:
         """Return the best songs by inner product with the folded-in rows."""
@@ -44,7 +44,7 @@ class Factors:
             parts.append(best(np.asarray(rows @ self.songs_.T, np.float64), self.popularity_))
         return joined(parts)
 
-    def folded_in(self, context: csr_matrix) -> FloatArray:
+    def folded_in(self, context: csr_matrix) -> Floats:
         """Return the rows' factors."""
         raise NotImplementedError
 
@@ -77,10 +77,10 @@ class Als(Factors):
         self.songs_ = np.asarray(self.model_.item_factors)
         return self
 
-    def folded_in(self, context: csr_matrix) -> FloatArray:
+    def folded_in(self, context: csr_matrix) -> Floats:
         """Return the least-squares solution of each row, the songs' factors held still."""
         rows = np.arange(context.shape[0])
-        found: FloatArray = self.model_.recalculate_user(rows, context.astype(np.float32))
+        found: Floats = self.model_.recalculate_user(rows, context.astype(np.float32))
         return found
 
 
@@ -116,7 +116,7 @@ class Bpr(Factors):
             self.songs_ = directions / np.maximum(lengths, 1e-12)
         return self
 
-    def folded_in(self, context: csr_matrix) -> FloatArray:
+    def folded_in(self, context: csr_matrix) -> Floats:
         """Return the weighted mean of the context's song factors; the bias counts once."""
         sums = np.maximum(np.asarray(context.sum(axis=1)), 1e-12)
         rows = np.asarray(context @ self.songs_) / sums

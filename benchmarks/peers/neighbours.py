@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from benchmarks.peers.data import DAY, FloatArray, IntArray, Plays, Query
+from benchmarks.peers.data import DAY, Floats, IntArray, Plays, Query
 from benchmarks.peers.ranking import Tops, best_of, joined, percentiles, popularity
 
 
@@ -29,10 +29,10 @@ class Sessions:
     songs: IntArray
     places: IntArray
     starts: IntArray
-    ended: FloatArray
+    ended: Floats
     of_song: IntArray
     of_song_starts: IntArray
-    idf: FloatArray
+    idf: Floats
 
     @classmethod
     def of(cls, plays: Plays) -> "Sessions":
@@ -89,7 +89,7 @@ class SessionNeighbours:
     sample: int = 1000
     k: int = 100
     sessions_: Sessions = field(init=False, repr=False)
-    popularity_: FloatArray = field(init=False, repr=False)
+    popularity_: Floats = field(init=False, repr=False)
 
     def fit(self, plays: Plays) -> "SessionNeighbours":
         """Index the past sessions."""
@@ -105,7 +105,7 @@ class SessionNeighbours:
         """Return one query's best songs."""
         return best_of(*self.scores(query), self.popularity_)
 
-    def scores(self, query: Query) -> tuple[IntArray, FloatArray]:
+    def scores(self, query: Query) -> tuple[IntArray, Floats]:
         """Return the neighbours' songs, each once, and their scores."""
         context = query.context(self.fill)
         place = {int(song): i for i, song in enumerate(context, start=1)}
@@ -122,9 +122,7 @@ class SessionNeighbours:
         found, index = np.unique(held, return_inverse=True)
         return found, np.bincount(index, values, len(found)).astype(np.float64)
 
-    def neighbours(
-        self, query: Query, songs: IntArray, weights: FloatArray
-    ) -> tuple[IntArray, FloatArray]:
+    def neighbours(self, query: Query, songs: IntArray, weights: Floats) -> tuple[IntArray, Floats]:
         """Return the nearest past sessions and their similarities."""
         lists = [self.sessions_.holding(int(song)) for song in songs]
         if not lists:
@@ -139,28 +137,28 @@ class SessionNeighbours:
         order = np.argsort(-similarity, kind="stable")[: self.k]
         return found[order], similarity[order]
 
-    def similarity(self, dots: FloatArray, weights: FloatArray, sizes: IntArray) -> FloatArray:
+    def similarity(self, dots: Floats, weights: Floats, sizes: IntArray) -> Floats:
         """Return the cosine of the weighted session and the neighbours' sets."""
         norm = np.sqrt((weights**2).sum()) * np.sqrt(sizes)
         return dots / np.maximum(norm, 1e-300)
 
-    def session_weights(self, places: IntArray, length: int) -> FloatArray:
+    def session_weights(self, places: IntArray, length: int) -> Floats:
         """Return the weights of the session's songs, at places from 1, in the similarity."""
         return np.ones(len(places))
 
-    def age_weights(self, age_seconds: FloatArray) -> FloatArray:
+    def age_weights(self, age_seconds: Floats) -> Floats:
         """Return the weights of neighbours by the time since they ended."""
         return np.ones(len(age_seconds))
 
-    def match_weights(self, places: IntArray, length: int) -> FloatArray:
+    def match_weights(self, places: IntArray, length: int) -> Floats:
         """Return the weights of neighbours by the place of the last shared song."""
         return np.ones(len(places))
 
-    def distance_weights(self, distances: IntArray) -> FloatArray:
+    def distance_weights(self, distances: IntArray) -> Floats:
         """Return the weights of songs by their distance to the shared song in the neighbour."""
         return np.ones(len(distances))
 
-    def song_weights(self, songs: IntArray) -> FloatArray:
+    def song_weights(self, songs: IntArray) -> Floats:
         """Return the weights of songs as such."""
         return np.ones(len(songs))
 
@@ -183,7 +181,7 @@ class Sknn(SessionNeighbours):
     """Session neighbours by the cosine of sets."""
 
 
-def place_decay(shape: str, places: IntArray, length: int) -> FloatArray:
+def place_decay(shape: str, places: IntArray, length: int) -> Floats:
     """Return the weights of places 1 to `length`, the last worth most."""
     back = length - places
     return {
@@ -195,7 +193,7 @@ def place_decay(shape: str, places: IntArray, length: int) -> FloatArray:
     }[shape]
 
 
-def step_decay(shape: str, steps: IntArray) -> FloatArray:
+def step_decay(shape: str, steps: IntArray) -> Floats:
     """Return the weights of steps back from the session's end, from 1."""
     return {
         "same": np.ones(len(steps)),
@@ -214,19 +212,19 @@ class VSknn(SessionNeighbours):
     weighting_score: str = "div"
     idf: float = 0.0
 
-    def similarity(self, dots: FloatArray, weights: FloatArray, sizes: IntArray) -> FloatArray:
+    def similarity(self, dots: Floats, weights: Floats, sizes: IntArray) -> Floats:
         """Return the dot product over the session's length."""
         return dots / max(len(weights), 1)
 
-    def session_weights(self, places: IntArray, length: int) -> FloatArray:
+    def session_weights(self, places: IntArray, length: int) -> Floats:
         """Return the decay by place."""
         return place_decay(self.weighting, places, length)
 
-    def match_weights(self, places: IntArray, length: int) -> FloatArray:
+    def match_weights(self, places: IntArray, length: int) -> Floats:
         """Return the decay by steps from the session's end."""
         return step_decay(self.weighting_score, length - places + 1)
 
-    def song_weights(self, songs: IntArray) -> FloatArray:
+    def song_weights(self, songs: IntArray) -> Floats:
         """Return 1 + idf × log(sessions / sessions with the song)."""
         return 1 + self.idf * self.sessions_.idf[songs]
 
@@ -239,19 +237,19 @@ class Stan(SessionNeighbours):
     lambda_days: float = 100.0
     lambda_distance: float = 2.0
 
-    def session_weights(self, places: IntArray, length: int) -> FloatArray:
+    def session_weights(self, places: IntArray, length: int) -> Floats:
         """Return exp((place - length) / λ)."""
         return np.exp((places - length) / self.lambda_place)
 
-    def similarity(self, dots: FloatArray, weights: FloatArray, sizes: IntArray) -> FloatArray:
+    def similarity(self, dots: Floats, weights: Floats, sizes: IntArray) -> Floats:
         """Return the dot product over the roots of both lengths."""
         return dots / np.sqrt(np.maximum(len(weights) * sizes, 1))
 
-    def age_weights(self, age_seconds: FloatArray) -> FloatArray:
+    def age_weights(self, age_seconds: Floats) -> Floats:
         """Return exp(-age / λ)."""
         return np.exp(-np.maximum(age_seconds, 0) / (self.lambda_days * DAY))
 
-    def distance_weights(self, distances: IntArray) -> FloatArray:
+    def distance_weights(self, distances: IntArray) -> Floats:
         """Return exp(-distance / λ)."""
         return np.exp(-distances / self.lambda_distance)
 
@@ -263,10 +261,10 @@ class Vstan(Stan):
     lambda_match: float = 1.0
     idf: float = 5.0
 
-    def match_weights(self, places: IntArray, length: int) -> FloatArray:
+    def match_weights(self, places: IntArray, length: int) -> Floats:
         """Return exp((place - length) / λ) of the last shared song."""
         return np.exp((places - length) / self.lambda_match)
 
-    def song_weights(self, songs: IntArray) -> FloatArray:
+    def song_weights(self, songs: IntArray) -> Floats:
         """Return 1 + idf × log(sessions / sessions with the song)."""
         return 1 + self.idf * self.sessions_.idf[songs]

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from benchmarks.peers.data import DAY, FloatArray, IntArray, Plays, Query
+from benchmarks.peers.data import DAY, Floats, IntArray, Plays, Query
 
 DEPTH: Final = 100
 # So many songs of each list enter a merger; more hardly reach the first TOP.
@@ -23,7 +23,7 @@ class Tops:
     """A method's best songs of each query, best first, shape (queries, DEPTH), -1 = none."""
 
     songs: IntArray
-    scores: FloatArray
+    scores: Floats
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,13 @@ POLICIES: Final = tuple(
 )
 
 
-def popularity(plays: Plays, half_life_days: float = FILL_HALF_LIFE_DAYS) -> FloatArray:
+def popularity(plays: Plays, half_life_days: float = FILL_HALF_LIFE_DAYS) -> Floats:
     """Return each song's recency-weighted plays."""
     weights = plays.recency(half_life_days)
     return np.bincount(plays.song, weights, plays.songs).astype(np.float64)
 
 
-def best(scores: FloatArray, tie_break: FloatArray, depth: int = DEPTH) -> Tops:
+def best(scores: Floats, tie_break: Floats, depth: int = DEPTH) -> Tops:
     """Return the best songs of dense scores.
 
     Parameters
@@ -71,7 +71,7 @@ def best(scores: FloatArray, tie_break: FloatArray, depth: int = DEPTH) -> Tops:
     return padded(np.where(np.isfinite(found), songs, -1), found)
 
 
-def padded(songs: IntArray, scores: FloatArray) -> Tops:
+def padded(songs: IntArray, scores: Floats) -> Tops:
     """Return lists filled up to DEPTH with -1."""
     wide = ((0, 0), (0, DEPTH - songs.shape[1]))
     filled = np.pad(songs, wide, constant_values=-1).astype(np.int64)
@@ -79,21 +79,21 @@ def padded(songs: IntArray, scores: FloatArray) -> Tops:
     return Tops(filled, np.where(filled >= 0, values, np.nan))
 
 
-def percentiles(values: FloatArray) -> FloatArray:
+def percentiles(values: Floats) -> Floats:
     """Return each value's rank as a share, 0 to 1."""
     ranks = np.empty(len(values))
     ranks[np.argsort(values, kind="stable")] = np.arange(len(values))
     return ranks / max(len(values) - 1, 1)
 
 
-def best_of_sparse(scores: csr_matrix, tie_break: FloatArray) -> Tops:
+def best_of_sparse(scores: csr_matrix, tie_break: Floats) -> Tops:
     """Return the best songs of sparse scores, of which only those above 0 are proposed."""
     rows = scores.tocsr()
     spans = zip(rows.indptr[:-1], rows.indptr[1:], strict=True)
     return joined([best_of(rows.indices[a:b], rows.data[a:b], tie_break) for a, b in spans])
 
 
-def best_of(songs: IntArray, scores: FloatArray, tie_break: FloatArray) -> Tops:
+def best_of(songs: IntArray, scores: Floats, tie_break: Floats) -> Tops:
     """Return one query's best of some songs and their scores, of which those above 0 count."""
     kept = scores > 0
     if not kept.any():
@@ -113,10 +113,10 @@ def joined(parts: Sequence[Tops]) -> Tops:
 
 def own_scores(
     query: Query, half_life_days: float = OWN_HALF_LIFE_DAYS, power: float = 1.0
-) -> FloatArray:
+) -> Floats:
     """Return the listener's earlier songs' scores: plays ** power × 0.5 ** (age / half-life)."""
     age = np.maximum(query.ts - query.history_ts, 0) / DAY
-    scores: FloatArray = query.history_plays**power * 0.5 ** (age / half_life_days)
+    scores: Floats = query.history_plays**power * 0.5 ** (age / half_life_days)
     return scores
 
 
