@@ -1,5 +1,5 @@
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from types import SimpleNamespace
 
 import pytest
@@ -234,3 +234,12 @@ def test_a_moment_beside_the_events_is_refused_with_a_sentence(tmp_path, monkeyp
     monkeypatch.setattr(module, "load_params", lambda: SimpleNamespace(phases=beside))
     with pytest.raises(Mistake, match=told):
         run(tmp_path, monkeypatch, daily())
+
+
+def test_a_moment_of_another_zone_is_written_in_utc(tmp_path, monkeypatch):
+    east = timezone(timedelta(hours=2))
+    beside = SHARES.model_copy(update={"as_of": (FIRST + 90 * DAY).astimezone(east)})
+    monkeypatch.setattr(module, "load_params", lambda: SimpleNamespace(phases=beside))
+    text = run(tmp_path, monkeypatch, daily()).read_text(encoding="utf-8")
+    assert "+02:00" not in text
+    assert (FIRST + 90 * DAY).isoformat() in text
