@@ -730,7 +730,7 @@ def test_a_number_of_workers_that_is_none_stops_the_start_with_a_sentence(
 
 @pytest.mark.parametrize("path", ["/", "/operator", "/docs"])
 def test_head_describes_the_page_that_get_gives(client: Client, path: str) -> None:
-    head, whole = client.head(path), client.get(path)
+    head, whole = client.request("HEAD", path), client.get(path)
     assert (head.status_code, head.content) == (200, b"")
     for name in ("content-length", "etag", "content-security-policy", "cache-control"):
         assert head.headers[name] == whole.headers[name]
