@@ -212,9 +212,10 @@ def _complaint(
 
 
 def _summary(connection: duckdb.DuckDBPyConnection, counts: dict[str, Counts]) -> dict[str, Any]:
-    sessions, first, last = one(
+    sessions, first, last, last_known = one(
         connection,
-        f"SELECT count(DISTINCT {Event.SESSION}), min({Event.TS}), max({Event.TS}) FROM all_events",
+        f"SELECT count(DISTINCT {Event.SESSION}), min({Event.TS}), max({Event.TS}), "
+        f"max(greatest({Event.TS}, {Event.RECEIVED})) FROM all_events",
     )
     signals = dict(
         connection.execute(
@@ -233,6 +234,7 @@ def _summary(connection: duckdb.DuckDBPyConnection, counts: dict[str, Counts]) -
         **({LATE: late} if late else {}),
         "first_ts": first.isoformat(),
         "last_ts": last.isoformat(),
+        "last_known_ts": last_known.isoformat(),
         "signals": {action: signals.get(action, 0) for action in Action.ALL},
         "tables": {name: vars(counts[name]) for name in (USERS, SONGS)},
     }

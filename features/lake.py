@@ -72,6 +72,14 @@ def read_events(
     return _frame(ds.dataset(wanted, format="parquet").to_table(chosen, filter=whole))
 
 
+def read_late(lake: Path, since: datetime, columns: Sequence[str]) -> pd.DataFrame:
+    """Read what had happened before a moment and arrived only then or later, sorted by time."""
+    moment = pa.scalar(_as_utc("since", since), _TIME)
+    late = (ds.field(Event.TS) < moment) & (ds.field(Event.RECEIVED) >= moment)
+    files = [path for _, path in event_files(lake)]
+    return _frame(ds.dataset(files, format="parquet").to_table(list(columns), filter=late))
+
+
 def read_users(lake: Path) -> pd.DataFrame:
     """Read the listeners, sorted by id; `FileNotFoundError` if the lake is missing."""
     return _frame(pq.read_table(_existing(lake, "users.parquet")))

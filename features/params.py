@@ -3,6 +3,8 @@
 What has a default may be missing: settings of earlier days, in bundles, are read with it.
 """
 
+import re
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Final, Literal, get_args
 
@@ -11,6 +13,7 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -38,6 +41,19 @@ SIGNALS: Final[tuple[SignalName, ...]] = get_args(SignalName)
 MIN_TEMPERATURE: Final = 0.001
 
 
+def _spelt(moment: object) -> object:
+    """Refuse what is no date: numbers, and texts of digits, would pass for times since 1970."""
+    is_date = isinstance(moment, str) and _DATE.match(moment) is not None
+    if not is_date and not isinstance(moment, datetime):
+        raise ValueError("A moment is a date, a time and a zone, such as 2026-11-01T08:00:00Z.")
+    return moment
+
+
+_DATE: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt _]")
+# Strict, it would take no text, once that was looked at.
+Moment = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_spelt)]
+
+
 def sampled_or_not(temperature: float) -> float:
     """Return a temperature as it is.
 
@@ -62,7 +78,7 @@ class Source(_Section):
 
     name: Literal["simulated", "30music", "files"]
     path: str
-    columns: dict[str, dict[str, str]] = {}
+    columns: dict[str, dict[str, str | None]] = {}
 
 
 class Simulation(_Section):
@@ -84,7 +100,7 @@ class PhaseShares(_Section):
     labels_share: Share
     test_share: Share
     gap_minutes: Annotated[int, Field(ge=30)]
-    as_of: AwareDatetime | None
+    as_of: Moment | None
 
 
 class Features(_Section):

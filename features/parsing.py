@@ -20,7 +20,7 @@ REAL = pa.float64()
 TEXTS = pa.list_(pa.string())
 TRUTH = pa.bool_()
 # A list as Python, JSON and NumPy spell it. A band may be called [so].
-_BEGINS, _ENDS = r"""(?:['"]|(?:None|nan)\b)""", r"""(?:['"]|\b(?:None|nan))"""
+_BEGINS, _ENDS = r"""(?:['"]|(?:None|nan)[,\s])""", r"""(?:['"]|\b(?:None|nan))"""
 _SPELT_LIST = rf"""(?s)^\[\s*(?:{_BEGINS}.*{_ENDS}|None|nan)?\s*\]$"""
 # One of its words, and what parts it from the next: NumPy writes no commas.
 _WORD = re.compile(
@@ -30,6 +30,8 @@ _WORD = re.compile(
 MOST_WHOLE = 2.0**63
 # What Python's times can hold, to the second.
 _YEARS = (datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC))
+# The first number that `_spelt_date` takes for a day.
+_FIRST_SPELT = 1800_01_01
 _TRUE, _FALSE = ("true", "yes", "1", "1.0"), ("false", "no", "0", "0.0")
 
 
@@ -56,7 +58,7 @@ def parse(raw: pa.Array, dtype: pa.DataType) -> pa.Array:
 
     Times are ISO 8601 (UTC if they name no zone) or unix seconds, milliseconds, microseconds or
     nanoseconds; numbers are rounded where whole ones are wanted; lists in texts are `a|b`
-    or `["a", "b"]`; truths are true or false, yes or no, 1 or 0.
+    or `["a", "b"]`, the commas left out or not; truths are true or false, yes or no, 1 or 0.
     """
     try:
         return _PARSERS[dtype](raw)
@@ -92,13 +94,16 @@ def parse_year(raw: pa.Array) -> pa.Array:
     """
     if pa.types.is_temporal(raw.type):
         return pc.year(parse(raw, TIME))
-    numbers = parse(raw, WHOLE).to_pylist()
-    dates = map(_spelt_date, numbers)
-    years = pa.array(
-        [date.year if date else number for date, number in zip(dates, numbers, strict=True)], WHOLE
-    )
+    years = parse(raw, WHOLE)
+    if pc.any(pc.greater_equal(years, _FIRST_SPELT)).as_py():
+        years = pa.array(map(_year_of, years.to_pylist()), WHOLE)
     # Numbers are years already, and no moments.
     return pc.coalesce(years, pc.year(parse(raw, TIME))) if _is_text(raw.type) else years
+
+
+def _year_of(number: int | None) -> int | None:
+    date = _spelt_date(number)
+    return date.year if date else number
 
 
 def _spelt_date(number: float | None) -> datetime | None:
@@ -252,10 +257,18 @@ def _literal_list(text: str) -> list[str] | None:
         at = found.end()
         if found[1]:
             try:
-                words.append(ast.literal_eval(found[1]))
+                words.append(_unquoted(found[1]))
             except (SyntaxError, ValueError):
                 return None
     return words
+
+
+def _unquoted(word: str) -> str:
+    if "\\" not in word and "\n" not in word:
+        return word[1:-1]
+    # JSON writes what lies beyond 16 bits in two halves.
+    halves: str = ast.literal_eval(word)
+    return halves.encode("utf-16", "surrogatepass").decode("utf-16")
 
 
 def _truth(raw: pa.Array) -> pa.Array:

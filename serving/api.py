@@ -1,15 +1,11 @@
 """What the HTTP API takes and returns. Unknown fields are refused by name."""
 
-import re
-from datetime import datetime
 from json import JSONDecoder
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
     AfterValidator,
-    AwareDatetime,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -19,7 +15,7 @@ from pydantic_core import to_json
 
 from features.columns import ActionName
 from features.contract import MOST_CHARACTERS
-from features.params import MIN_TEMPERATURE, sampled_or_not
+from features.params import MIN_TEMPERATURE, Moment, sampled_or_not
 from features.query import MAX_SESSION, Mode
 from features.times import UTC_OFFSETS
 
@@ -86,19 +82,6 @@ ANSWER: Final[dict[str, Any]] = {
         }
     ],
 }
-
-
-def _spelt(moment: object) -> object:
-    """Refuse what is no date: numbers, and texts of digits, would pass for times since 1970."""
-    is_date = isinstance(moment, str) and _DATE.match(moment) is not None
-    if not is_date and not isinstance(moment, datetime):
-        raise ValueError("A moment is a date, a time and a zone, such as 2026-11-01T08:00:00Z.")
-    return moment
-
-
-_DATE: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt _]")
-# Strict, it would take no text, once that was looked at.
-Moment = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_spelt)]
 
 
 class StrictModel(BaseModel):

@@ -14,8 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from features.columns import ActionName, Event
 from features.contract import BEFORE_2000, IN_THE_FUTURE
+from features.params import Moment
 from features.times import EPOCH, FIRST_MOMENT, microseconds
-from serving.api import DAY_MS, TRIMMED, Id, Moment, StrictModel
+from serving.api import DAY_MS, TRIMMED, Id, StrictModel
 from serving.batching import Batcher, FullError
 from serving.event_log import RECEIVED, EventLog
 from serving.logged import CLOCK_SLACK

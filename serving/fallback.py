@@ -1,7 +1,7 @@
 """Answers from what is left, when a generator, the ranker or time fails."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
@@ -17,7 +17,7 @@ from serving.exploration import Explore
 from serving.generators import Blend, Generator
 from serving.recommender import BEST, Prepared, RankedSong, Recommender, Slate
 from serving.retrieval import BLEND, Retrieval
-from serving.rules import Rights, kept_out
+from serving.rules import ALBUM, ARTIST, RECORDING, Rights, kept_out
 from serving.scores import NO_SCORES, Scores, best
 from serving.steering import most_popular_first, too_short, unknown
 
@@ -122,23 +122,23 @@ def proposed(
 ) -> Outcome:
     """Return the pool by reciprocal rank, summed over the generators that proposed a song.
 
-    As the wishes move and space it, unless just that fails.
+    As the wishes move and space it, unless just that fails, or there is no more time for it.
     """
     pool, state, steerer = prepared.pool, prepared.state, recommender.steerer
     ranks = np.where(np.isfinite(pool.ranks), pool.ranks, np.inf)
     scores = (1.0 / (1.0 + ranks)).sum(axis=1)
-    lost: list[str] = []
-    try:
-        scores = steerer.moved(state, pool.songs, scores)
-        chosen = steerer.chosen(state, pool.songs, scores, k, BEST)
-        places, relaxed = chosen.places, (*prepared.relaxed, *chosen.relaxed)
-    except Exception:
-        log.exception("The wishes cannot be heeded; the answer is in retrieval's order")
-        places, relaxed = best(scores, k), prepared.relaxed
-        lost = unheeded(state.query)
+    places, relaxed, lost = best(scores, k), unspaced(state.query), unheeded(state.query)
+    if why != DEADLINE:
+        try:
+            moved = steerer.moved(state, pool.songs, scores)
+            chosen = steerer.chosen(state, pool.songs, moved, k, BEST)
+            scores, places, relaxed, lost = moved, chosen.places, chosen.relaxed, []
+        except Exception:
+            log.exception("The wishes cannot be heeded; the answer is in retrieval's order")
     found = _listed(recommender.retrieval.songs, pool.songs[places], scores[places])
     notes = (*steerer.notes(state), *lost, *too_short(len(found), k))
-    slate = Slate(found, state.unknown_songs, relaxed, notes, scores, places)
+    gave_way = (*prepared.relaxed, *relaxed)
+    slate = Slate(found, state.unknown_songs, gave_way, notes, scores, places)
     return Outcome(slate, "retrieval", (*degraded, why), prepared)
 
 
@@ -154,19 +154,27 @@ def most_popular(songs: Catalogue, popular: IntArray, query: Query, k: int) -> S
     scores = np.nan_to_num(songs.numbers[SongRow.POPULARITY][left])
     found = _listed(songs, left, scores)
     strange = (e.song_id for e in query.session if e.song_id not in songs.index_of)
-    notes = (*unknown(songs, query), *unheeded(query), *too_short(len(found), k))
-    return Slate(found, tuple(strange), notes=notes)
+    lost = unheeded(query, ("balanced", "popular"))
+    notes = (*unknown(songs, query), *lost, *too_short(len(found), k))
+    return Slate(found, tuple(strange), unspaced(query), notes)
 
 
-def unheeded(query: Query) -> list[str]:
-    """Say which wishes of a query an answer from what is left does not heed, in one note."""
+def unspaced(query: Query) -> tuple[str, ...]:
+    """Return the soft rules of a query, which an answer that is not spaced does not keep."""
+    return (ALBUM, ARTIST, RECORDING) if query.wishes.spacing else ()
+
+
+def unheeded(query: Query, modes: Collection[str] = ("balanced",)) -> list[str]:
+    """Say which wishes of a query an answer from what is left does not heed, in one note.
+
+    It is of one of the `modes` by itself.
+    """
     wishes = query.wishes
     asked = {
-        "mode": wishes.mode != "balanced",
+        "mode": wishes.mode not in modes,
         "seed": bool(wishes.seed_songs or wishes.seed_artist),
         "less_like": bool(wishes.less_like),
         "context": wishes.heed_context and bool(named(query.context)),
-        "spacing": wishes.spacing,
     }
     lost = [name for name, is_asked in asked.items() if is_asked]
     return [f"{', '.join(lost)}: not heeded in a degraded answer."] if lost else []

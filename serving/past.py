@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from features.catalogue import FloatArray
 from features.columns import Event, Song, User, UserRow
-from features.lake import SESSION_MARK, read_events, read_songs
+from features.lake import SESSION_MARK, read_events, read_late, read_songs
 from features.query import Row
 from features.store import historical_user_rows, snapshot_before
 from features.times import microseconds
@@ -91,6 +91,10 @@ class Past:
         since = snapshot_before(first.to_pydatetime())
         columns = [Event.USER, *RECENT, Event.RECEIVED]
         found = read_events(lake, since, last.to_pydatetime(), columns)
+        if since is not None:
+            # The first snapshot does not know what had happened and arrived later, either.
+            late = read_late(lake, since, columns)
+            found = pd.concat([late, found], ignore_index=True) if len(late) else found
         return cls.of(found[found[Event.USER].isin(asked[User.ID].unique())])
 
     @classmethod

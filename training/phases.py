@@ -27,8 +27,8 @@ PhaseName = Literal["history", "earlier", "labels", "test"]
 # With fewer listenings than this there is nothing to learn from, or to test on.
 FEWEST_LISTENINGS: Final = 10
 _LATE: Final = (
-    " An event counts once it had arrived: {:,} did so over a day late. Leave the column "
-    "`received_ts` out where it says when a file was loaded."
+    " An event counts once it had arrived: {:,} did so over a day late. Where `received_ts` says "
+    "when a file was loaded, leave it out by `received_ts: null` in source.columns.events."
 )
 CUTS: Final[tuple[Cut, ...]] = get_args(Cut)
 PHASES: Final[tuple[PhaseName, ...]] = get_args(PhaseName)
@@ -228,7 +228,8 @@ def main() -> None:
     shares = load_params().phases
     summary = read_summary(arguments.lake)
     first = datetime.fromisoformat(summary["first_ts"])
-    end = datetime.fromisoformat(summary["last_ts"]) + timedelta(microseconds=1)
+    # Whatever has arrived is known to the last models; what came late would be to none else.
+    end = datetime.fromisoformat(summary["last_known_ts"]) + timedelta(microseconds=1)
     as_of = shares.as_of.astimezone(UTC) if shares.as_of else end
     if as_of > end:
         raise Mistake(f"phases.as_of {as_of} is after the last event {end}; choose earlier.")

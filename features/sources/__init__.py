@@ -9,7 +9,7 @@ from features.sources.files import Files
 from features.sources.simulated import open_simulated
 from features.sources.thirty_music import ThirtyMusic
 
-Columns = Mapping[str, Mapping[str, str]]
+Columns = Mapping[str, Mapping[str, str | None]]
 
 SOURCES: dict[str, Callable[[Path, Columns], Source]] = {
     "simulated": lambda path, _: open_simulated(path),

@@ -44,11 +44,11 @@ class Files:
         The folder.
     columns
         For `events`, `songs` and `users`: our column name to the name in the files, where they
-        differ. A file without that name may have ours.
+        differ. A file without that name may have ours; one that is None is left out.
     """
 
     path: Path
-    columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    columns: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
 
     def files(self) -> list[Path]:
         """Return all files that will be read; `FileNotFoundError` if there are no events."""
@@ -130,7 +130,7 @@ def find(folder: Path, table: str) -> list[Path]:
     return files
 
 
-def _check_mapping(columns: Mapping[str, Mapping[str, str]]) -> None:
+def _check_mapping(columns: Mapping[str, Mapping[str, str | None]]) -> None:
     for table, names in columns.items():
         if table not in _COLUMNS:
             raise Mistake(f"source.columns names {table!r}; it may hold {sorted(_COLUMNS)}.")
@@ -141,14 +141,15 @@ def _check_mapping(columns: Mapping[str, Mapping[str, str]]) -> None:
             )
 
 
-def _renamed(batch: Batch, table: str, names: Mapping[str, str]) -> Batch:
+def _renamed(batch: Batch, table: str, names: Mapping[str, str | None]) -> Batch:
     """Bring a batch under the contract's column names; a file that broke has no columns."""
     theirs = batch.raw.column_names
     if not theirs:
         return batch
     chosen = _chosen(theirs, table, names)
-    lacking = {*_NEEDED[table], *names} - set(chosen)
-    if missing := sorted({names.get(ours, ours) for ours in lacking}):
+    meant = {ours for ours, name in names.items() if name is not None}
+    lacking = {*_NEEDED[table], *meant} - set(chosen)
+    if missing := sorted({names.get(ours) or ours for ours in lacking}):
         raise Mistake(
             f"{batch.file} lacks the columns {missing}; it has {_shown(theirs)}. "
             f"{_advice(theirs, table)}"
@@ -171,7 +172,7 @@ def _advice(theirs: Sequence[str], table: str) -> str:
     return f"Say in source.columns.{table} what they are called there."
 
 
-def _chosen(theirs: Sequence[str], table: str, names: Mapping[str, str]) -> dict[str, str]:
+def _chosen(theirs: Sequence[str], table: str, names: Mapping[str, str | None]) -> dict[str, str]:
     """Map our columns to those of a file: by the mapped name where it is there, else by our own.
 
     So files in the contract's names, as the service exports them, may lie beside a history in
@@ -182,6 +183,8 @@ def _chosen(theirs: Sequence[str], table: str, names: Mapping[str, str]) -> dict
     chosen = {}
     for ours in _COLUMNS[table]:
         mapped = names.get(ours, ours)
+        if mapped is None:
+            continue
         name = ours if mapped not in theirs and ours in own else mapped
         if name in theirs:
             chosen[ours] = name

@@ -1,20 +1,32 @@
 """Raw rows as Python's objects, to be shown, whatever they hold."""
 
+from typing import Any
+
 import pyarrow as pa
 
+# An unknown zone is a KeyError, texts that are not UTF-8 and moments out of years are ValueErrors.
+_UNSHOWN = (pa.ArrowException, KeyError, OverflowError, ValueError)
 
-def as_objects(rows: pa.Table) -> list[dict[str, object]]:
+
+def as_objects(rows: pa.Table) -> list[dict[str, Any]]:
     """Return each row by column name.
 
-    Where a row holds what Python cannot: moments beyond its years or of a zone that this machine
-    does not know as Arrow's texts in UTC, texts that are not UTF-8 as bytes.
+    What Python cannot hold: moments beyond its years or of a zone that this machine does not know
+    as Arrow's texts in UTC, texts that are not UTF-8 as bytes, such things within others by their
+    type alone.
     """
-    try:
-        return rows.to_pylist()
-    # An unknown zone is a KeyError, texts that are not UTF-8 a ValueError.
-    except (OverflowError, ValueError, KeyError):
-        columns = [_plain(column) for column in rows.columns]
-        return pa.Table.from_arrays(columns, names=rows.column_names).to_pylist()
+    columns = [_cells(column) for column in rows.columns]
+    names = rows.column_names
+    return [dict(zip(names, cells, strict=True)) for cells in zip(*columns, strict=True)]
+
+
+def _cells(column: pa.ChunkedArray) -> list[Any]:
+    for shown in (lambda: column, lambda: _plain(column)):
+        try:
+            return list(shown().to_pylist())
+        except _UNSHOWN:
+            continue
+    return [_cell(one) for one in column]
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -22,15 +34,12 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
         column = column.cast(pa.timestamp(column.type.unit, "UTC"))
     if pa.types.is_temporal(column.type):
         return column.cast(pa.string())
-    return column.cast(_as_bytes(column.type))
+    is_list = pa.types.is_list(column.type)
+    return column.cast(pa.list_(pa.binary()) if is_list else pa.binary())
 
 
-def _as_bytes(kind: pa.DataType) -> pa.DataType:
-    """Return a type with bytes for its texts, those in lists and structures too."""
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return pa.binary()
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return pa.list_(_as_bytes(kind.value_type))
-    if pa.types.is_struct(kind):
-        return pa.struct([field.with_type(_as_bytes(field.type)) for field in kind])
-    return kind
+def _cell(one: pa.Scalar) -> Any:
+    try:
+        return one.as_py()
+    except _UNSHOWN:
+        return f"<{one.type}>"

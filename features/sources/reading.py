@@ -5,6 +5,7 @@ import gzip
 import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from io import DEFAULT_BUFFER_SIZE
 from itertools import islice
 from os import SEEK_END
 from pathlib import Path
@@ -72,7 +73,8 @@ def read_table(path: Path, wanted: Wanted = set) -> Iterator[Batch]:
 
     A CSV is UTF-8 with commas and a header; blank lines are no rows. Everything unreadable is a
     `Fault` of the batch in which it was met. Bytes in a Parquet file are texts, but those of
-    columns that are not `wanted` (by default all are) are left out: they may be anything.
+    columns that are not `wanted` (by default all are) are left out, as are nested ones: they may
+    hold anything.
 
     Raises
     ------
@@ -137,7 +139,8 @@ def _lines(path: Path, file: IO[bytes], faults: list[Fault]) -> Iterator[_Line]:
                 yield _Line(number, content)
                 number += 1
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        read, size = file.tell(), file.seek(0, SEEK_END)
+        # The damage lies within what was read ahead.
+        read, size = max(file.tell() - DEFAULT_BUFFER_SIZE, 0), file.seek(0, SEEK_END)
         # How much is missing of a file that was cut off, nobody knows: as much as there is, say.
         lost = size if isinstance(error, EOFError) else size - read
         told = f"{error} {_shown(rest)}".strip()

@@ -34,7 +34,8 @@ def test_fits_see_listenings_before_their_moment_only(tmp_path):
         tiny.event(1, tiny.START, "x1", "a", played_ms=2000),
         tiny.event(2, tiny.START + tiny.MINUTE, "x1", "b", "skip", played_ms=1000),
         tiny.event(3, tiny.START + tiny.MINUTE, "x1", "b", "like"),
-        tiny.event(4, tiny.START + tiny.DAY, "x2", "c"),
+        tiny.event(4, tiny.START, "x3", "c", received_ts=tiny.START + tiny.DAY),
+        tiny.event(5, tiny.START + tiny.DAY, "x2", "c"),
     ]
     tiny.write_lake(tmp_path, events, [tiny.user("u0")], [tiny.song(s) for s in "abc"])
     seen = plays(tmp_path, tiny.START + tiny.DAY)

@@ -30,6 +30,7 @@ from features.lake import (
 from features.mistakes import Mistake
 from features.paths import PROJECT
 from features.sources.files import Files
+from features.sources.objects import as_objects
 from features.sources.thirty_music import ThirtyMusic
 
 NOW = datetime(2024, 6, 1, tzinfo=UTC)
@@ -444,6 +445,54 @@ def test_a_damaged_gzip_is_not_one_bad_row_among_many(tmp_path: Path, damage: st
     with pytest.raises(Mistake, match=r"are of files that were cut off.*events\.csv\.gz"):
         ingest(Files(tmp_path), tmp_path / "lake", 0.05, NOW)
     assert read_summary(tmp_path / "lake")["kept"] == 20_000
+
+
+def test_small_damaged_files_weigh_what_they_are(tmp_path: Path) -> None:
+    (tmp_path / "events").mkdir()
+    for number in range(20):
+        rows = [f"{1_700_000_000 + n},u{n % 7},s{number}" for n in range(500)]
+        content = gzip.compress("\n".join(["ts,user_id,song_id", *rows]).encode())
+        damaged = content[:300] + bytes(40) + content[340:]
+        path = tmp_path / "events" / f"{number}.csv.gz"
+        path.write_bytes(damaged if number % 3 == 0 else content)
+    with pytest.raises(Mistake, match=r"3\d\.\d%\) cannot be read"):
+        ingest(Files(tmp_path), tmp_path / "lake", 0.2, NOW)
+    assert ingest(Files(tmp_path), tmp_path / "lake", 0.5, NOW)["kept"] >= 13 * 500
+
+
+def test_a_column_may_be_left_out(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    lines = ["ts,user_id,song_id,received_ts,mood", "2024-05-01,u,a,0,calm"]
+    (tmp_path / "raw" / "events.csv").write_text("\n".join(lines))
+    source = Files(tmp_path / "raw", {"events": {Event.RECEIVED: None, Event.MOOD: None}})
+    assert ingest(source, tmp_path / "lake", 0, NOW)["kept"] == 1
+    events = read_events(tmp_path / "lake")
+    assert events[[Event.RECEIVED, Event.MOOD]].isna().all(axis=None)
+    with pytest.raises(Mistake, match="lacks the columns"):
+        ingest(Files(tmp_path / "raw", {"events": {Event.SONG: None}}), tmp_path / "lake", 0, NOW)
+
+
+def test_the_end_of_the_data_is_when_the_last_event_arrived(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    lines = ["ts,user_id,song_id,received_ts", "2024-05-01,u,a,2024-05-03", "2024-05-02,u,a,"]
+    (tmp_path / "raw" / "events.csv").write_text("\n".join(lines))
+    summary = _ingest(tmp_path / "raw", tmp_path / "lake")
+    assert summary["last_ts"] == "2024-05-02T00:00:00+00:00"
+    assert summary["last_known_ts"] == "2024-05-03T00:00:00+00:00"
+
+
+@pytest.mark.parametrize("kind", ["fixed", "map", "struct"])
+def test_what_cannot_be_shown_is_shown_by_its_kind(kind: str) -> None:
+    bad = pa.array([b"\xff", b"b"]).view(pa.string())
+    moments = pa.array([1, 2], pa.timestamp("us", "Mars/Phobos"))
+    column = {
+        "fixed": lambda: pa.FixedSizeListArray.from_arrays(bad, 1),
+        "map": lambda: pa.MapArray.from_arrays(pa.array([0, 1, 2], pa.int32()), bad, bad),
+        "struct": lambda: pa.StructArray.from_arrays([moments], ["at"]),
+    }[kind]()
+    (first, second) = as_objects(pa.table({"odd": column, "id": ["a", "b"]}))
+    assert (first["id"], second["id"]) == ("a", "b")
+    assert str(first["odd"]).startswith("<")
 
 
 def test_a_bad_row_may_hold_what_python_cannot(tmp_path: Path) -> None:

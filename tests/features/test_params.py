@@ -75,6 +75,8 @@ def test_an_unknown_key_is_refused_by_name_and_file(tmp_path, key, value):
         ("phases.labels_share", 0),
         ("phases.test_share", 1),
         ("phases.as_of", "2024-01-01T00:00:00"),
+        ("phases.as_of", "20231226"),
+        ("phases.as_of", 20231226),
         ("ingest.max_bad_share", 1.5),
         ("signals.listen.half_life_days", 0),
         ("signals.listen.regularization", -0.1),

@@ -119,9 +119,17 @@ def test_one_unsigned_number_too_large_costs_no_other():
             [["a b", "c", "d"], ["a", "b"], ["a", "b"], [], None],
         ),
         (
-            [r"""['it\'s' "o'k"]""", "['a' 'b' ... 'c']", "['68 comeback]", "[nana]"],
-            [["it's", "o'k"], None, ["['68 comeback]"], ["[nana]"]],
+            [
+                r"""['it\'s' "o'k"]""",
+                "['a' 'b' ... 'c']",
+                "['68 comeback]",
+                "[nana]",
+                "[nan|x nan]",
+            ],
+            [["it's", "o'k"], None, ["['68 comeback]"], ["[nana]"], ["[nan", "x nan]"]],
         ),
+        # As JSON writes an emoji, and a half of one.
+        ([r'["happy \ud83d\ude00", "b"]', r'["\ud83d"]'], [["happy \U0001f600", "b"], None]),
     ],
 )
 def test_lists_hold_no_blank_texts(raw, expected):

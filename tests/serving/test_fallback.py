@@ -15,6 +15,7 @@ from serving.context_songs import ContextSongs
 from serving.fallback import most_popular, prepared_with, proposed
 from serving.generators import Generator
 from serving.recommender import Recommender
+from serving.rules import ALBUM, ARTIST, RECORDING
 from serving.scores import Scores
 from tests.serving.conftest import AS_OF, CLUSTERS, SONGS, song_id
 
@@ -149,20 +150,33 @@ def test_where_wishes_fail_the_answer_comes_without_and_says_so(
     monkeypatch.setattr(steering.Steerer, "moved", Failing())
     slate = proposed(recommender, prepared, (), 5, "ranker").slate
     assert len(slate.songs) == 5
-    assert slate.notes == ("mode, less_like, spacing: not heeded in a degraded answer.",)
+    assert slate.notes == ("mode, less_like: not heeded in a degraded answer.",)
+    assert set(slate.relaxed) == {ALBUM, ARTIST, RECORDING}
+    monkeypatch.undo()
+    # There is no time for it where there was none for the ranker.
+    late = proposed(recommender, prepared, (), 5, "deadline").slate
+    assert (late.notes, late.relaxed) == (slate.notes, slate.relaxed)
+    assert proposed(recommender, prepared, (), 5, "ranker").slate.notes == ()
+
+
+def test_rules_that_give_way_in_retrievals_order_are_named(recommender: Recommender) -> None:
+    other = frozenset(song_id(i) for i in range(SONGS) if i % CLUSTERS != 4)
+    asked = Query(ts=AS_OF, exclude=other, wishes=Wishes(spacing=True))
+    slate = proposed(recommender, recommender.prepare(asked, 10), (), 10, "ranker").slate
+    assert ARTIST in slate.relaxed
 
 
 def test_what_is_popular_says_which_wishes_it_does_not_heed(recommender: Recommender) -> None:
-    songs = recommender.retrieval.songs
-    context = {"occasion": "diwali", "language": "hi"}
-    wishes = replace(WISHES, seed_songs=(song_id(3),))
-    for asked, lost in (
-        (Query(ts=AS_OF), ""),
-        (Query(ts=AS_OF, context=context), ""),
-        (
-            Query(ts=AS_OF, context=context, wishes=wishes),
-            "mode, seed, less_like, context, spacing",
-        ),
-    ):
-        told = [note for note in most_popular(songs, ORDER, asked, 3).notes if "degraded" in note]
-        assert told == ([f"{lost}: not heeded in a degraded answer."] if lost else [])
+    songs, context = recommender.retrieval.songs, {"occasion": "diwali", "language": "hi"}
+    wishes = replace(WISHES, mode="discover", seed_songs=(song_id(3),))
+
+    def told(asked: Query) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        slate = most_popular(songs, ORDER, asked, 3)
+        return slate.notes, slate.relaxed
+
+    assert told(Query(ts=AS_OF)) == told(Query(ts=AS_OF, context=context)) == ((), ())
+    rules = (ALBUM, ARTIST, RECORDING)
+    left = "mode, seed, less_like, context: not heeded in a degraded answer."
+    assert told(Query(ts=AS_OF, context=context, wishes=wishes)) == ((left,), rules)
+    # Popular is what it is.
+    assert told(Query(ts=AS_OF, wishes=Wishes(mode="popular", spacing=True))) == ((), rules)

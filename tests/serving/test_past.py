@@ -185,6 +185,28 @@ def test_a_row_of_the_past_knows_no_late_event(tmp_path: Path, monkeypatch: Any)
     assert without[1] != planted[1]
 
 
+def test_what_happened_before_the_first_snapshot_and_came_after_it_is_known_then(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    """As by the service's log, which has it, where it is later than all that the row knows."""
+    hour = timedelta(hours=1)
+    happened, came = SNAPSHOT - hour, SNAPSHOT + hour
+    early, late = (
+        {**EVENTS[0], "event_id": name, "user_id": "u0", "song_id": name, "action": "play"}
+        for name in ("s0", "s1")
+    )
+    events = [early | {"ts": SNAPSHOT - 2 * hour}, late | {"ts": happened, "received_ts": came}]
+    monkeypatch.setenv("SEGUE_DATA", str(tmp_path))
+    worlds.write_lake(tmp_path / "lake", events, USERS, SONGS)
+    write_snapshots(tmp_path / "lake", tmp_path / "features", [SNAPSHOT], wide_params())
+    store.apply()
+    frame = asked([came, came + hour])
+    frame = frame[frame[User.ID] == "u0"].reset_index(drop=True)
+    rows = rows_at(frame, tmp_path / "lake", LENGTH)
+    found = [set(row[UserRow.HISTORY_SONGS]) for row in rows]
+    assert found == [{"s0"}, {"s0", "s1"}]
+
+
 def test_the_service_lays_the_same_over_the_same_row(lake: Path) -> None:
     """From its own log of the same events, at that moment, the service makes the same row."""
     moment = LATER[0]

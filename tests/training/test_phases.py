@@ -122,7 +122,7 @@ def run(folder, monkeypatch, events):
     ]
     tiny.write_lake(folder, listed, [tiny.user("u0")], [tiny.song("s0")])
     times = [ts for ts, _, _ in events]
-    summary = {"first_ts": min(times).isoformat(), "last_ts": max(times).isoformat()}
+    summary = {"first_ts": min(times).isoformat(), "last_known_ts": max(times).isoformat()}
     (folder / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
     out = folder / "phases.json"
     monkeypatch.setattr("sys.argv", ["phases", "--lake", str(folder), "--out", str(out)])
@@ -211,7 +211,7 @@ def test_listenings_count_once_they_had_arrived(tmp_path, monkeypatch):
 
 
 def test_a_time_of_loading_is_suspected_where_nothing_had_arrived(tmp_path, monkeypatch):
-    summary = '{"first_ts": "%s", "last_ts": "%s", "%s": 199}'
+    summary = '{"first_ts": "%s", "last_known_ts": "%s", "%s": 199}'
     loaded = FIRST + 300 * DAY
     events = [
         tiny.event(number, ts, session, "s0", action, received_ts=loaded)
