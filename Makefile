@@ -111,7 +111,8 @@ tune-peers: cut-peers ## tune the peers on the validation cut, from where tuned.
 		--methods "RRF of three" two-stage
 
 cut-named:
-	@test -n "$(DATA)" -a -n "$(CUT)" || { echo "Say which data and cut: make $(or $(MAKECMDGOALS),bench-peers) DATA=path CUT=$(VALIDATION)"; exit 2; }
+	@# What SOURCE means by default is no listening data.
+	@test -n "$(filter command environment,$(origin DATA))" -a -n "$(DATA)" -a -n "$(CUT)" || { echo "Say which data and cut: make $(or $(MAKECMDGOALS),bench-peers) DATA=path CUT=$(VALIDATION)"; exit 2; }
 	@test -e "$(DATA)" || { echo "There is nothing at $(DATA); say where the listening data are: DATA=path"; exit 2; }
 	@test "$(CUT)" = end || date -d "$(CUT)" > /dev/null || { echo "CUT=$(CUT) is no moment; give one like $(VALIDATION), or end"; exit 2; }
 

@@ -37,6 +37,7 @@ from benchmarks.measure import (
     table,
 )
 from benchmarks.recall import index_recall
+from features.localhost import open_local
 from features.mistakes import run_command
 from features.paths import PROJECT
 from serving.bundle import load_retrieval
@@ -186,7 +187,7 @@ def stage_times(port: int, bodies: Sequence[Any]) -> dict[str, dict[str, float]]
             json.dumps(body).encode(),
             {"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=30) as response:
+        with open_local(request, timeout=30) as response:
             header = response.headers["Server-Timing"]
         for part in header.split(", "):
             name, ms = part.split(";dur=")
@@ -310,7 +311,7 @@ def busy(name: str, out: Path, seconds: float) -> dict[str, Any]:
 def _locust(port: int, out: Path, seconds: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         words = [sys.executable, "-m", "locust", "-f", "benchmarks/locustfile.py", "--headless"]
-        words += ["-u", "8", "-r", "8", "-t", f"{int(seconds)}s", "--only-summary"]
+        words += ["-u", "8", "-r", "8", "-t", f"{max(1, round(seconds))}s", "--only-summary"]
         words += ["--host", f"http://127.0.0.1:{port}", "--csv", f"{folder}/run"]
         environment = {**os.environ, "SEGUE_BODIES": str(out / "bodies.json")}
         subprocess.run(words, cwd=PROJECT, env=environment, check=False, capture_output=True)

@@ -18,7 +18,7 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 PROJECT = Path(__file__).resolve().parent.parent
 DAGS = ("ingest", "features", "train", "deploy")
@@ -27,6 +27,8 @@ USER = "admin"
 # How often a running Airflow is looked at, and how long a part of it may be gone.
 LOOK_SECONDS = 10.0
 GONE_SECONDS = 180.0
+# `urlopen` would ask a proxy for localhost, too.
+_open_local: Final = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 
 
 class Api:
@@ -50,7 +52,7 @@ class Api:
             data=None if body is None else json.dumps(body).encode(),
             headers={"Content-Type": "application/json", "Authorization": f"Bearer {self.token}"},
         )
-        with urllib.request.urlopen(request, timeout=30) as response:
+        with _open_local(request, timeout=30) as response:
             return json.load(response)
 
 

@@ -4,6 +4,7 @@ Each materialisation is a generation of its own, written beside the one in use, 
 replaces at once: readers see the old state or the new one.
 """
 
+import json
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -208,11 +209,20 @@ def connection_string(url: str) -> str:
     parts = urlsplit(url)
     settings = {"db": parts.path.strip("/") or "0"} | dict(parse_qsl(parts.query))
     named = {"username": unquote(parts.username or ""), "password": unquote(parts.password or "")}
-    settings |= {name: value for name, value in named.items() if value}
+    settings |= {name: _as_text(value) for name, value in named.items() if value}
     if parts.scheme == "rediss":
         settings["ssl"] = "true"
     words = [f"{parts.hostname or 'localhost'}:{parts.port or 6379}"]
     return ",".join([*words, *(f"{name}={value}" for name, value in settings.items())])
+
+
+def _as_text(value: str) -> str:
+    """Return a value that stays a text where Feast reads it: as JSON, where that is possible."""
+    try:
+        json.loads(value)
+    except json.JSONDecodeError:
+        return value
+    return json.dumps(value)
 
 
 def nothing_in(place: str) -> str:

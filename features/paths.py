@@ -50,6 +50,8 @@ def _checked_online(url: str) -> str:
         raise Mistake(f"{ONLINE_FORM} {error}.") from None
     if not (parts.path.strip("/") or "0").isdecimal():
         raise Mistake(f"{ONLINE_FORM} The database is a number.")
+    if ":" in (parts.hostname or ""):
+        raise Mistake(f"{ONLINE_FORM} Feast cannot tell host and port of IPv6 apart: give a name.")
     if "," in unquote(f"{parts.username}{parts.password}"):
         raise Mistake(
             f"{ONLINE_FORM} Feast parts its settings at commas: none may be in a password."

@@ -11,6 +11,8 @@ import urllib.error
 import urllib.request
 from typing import Any, Final
 
+from features.localhost import open_local
+
 WAIT_SECONDS: Final = 120
 
 
@@ -18,7 +20,7 @@ def fetch(url: str, body: dict[str, Any] | None = None) -> Any:
     """Return the JSON answer of a local address."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=30) as response:
+    with open_local(request, timeout=30) as response:
         return json.load(response)
 
 
@@ -48,7 +50,7 @@ def wait_until_ready(base: str, service: subprocess.Popen[bytes]) -> None:
         if service.poll() is not None:
             raise RuntimeError(f"The service stopped with exit code {service.returncode}.")
         try:
-            urllib.request.urlopen(f"{base}/readyz", timeout=2).close()
+            open_local(f"{base}/readyz", timeout=2).close()
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             time.sleep(0.2)
         else:

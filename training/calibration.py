@@ -5,7 +5,8 @@ equal predictions stay together. A bin compares the mean of what was said with t
 happened to. The expected calibration error (ECE) is the mean distance of the two, weighted by the
 bins' songs. Even a perfectly calibrated model has an ECE above zero, since a bin of n songs is off
 by chance; `by_chance` is the mean ECE if the outcomes were drawn from what was said, and
-`chance_most` what it then stays below in 39 of 40 cases. (An interval by bootstrap is none: a
+`chance_most` what it then stays below in 39 of 40 cases, songs taken as independent: those of one
+listener are not quite, so that chance may bring a little more. (An interval by bootstrap is none: a
 resample is off by chance twice.)
 """
 
@@ -131,8 +132,10 @@ def markdown(figures: dict[str, dict[str, float]]) -> Sequence[str]:
         f"the test rows): {BINS} bins of equal size by prediction, equal predictions together; the "
         "mean over songs of |mean prediction - observed share| of their bin. `by chance` is what "
         "a perfectly calibrated model of these predictions would show on average with so many "
-        f"songs, and `at most` what it would stay below in 39 of 40 cases: where that is above "
-        f"{MOST_ERROR}, an error between the two may be the model's or chance's."
+        "songs, and `at most` what it would stay below in 39 of 40 cases (songs taken as "
+        "independent; those of one listener are not quite, so that chance may bring a little "
+        f"more): where that is above {MOST_ERROR}, an error between the two may be the model's or "
+        "chance's."
     )
     return [told, markdown_table([*head, f"within {MOST_ERROR}"], rows)]
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from dags.standalone import Api, password
+from features.localhost import open_local
 from tests.dags.conftest import airflow_env
 
 Found = TypeVar("Found")
@@ -153,6 +154,6 @@ def recommended(address: str) -> dict[str, Any]:
         data=json.dumps({"user_id": None, "session": [], "k": 3}).encode(),
         headers={"Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=30) as response:
+    with open_local(request, timeout=30) as response:
         answer: dict[str, Any] = json.load(response)
     return answer

@@ -10,8 +10,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
+from feast.infra.online_stores.redis import RedisOnlineStore
 from redis import Redis
 from redis.exceptions import ConnectionError as NotYet
 
@@ -155,7 +157,13 @@ def test_an_empty_server_is_explained(in_redis: Any) -> None:
 
 
 def test_an_address_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    for url in ("postgresql://x", "redis://x:port/0", "redis://x/segue", "redis://:a%2Cb@x/0"):
+    for url in (
+        "postgresql://x",
+        "redis://x:port/0",
+        "redis://x/segue",
+        "redis://:a%2Cb@x/0",
+        "redis://[::1]:6379/0",
+    ):
         monkeypatch.setenv("SEGUE_ONLINE_URL", url)
         with pytest.raises(ValueError, match="redis://host:port/database"):
             store.online_user_row("u1")
@@ -168,3 +176,10 @@ def test_addresses_are_written_as_feast_reads_them() -> None:
     assert online.connection_string(asked) == expected
     spelt = online.connection_string("redis://:p%40ss%2Fw@localhost")
     assert spelt == "localhost:6379,db=0,password=p@ss/w"
+
+
+@pytest.mark.parametrize("secret", ["1e3", "true", "1.50", "null", "12", '"q"', "a=b", "[1"])
+def test_a_password_is_a_text_for_feast_whatever_it_looks_like(secret: str) -> None:
+    spelt = online.connection_string(f"redis://user:{quote(secret)}@localhost")
+    _, read = RedisOnlineStore._parse_connection_string(spelt)
+    assert read == {"db": 0, "username": "user", "password": secret}

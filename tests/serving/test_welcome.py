@@ -37,6 +37,17 @@ def test_an_example_that_is_refused_is_said_and_ends_nothing(refusing: str) -> N
     assert "SEGUE_API_KEYS" in told(refusing)
 
 
+def test_no_proxy_is_asked_for_a_service_of_this_machine(
+    refusing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("urllib.request._opener", None)
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    assert "No example: HTTP Error 401" in told(refusing)
+
+
 def test_a_look_at_the_port_starts_nothing(refusing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(welcome.subprocess, "Popen", lambda *_: pytest.fail("It was started."))
     monkeypatch.setattr("sys.argv", ["welcome", "--look", "--port", str(free_port())])
