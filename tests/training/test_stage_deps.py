@@ -74,12 +74,13 @@ def test_the_feature_store_reads_its_definitions(graph):
     assert "features/repo" not in code_of("python -m training.factors", graph)
 
 
-def test_the_simulator_is_one_folder_and_the_columns(graph):
+def test_the_simulator_is_one_folder_the_columns_and_units_of_time(graph):
     code = code_of("python -m simulation --size tiny", graph)
     assert code == (
         "features/__init__.py",
         "features/columns.py",
         "features/mistakes.py",
+        "features/times.py",
         "simulation",
     )
 
