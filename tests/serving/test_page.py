@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import uvicorn
+from fastapi.responses import JSONResponse
 from playwright.sync_api import (
     Browser,
     ConsoleMessage,
@@ -32,7 +33,7 @@ Act = Callable[[], Any]
 @pytest.fixture(scope="module")
 def address(app: Any) -> Iterator[str]:
     # A signal handler of its own would need the main thread.
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
+    server = uvicorn.Server(uvicorn.Config(without_events(app), port=0, log_config=None))
     started = threading.Event()
     run_startup = server.startup
 
@@ -47,6 +48,20 @@ def address(app: Any) -> Iterator[str]:
     yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     server.should_exit = True
     thread.join()
+
+
+def without_events(app: Any) -> Any:
+    """Return the app without `/events`: what a page tells while it goes passes by its routes.
+
+    What one test does must not follow its listener into the next.
+    """
+    refusal = JSONResponse({}, 404)
+
+    async def asked(scope: Any, receive: Any, send: Any) -> None:
+        is_told = scope["type"] == "http" and scope["path"] == "/events"
+        await (refusal if is_told else app)(scope, receive, send)
+
+    return asked
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +88,6 @@ def page(browser: Browser, address: str, requests: list[Request]) -> Iterator[Pa
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("console", lambda line: errors.append(line.text) if is_fault(line) else None)
     page.on("request", lambda request: requests.append(request))
-    # What one test does must not follow its listener into the next.
-    page.route("**/events", lambda route: route.fulfill(status=404, json={}))
     page.goto(address)
     settle(page)
     yield page
