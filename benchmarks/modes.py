@@ -31,7 +31,7 @@ from serving.recommender import Recommender
 from serving.scores import best
 from simulation.truth import Truth
 from training.dataset import phase_queries, utc
-from training.metrics import answer_ranks, cluster_bootstrap, interval, ndcg
+from training.metrics import Floats, answer_ranks, cluster_bootstrap, interval, ndcg
 from training.phases import Cut, read_phases
 from training.queries import Labelled
 from training.tables import bounds
@@ -40,7 +40,6 @@ TOP: Final = 10
 # A word that fewer songs match could not fill an answer.
 FEWEST_SONGS: Final = TOP
 KINDS: Final = ("occasion", "era", "language", "mood")
-Floats = NDArray[np.float64]
 Measures = dict[str, Floats]
 Measured = dict[str, Measures]
 

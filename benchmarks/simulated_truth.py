@@ -36,7 +36,7 @@ from serving.scores import best
 from simulation.truth import Truth
 from training.dataset import phase_queries, utc
 from training.methods import POPULARITY, SEGUE
-from training.metrics import NEXT, START, cluster_bootstrap, interval
+from training.metrics import NEXT, START, Floats, cluster_bootstrap, interval
 from training.phases import Phases, read_phases
 from training.queries import Labelled
 from training.tables import bounds, markdown_table
@@ -59,7 +59,6 @@ WHAT: Final = (
     "yet liked or added; new likes and adds: 0 for songs that are; p(complete) = 1 - p(skip); "
     "Segue minus the method, query by query; bootstrap over listeners"
 )
-Floats = NDArray[np.float64]
 
 
 def tops(recommender: Recommender, query: Query) -> Iterator[tuple[str, IntArray]]:

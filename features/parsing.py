@@ -30,6 +30,7 @@ _WORD = re.compile(
 MOST_WHOLE = 2.0**63
 # What Python's times can hold, to the second.
 _YEARS = (datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC))
+_LIST_END = re.compile(r"\s*\]\s*\Z")
 # The first number that `_spelt_date` takes for a day.
 _FIRST_SPELT = 1800_01_01
 _TRUE, _FALSE = ("true", "yes", "1", "1.0"), ("false", "no", "0", "0.0")
@@ -250,7 +251,7 @@ def _split(texts: pa.Array) -> pa.Array:
 def _literal_list(text: str) -> list[str] | None:
     """Return the words of a spelt list, absent ones left out; None where it is spelt otherwise."""
     words, at = list[str](), 1
-    while text[at:].strip() != "]":
+    while not _LIST_END.match(text, at):
         found = _WORD.match(text, at)
         if not found:
             return None

@@ -200,6 +200,7 @@ def links(retrieval: Retrieval, state: State, kind: str, songs: IntArray) -> lis
 def _seeds_without(state: State, song: int, count: int) -> IntArray:
     """Return the songs that would be continued from if one had never been heard."""
     kept, known = state.session != song, state.history != song
+    # What seeds are made of, and no more: the values beside it stay as they are.
     rest = replace(
         state,
         session=state.session[kept],

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.linalg.lapack import spotrf, spotri
 from scipy.sparse import csr_matrix, diags
 
-from benchmarks.peers.data import Floats, IntArray, Plays, Query
+from benchmarks.peers.data import IntArray, Plays, Query
 from benchmarks.peers.ranking import (
     Tops,
     best,
@@ -23,6 +23,7 @@ from benchmarks.peers.ranking import (
     percentiles,
     popularity,
 )
+from training.metrics import Floats
 
 
 class Peer(Protocol):

@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from benchmarks.peers.files import Folder
-from training.metrics import NEXT, START
+from training.metrics import NEXT, START, Floats
 
 IntArray = NDArray[np.int64]
-Floats = NDArray[np.float64]
 DAY = 86_400.0
 
 

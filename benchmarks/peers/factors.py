@@ -15,8 +15,9 @@ from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 
 from benchmarks.peers.counting import binary, context_weights
-from benchmarks.peers.data import Floats, Plays, Query
+from benchmarks.peers.data import Plays, Query
 from benchmarks.peers.ranking import Tops, best, joined, percentiles, popularity
+from training.metrics import Floats
 
 BLOCK = 500
 

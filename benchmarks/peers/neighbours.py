@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from benchmarks.peers.data import DAY, Floats, IntArray, Plays, Query
+from benchmarks.peers.data import DAY, IntArray, Plays, Query
 from benchmarks.peers.ranking import Tops, best_of, joined, percentiles, popularity
+from training.metrics import Floats
 
 
 @dataclass(frozen=True)

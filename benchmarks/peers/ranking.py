@@ -7,7 +7,8 @@ from typing import Final
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from benchmarks.peers.data import DAY, Floats, IntArray, Plays, Query
+from benchmarks.peers.data import DAY, IntArray, Plays, Query
+from training.metrics import Floats
 
 DEPTH: Final = 100
 # So many songs of each list enter a merger; more hardly reach the first TOP.
