@@ -12,16 +12,18 @@ import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
 import bentoml
 from bentoml._internal.configuration.containers import BentoMLContainer
+from bentoml._internal.server.http import instruments
 from bentoml._internal.utils.analytics import usage_stats
 from bentoml.exceptions import BentoMLException
 from prometheus_client import Counter, Histogram
+from starlette.routing import Route
 from tornado.ioloop import IOLoop
 from tornado.platform.asyncio import BaseAsyncIOLoop
 
@@ -35,13 +37,14 @@ from features.paths import (
     served_bundle,
     worker_count,
 )
-from serving.access import AccessGuard, read_keys
+from serving.access import OPEN, OPEN_BELOW, RIGHT_OF, AccessGuard, read_keys
 from serving.afterwards import Afterwards
 from serving.answers import Sources, Work, answer
 from serving.api import RecommendRequest, RecommendResponse
+from serving.counted import Counted
 from serving.database import address
 from serving.deadline import Deadline
-from serving.direct import Direct
+from serving.direct import PATH, Direct
 from serving.event_log import EventLog
 from serving.events import EventDesk
 from serving.exploration import Explore
@@ -130,7 +133,16 @@ def asked_workers() -> int:
         raise BentoMLException(str(error)) from error
 
 
-@bentoml.asgi_app(routes(current, desk), path="/")
+app = routes(current, desk)
+own = [route.path for route in app.routes if isinstance(route, Route)]
+instruments.RunnerTrafficMetricsMiddleware = partial(
+    Counted,
+    counting=instruments.RunnerTrafficMetricsMiddleware,
+    paths=frozenset([PATH, *OPEN, *OPEN_BELOW, *RIGHT_OF, *own]),
+)
+
+
+@bentoml.asgi_app(app, path="/")
 @bentoml.service(
     name="segue",
     description="Recommends the next few songs to a listener.",

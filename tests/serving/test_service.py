@@ -377,6 +377,16 @@ def test_each_answer_is_logged_in_one_line(client: Client, monkeypatch: pytest.M
     assert output.getvalue().splitlines()[-3:] == traces
 
 
+def test_paths_that_nobody_serves_are_counted_as_one(client: Client) -> None:
+    paths = [f"/nothing/{i}" for i in range(5)] + ["/web/nothing.js", "/recommend%00"]
+    assert [client.get(path).status_code for path in paths] == [404] * len(paths)
+    assert client.get("/status").status_code == 200
+    lines = client.get("/metrics").text
+    counted = set(re.findall(r'request_total{endpoint="([^"]*)"', lines))
+    assert {"/recommend", "/status", "/web/", "other"} <= counted
+    assert not [path for path in counted if "nothing" in path or "\0" in path]
+
+
 def test_the_documentation_has_typed_requests_with_examples(client: Client) -> None:
     spec = client.get("/docs.json").json()
     paths = spec["paths"]
