@@ -21,6 +21,7 @@ from serving.api import (
     Status,
     Vocabulary,
 )
+from serving.errors import add_refusals
 from serving.event_routes import add_events
 from serving.events import EventDesk
 from serving.live import Loaded
@@ -47,6 +48,7 @@ def routes(current: Callable[[], Loaded], desk: Callable[[], EventDesk]) -> Fast
     _add_songs(app, current)
     _add_service(app, current)
     add_events(app, desk)
+    add_refusals(app)
     return app
 
 

@@ -45,6 +45,7 @@ from serving.counted import Counted
 from serving.database import address
 from serving.deadline import Deadline
 from serving.direct import PATH, Direct
+from serving.errors import InShape
 from serving.event_log import EventLog
 from serving.events import EventDesk
 from serving.exploration import Explore
@@ -297,6 +298,7 @@ def service() -> Any:
 
 
 share_connections()
+service().add_asgi_middleware(InShape)
 # Strangers are refused before their body is read.
 service().add_asgi_middleware(AccessGuard)
 service().add_asgi_middleware(BodyGuard, worker=str(os.getpid()))

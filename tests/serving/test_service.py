@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -282,7 +283,7 @@ def test_similar_songs(client: Client) -> None:
     assert [song["artists"] for song in similar["songs"]] == [["Artist 3"]] * 4
     unknown = client.get("/songs/similar", params={"song_id": "song-999"})
     assert unknown.status_code == 404
-    assert "song-999" in unknown.json()["detail"]
+    assert "song-999" in unknown.json()["error"]
 
 
 @pytest.mark.parametrize(
@@ -302,6 +303,7 @@ def test_similar_songs(client: Client) -> None:
 def test_wrong_parameters_are_refused_by_name(client: Client, url: str, field: str) -> None:
     refused = client.get(url)
     assert refused.status_code == 422
+    assert refused.json()["error"].startswith(f"query.{field}: ")
     assert refused.json()["detail"][0]["loc"] == ["query", field]
 
 
@@ -310,13 +312,19 @@ def test_wrong_parameters_are_refused_by_name(client: Client, url: str, field: s
     [
         ("GET", "/recommend", 405),
         ("POST", "/status", 405),
+        ("POST", "/livez", 405),
         ("GET", "/nothing", 404),
+        ("GET", "/static_content/nothing", 404),
         ("GET", "/web/../service.py", 404),
         ("GET", "/web/%2e%2e/service.py", 404),
     ],
 )
 def test_wrong_addresses(client: Client, method: str, url: str, status: int) -> None:
-    assert client.request(method, url).status_code == status
+    refused = client.request(method, url)
+    assert refused.status_code == status
+    assert refused.headers["content-type"] == "application/json"
+    assert refused.json() == {"error": HTTPStatus(status).phrase}
+    assert ("allow" in refused.headers) == (status == 405)
 
 
 def test_listeners_of_the_bundle(client: Client) -> None:
