@@ -195,7 +195,7 @@ class RecommendedSong(SongName):
     p_like: float | None
     sources: list[str]
     reasons: list[str]
-    why: list[Why] = []
+    why: list[Why]
 
 
 class RecommendResponse(BaseModel):
@@ -214,8 +214,8 @@ class RecommendResponse(BaseModel):
     variant: Literal["ranker", "retrieval", "popularity"]
     degraded: list[str]
     unknown_songs: list[str]
-    relaxed: list[str] = []
-    notes: list[str] = []
+    relaxed: list[str]
+    notes: list[str]
     songs: list[RecommendedSong]
 
 

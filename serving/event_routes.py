@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 
+from serving.described import GUARDED, NOT_WRITTEN, POSTED
 from serving.events import EventBatch, EventDesk, EventsAnswer
 from serving.guard import not_as_described
 from serving.refusals import Unavailable
@@ -16,26 +17,18 @@ log = logging.getLogger("serving.event_routes")
 
 
 def _body() -> dict[str, Any]:
-    """Return the body's schema; OpenAPI 3.0 knows no definitions of a schema's own."""
+    """Return the body's schema in one; a reference would be looked for in the whole document."""
     schema = EventBatch.model_json_schema()
     event = schema.pop("$defs")["ClientEvent"]
-    # To it an excluded bound is a flag beside the bound.
-    known, _ = event["properties"]["propensity"]["anyOf"]
-    known |= {"minimum": known["exclusiveMinimum"], "exclusiveMinimum": True}
     schema["properties"]["events"]["items"] = event
     return {"required": True, "content": {"application/json": {"schema": schema}}}
 
 
-ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
-    400: {"description": "The body is not as described; nothing was written."},
-    503: {"description": "The event log is full, locked or gone; send the batch again."},
-}
-
-
 def add_events(app: FastAPI, desk: Callable[[], EventDesk]) -> None:
     """Add the route; `desk` gives what takes the events."""
+    refused = POSTED | NOT_WRITTEN | GUARDED
 
-    @app.post("/events", responses=ANSWERS, openapi_extra={"requestBody": _body()})
+    @app.post("/events", responses=refused, openapi_extra={"requestBody": _body()})
     async def events(request: Request) -> EventsAnswer:
         """Write events down; answers once they are durable. Sending a batch again is safe.
 

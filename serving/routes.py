@@ -21,6 +21,7 @@ from serving.api import (
     Status,
     Vocabulary,
 )
+from serving.described import ASKED, GUARDED, describe, refusals
 from serving.errors import add_refusals
 from serving.event_routes import add_events
 from serving.events import EventDesk
@@ -42,13 +43,20 @@ Count = Annotated[int, Query(ge=1, le=MAX_SONGS)]
 
 def routes(current: Callable[[], Loaded], desk: Callable[[], EventDesk]) -> FastAPI:
     """Return the app; `current` gives the bundle in use, `desk` takes events."""
-    app = FastAPI(title="segue", docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(
+        title="Segue",
+        description="Recommends the next few songs to a listener. The player page is at [/](/).",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/docs.json",
+    )
     app.mount("/web", StaticFiles(directory=WEB), name="web")
     _add_pages(app)
     _add_songs(app, current)
     _add_service(app, current)
     add_events(app, desk)
     add_refusals(app)
+    describe(app)
     return app
 
 
@@ -70,7 +78,7 @@ def _add_pages(app: FastAPI) -> None:
 
 
 def _add_songs(app: FastAPI, current: Callable[[], Loaded]) -> None:
-    @app.get("/songs/search")
+    @app.get("/songs/search", responses=ASKED | GUARDED)
     def search(
         q: Annotated[str, Query(min_length=1, max_length=200, examples=["night"])], k: Count = 10
     ) -> Search:
@@ -79,7 +87,9 @@ def _add_songs(app: FastAPI, current: Callable[[], Loaded]) -> None:
         found = loaded.lookup.name_index.search(q, k)
         return Search(songs=[FoundSong.model_validate(_name(loaded, song)) for song in found])
 
-    @app.get("/songs/similar", responses={404: {"description": "The song is unknown."}})
+    unknown = refusals({404: "The song is unknown."})
+
+    @app.get("/songs/similar", responses=unknown | ASKED | GUARDED)
     def similar(
         song_id: Annotated[
             str,
@@ -103,12 +113,12 @@ def _add_songs(app: FastAPI, current: Callable[[], Loaded]) -> None:
 
 
 def _add_service(app: FastAPI, current: Callable[[], Loaded]) -> None:
-    @app.get("/listeners")
+    @app.get("/listeners", responses=ASKED | GUARDED)
     def listeners(k: Count = 20) -> Listeners:
         """Return some known listeners to try the service with; may be empty."""
         return Listeners(listeners=list(current().listeners[:k]))
 
-    @app.get("/status")
+    @app.get("/status", responses=GUARDED)
     def status() -> Status:
         """Return what is being served, and the words its catalogue knows."""
         loaded = current()

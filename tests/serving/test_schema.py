@@ -9,8 +9,10 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 from features.columns import Action
+from serving.api import EXAMPLE
 from tests.serving.conftest import Client, song_id
 
 # The whole run: SEGUE_SCHEMA_CASES=2000 for each operation.
@@ -35,6 +37,51 @@ OPERATIONS = [
 @pytest.fixture(scope="module")
 def schema(client: Client) -> Any:
     return schemathesis.openapi.from_dict(client.get("/docs.json").json())
+
+
+def faults(spec: Any, schema: Any, value: Any) -> list[Any]:
+    """Return how a value differs from a schema of the OpenAPI."""
+    check = Draft202012Validator(schema | {"components": spec["components"]})
+    return list(check.iter_errors(value))
+
+
+def test_answers_and_refusals_are_as_described(client: Client) -> None:
+    song = {"song_id": song_id(3)}
+    event = song | {"event_id": "a", "user_id": "u", "session_id": "x", "action": "play"}
+    asked = [
+        ("POST", "/recommend", EXAMPLE | {"session": [song]}, 200),
+        ("POST", "/recommend", {"k": 0, "seed": {}}, 400),
+        ("POST", "/events", {"events": [event]}, 200),
+        ("POST", "/events", {"events": [event | {"propensity": 0.0}]}, 400),
+        ("GET", "/songs/search?q=a", None, 200),
+        ("GET", "/songs/search?q=a&k=0", None, 422),
+        ("GET", f"/songs/similar?song_id={song_id(3)}", None, 200),
+        ("GET", "/songs/similar?song_id=nothing", None, 404),
+        ("GET", "/listeners", None, 200),
+        ("GET", "/status", None, 200),
+    ]
+    spec = client.get("/docs.json").json()
+    answer = spec["components"]["schemas"]["RecommendResponse"]
+    assert faults(spec, answer, answer["example"]) == []
+    for method, url, body, status in asked:
+        answered = client.request(method, url, json=body)
+        assert answered.status_code == status
+        described = spec["paths"][url.partition("?")[0]][method.lower()]["responses"][str(status)]
+        schema = described["content"]["application/json"]["schema"]
+        assert faults(spec, schema, answered.json()) == []
+
+
+def test_requests_are_described_as_they_are_taken(client: Client) -> None:
+    spec = client.get("/docs.json").json()
+    assert spec["openapi"] == "3.1.0"
+    schema = spec["components"]["schemas"]["RecommendRequest"]
+    empty = dict.fromkeys(("user_id", "profile", "session_id", "context", "temperature", "seed"))
+    for body in (schema["example"], {}, empty):
+        assert faults(spec, schema, body) == []
+        assert client.post("/recommend", json=body).status_code == 200
+    for body in ({"k": 0}, {"k": None}, {"session": None}, {"profile": {"birth_year": 12}}):
+        assert faults(spec, schema, body) != []
+        assert client.post("/recommend", json=body).status_code == 400
 
 
 def sent(client: Client, case: Any) -> Any:

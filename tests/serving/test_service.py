@@ -403,6 +403,7 @@ def test_the_documentation_has_typed_requests_with_examples(client: Client) -> N
     name = body.get("$ref", "").rsplit("/", 1)[-1]
     schema = spec["components"]["schemas"][name] if name else body
     assert schema["example"] == EXAMPLE
+    assert {"type": "null"} in schema["properties"]["user_id"]["anyOf"]
     assert schema["properties"]["k"]["maximum"] == 100
     assert schema["additionalProperties"] is False
     parameters = {p["name"]: p for p in paths["/songs/search"]["get"]["parameters"]}
