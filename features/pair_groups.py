@@ -109,11 +109,15 @@ def artists(pairs: Pairs) -> Group:
     session_albums = pairs.session_codes[Song.ALBUM]
     favourites = pairs.row.get(User.FAVOURITE_ARTISTS)
     named = codes[Song.ARTISTS].code_of
+    # An empty list is the store's word for "not known".
+    favoured = (
+        None
+        if favourites is None or len(favourites) == 0
+        else where_known(artist, among(artist, known_codes(named, favourites)))
+    )
     return {
         "artist_share": pairs.share(Song.ARTISTS, UserRow.ARTIST_KEYS, UserRow.ARTIST_SHARES),
-        "artist_favourite": None
-        if favourites is None
-        else where_known(artist, among(artist, known_codes(named, favourites))),
+        "artist_favourite": favoured,
         "artist_session_share": share_of(artist, session_artists),
         "artist_same_as_last": same_as_last(artist, session_artists),
         "album_session_share": share_of(album, session_albums),

@@ -209,13 +209,11 @@ def blend(
     scales = {signal: weights[signal] / model.spread for signal, model in models.items()}
     small = scored and songs < EXACT_BELOW
     stacked = [m.item_factors[:] * scales[s] for s, m in models.items()] if small else []
-    known = [m.known for m in models.values()] if small else []
     return Blend(
         signals=tuple(models),
         widths=tuple(m.item_factors.shape[1] for m in models.values()),
         scales=tuple(scales.values()),
         stacked=np.hstack(stacked).astype(np.float32) if stacked else np.zeros((songs, 0), "f4"),
-        known=np.logical_or.reduce(known) if known else np.zeros(songs, dtype=np.bool_),
     )
 
 

@@ -112,8 +112,7 @@ def without(retrieval: Retrieval, broken: tuple[str, ...]) -> Retrieval:
     }
     blend = retrieval.blend
     if BLEND in broken:
-        songs = len(retrieval.songs)
-        blend = Blend((), (), (), np.zeros((songs, 0), np.float32), np.zeros(songs, np.bool_))
+        blend = Blend((), (), (), np.zeros((len(retrieval.songs), 0), np.float32))
     return replace(retrieval, generators=generators, blend=blend)
 
 

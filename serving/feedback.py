@@ -22,6 +22,7 @@ MICROSECOND: Final = timedelta(microseconds=1)
 RUNNING_US: Final = SESSION_PAUSE // MICROSECOND
 _STANDING: Final = (UserRow.HISTORY_LIKE, UserRow.HISTORY_PLAYLIST)
 _REFUSALS: Final = (Action.SKIP, Action.DISLIKE)
+_CANCELLERS: Final = {action for _, cancel in Action.STATES.values() for action in cancel}
 
 
 def known_at(events: Sequence[Logged], asked: datetime, now: datetime) -> list[Logged]:
@@ -169,6 +170,8 @@ def overlay(
     """
     if not events:
         return dict(row)
+    # Of two at the same moment the cancellation wins: as in `features.signals`.
+    events = sorted(events, key=lambda event: (event.ts_us, event.action in _CANCELLERS))
     history = _History(row, length)
     actions = tuple(session_event(event) for event in events)
     values = session_values(actions, lengths([event.song_id for event in events]))

@@ -91,7 +91,6 @@ class Blend:
     widths: tuple[int, ...]
     scales: tuple[float, ...]
     stacked: FloatArray
-    known: NDArray[np.bool_]
 
     def combine(self, scores: Mapping[str, Scores]) -> Scores:
         """Return the weighted sum of the signals' scores of one query."""
@@ -102,9 +101,10 @@ class Blend:
             part.vector if isinstance(part, FactorScores) else np.zeros(width, dtype=np.float32)
             for part, width in zip(parts, self.widths, strict=True)
         ]
-        if not any(isinstance(part, FactorScores) for part in parts):
+        known = [part.known for part in parts if isinstance(part, FactorScores)]
+        if not known:
             return NO_SCORES
-        return FactorScores(np.concatenate(vectors), self.stacked, self.known)
+        return FactorScores(np.concatenate(vectors), self.stacked, np.logical_or.reduce(known))
 
     def _added(self, parts: Sequence[Scores]) -> Scores:
         given = {

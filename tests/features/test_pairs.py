@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.columns import SongRow
+from features.columns import SongRow, User, UserRow
 from features.pair_groups import fill, pair_columns, pair_names
 from features.pairs import Pairs, find, local_hour, share_of
 from features.query import Query, SessionEvent
@@ -283,6 +283,12 @@ LISTENERS_WORD = {
 @pytest.mark.parametrize("feature", sorted(LISTENERS_WORD))
 def test_what_an_unknown_listener_never_said_is_not_known_never_zero(feature):
     assert of(table()[feature], None, None, None, None)
+
+
+def test_who_has_no_row_is_as_one_whom_the_store_does_not_know():
+    lists = (User.LANGUAGES, User.FAVOURITE_ARTISTS, *UserRow.TASTES, *UserRow.HISTORY)
+    unknown = dict.fromkeys((*User.ORDER, *UserRow.ACTIVITY)) | {name: [] for name in lists}
+    assert table(user=unknown) == table()
 
 
 SONGS_WORD = {

@@ -1,5 +1,6 @@
 """Factors and their blend, and what the bundle derives from its files."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -12,6 +13,7 @@ from features.state import resolve
 from serving.bundle import blend
 from serving.fold_in import FactorModel, fold_in
 from serving.generators import SignalFactors
+from serving.index import EXACT_BELOW
 from serving.layout import artist_lists, latest
 from serving.scores import NO_SCORES
 from tests.features import small
@@ -105,6 +107,18 @@ def test_a_signal_that_the_listener_lacks_leaves_the_blend_to_the_others():
     found = mixed.combine(scores).of(EVERY)
     np.testing.assert_allclose(found, scores["listen"].of(EVERY), rtol=1e-5)
     assert mixed.combine({"like": NO_SCORES, "listen": NO_SCORES}) is NO_SCORES
+
+
+@pytest.mark.parametrize("songs", [N, EXACT_BELOW])
+def test_a_song_that_only_a_signal_without_the_listener_knows_has_no_score(songs):
+    few = factors(1)
+    known = np.arange(N) < 3
+    few = replace(few, item_factors=few.item_factors * known[:, None], known=known)
+    parts = {"like": SignalFactors("like", factors(2)), "listen": SignalFactors("listen", few)}
+    mixed = blend(parts, {"like": 4.0, "listen": 1.0}, songs)
+    scores = {name: part.scores(asking(2)) for name, part in parts.items()}
+    assert scores["like"] is NO_SCORES
+    assert set(given(mixed.combine(scores))) == {0, 1, 2}
 
 
 def test_a_source_without_any_signal_has_an_empty_blend():

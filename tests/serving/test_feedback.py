@@ -69,6 +69,20 @@ def test_a_history_with_events_by_hand(songs: Catalogue) -> None:
     assert found[UserRow.LAST_PLAY_TS] == datetime.fromtimestamp(2005, UTC)
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_a_like_and_its_cancellation_at_one_moment_the_cancellation_wins(
+    songs: Catalogue, order: int
+) -> None:
+    events = [
+        *[logged("song-001", "like"), logged("song-001", "unlike")][::order],
+        *[logged("song-002", "playlist_add"), logged("song-002", "playlist_remove")][::order],
+    ]
+    found = overlay(ROW, events, songs.durations, NOW, LENGTH)
+    assert found[UserRow.HISTORY_SONGS] == ["song-001", "song-002"]
+    assert found[UserRow.HISTORY_LIKE] == [0, 0.7]
+    assert found[UserRow.HISTORY_PLAYLIST] == [0, 0]
+
+
 def test_without_events_the_row_stays_as_it_is(songs: Catalogue) -> None:
     assert overlay(ROW, [], songs.durations, NOW, LENGTH) == ROW
 
