@@ -53,7 +53,7 @@ def drawn_within(
     is allowed. The temperature is above 0.
     """
     random = np.random.default_rng(explore.seed)
-    logits = _logits(scores, explore.temperature)
+    logits = scores / explore.temperature
     left = np.ones(len(scores), dtype=np.bool_)
     chosen: list[int] = []
     chances: list[float] = []
@@ -77,14 +77,10 @@ def propensities(scores: Floats, chosen: NDArray[np.intp], temperature: float) -
     """
     if temperature == 0 or len(chosen) == 0:
         return np.ones(len(chosen))
-    logits = _logits(scores, temperature)
+    logits = scores / temperature
     never = np.ones(len(scores), dtype=np.bool_)
     never[chosen] = False
     # In logarithms and from the end: what is left after the best songs may be very unlikely.
     rest = np.logaddexp.reduce(logits[never]) if never.any() else -np.inf
     left = np.logaddexp.accumulate(np.concatenate([[rest], logits[chosen][::-1]]))[1:][::-1]
     return np.exp(logits[chosen] - left)
-
-
-def _logits(scores: Floats, temperature: float) -> Floats:
-    return scores / temperature if temperature else scores
