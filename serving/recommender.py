@@ -171,11 +171,6 @@ class Recommender:
             features = self.retrieval.features(state, steered.pool)
         return Prepared(state, steered.pool, features, steered.added, steered.relaxed)
 
-    def after_skips(self, prepared: Prepared, scores: np.ndarray) -> np.ndarray:
-        """Return the ranker's scores less what the session's skips cost songs like those."""
-        songs, pool = self.retrieval.songs, prepared.pool.songs
-        return scores - skip_cost(prepared.state, songs, pool, scores, self.feedback)
-
     def _answer(self, waiting: list[Prepared], k: int) -> list[Slate]:
         if not waiting:
             return []
@@ -193,7 +188,7 @@ class Recommender:
         explore: Explore | None = None,
     ) -> Slate:
         state, pool = prepared.state, prepared.pool
-        scores = self.after_skips(prepared, scores)
+        scores = scores - skip_cost(state, self.retrieval.songs, pool.songs, scores, self.feedback)
         raised = self.steerer.raised(state, scores)
         scores = self.steerer.moved(state, pool.songs, scores)
         answer = self.steerer.chosen(state, pool.songs, scores, k, explore or BEST)

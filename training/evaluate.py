@@ -20,7 +20,7 @@ from features.catalogue import IntArray
 from features.columns import SongRow, User, UserRow
 from features.dayparts import block_of
 from features.pairs import local_hour, missing
-from serving.recommender import Prepared, Recommender
+from serving.recommender import BEST, Prepared, Recommender
 from serving.retrieval import Pool
 from serving.steering import most_popular_first
 from training.methods import POPULARITY, SEGUE, Answers
@@ -42,7 +42,8 @@ def ask(recommender: Recommender, queries: Sequence[Labelled]) -> Answers:
     in_pool, size, cut = [], [], []
     for labelled in tqdm(queries, desc="test queries", unit="query", mininterval=1):
         prepared = recommender.prepare(labelled.query)
-        slate = recommender.answer(prepared, TOP)
+        # Said how to draw, the slate holds the scores of the whole pool as well.
+        slate = recommender.answer(prepared, TOP, explore=BEST)
         found = retrieval.songs.indices([song.song_id for song in slate.songs])
         answers[SEGUE].append(found)
         for name, songs in generator_tops(recommender, prepared):
@@ -51,8 +52,7 @@ def ask(recommender: Recommender, queries: Sequence[Labelled]) -> Answers:
         truth = retrieval.songs.index_of.get(labelled.answer, -1)
         in_pool.append(truth in prepared.pool.songs)
         size.append(len(prepared.pool.songs))
-        scores = recommender.after_skips(prepared, recommender.ranker.scores(prepared.features))
-        cut.append(cut_ranks(prepared.pool, truth, scores))
+        cut.append(cut_ranks(prepared.pool, truth, slate.scores))
     padded = {name: np.stack([pad(songs) for songs in rows]) for name, rows in answers.items()}
     return Answers(padded, np.array(in_pool), np.array(size, dtype=np.int32), np.array(cut))
 
