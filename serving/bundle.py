@@ -84,9 +84,15 @@ def factors_file(signal: SignalName) -> str:
     return f"factors_{signal}.npz"
 
 
+def read_settings(folder: Path) -> dict[str, Any]:
+    """Return what of params.yaml a bundle answers by."""
+    settings: dict[str, Any] = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+    return settings
+
+
 def load_retrieval(folder: Path) -> Retrieval:
     """Read catalogue and generators."""
-    settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+    settings = read_settings(folder)
     params = Generators.model_validate(settings["generators"])
     songs = map_catalogue(folder)
     factors = {
@@ -152,7 +158,7 @@ def index_factors(folder: Path) -> None:
 
     A signal that knows no song gets none, and finds nothing without one too.
     """
-    signals = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))["signals"]
+    signals = read_settings(folder)["signals"]
     for signal in SIGNALS:
         path = folder / factors_file(signal)
         if not path.exists() or signals[signal]["candidates"] == 0:
@@ -177,7 +183,7 @@ def load_sections(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
 
     Older bundles have some of them in the manifest only; what is in neither takes its defaults.
     """
-    known = manifest.get("params", {}) | json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+    known = manifest.get("params", {}) | read_settings(folder)
     return {
         name: section.model_validate(known.get(name, {}))
         for name, section in SERVING_SECTIONS.items()

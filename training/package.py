@@ -17,7 +17,13 @@ from features.pairs import missing
 from features.params import Params, load_params
 from features.paths import data_dir
 from features.store import historical_user_rows
-from serving.bundle import SERVING_SECTIONS, SETTINGS, load_ranker, load_retrieval
+from serving.bundle import (
+    SERVING_SECTIONS,
+    SETTINGS,
+    load_ranker,
+    load_retrieval,
+    read_settings,
+)
 from serving.manifest import FORMAT, MANIFEST, checksums
 from training.files import FIT, RANKER_FIT, write_json
 from training.phases import Cut, Phases, read_phases, refuse_later
@@ -44,7 +50,7 @@ def main() -> None:
     shutil.copytree(arguments.generators, out)
     shutil.copytree(arguments.ranker, out, dirs_exist_ok=True)
     params = load_params()
-    write_sections(out / SETTINGS, params)
+    write_sections(out, params)
     moment = phases.features_at(arguments.cut)
     listeners = busiest(pd.read_parquet(arguments.users, columns=[User.ID])[User.ID], moment)
     write_json(out / "listeners.json", {"listeners": listeners})
@@ -55,10 +61,10 @@ def main() -> None:
     load_ranker(out, load_retrieval(out).feature_names)
 
 
-def write_sections(settings: Path, params: Params) -> None:
+def write_sections(folder: Path, params: Params) -> None:
     """Add the parameters that only answers depend on to a bundle's settings, and so its version."""
-    content = json.loads(settings.read_text(encoding="utf-8"))
-    write_json(settings, content | params.model_dump(mode="json", include=set(SERVING_SECTIONS)))
+    sections = params.model_dump(mode="json", include=set(SERVING_SECTIONS))
+    write_json(folder / SETTINGS, read_settings(folder) | sections)
 
 
 def manifest(

@@ -78,11 +78,11 @@ def test_the_version_names_the_content(folder):
     ("section", "name", "value"), [("exploration", "temperature", 0.5), ("feedback", "artist", 3.0)]
 )
 def test_what_only_answers_depend_on_makes_a_version_and_is_served(folder, section, name, value):
-    package.write_sections(folder / "settings.json", PARAMS)
+    package.write_sections(folder, PARAMS)
     before = manifest(folder, "test", PHASES, PARAMS, {})
     changed = getattr(PARAMS, section).model_copy(update={name: value})
     params = PARAMS.model_copy(update={section: changed})
-    package.write_sections(folder / "settings.json", params)
+    package.write_sections(folder, params)
     after = manifest(folder, "test", PHASES, params, {})
     assert after["version"] != before["version"]
     write_json(folder / "manifest.json", after)
