@@ -1,8 +1,9 @@
 """The files of a SQLite database: telling when they were deleted or moved, and clearing up."""
 
-import fcntl
 import os
 from pathlib import Path
+
+from features.locks import alone_in
 
 Inode = tuple[int, int]
 Files = tuple[Inode | None, Inode | None]
@@ -25,13 +26,9 @@ def inode(path: str) -> Inode | None:
 def clear(path: Path) -> None:
     """Take away what a file that is gone has left, which the next would take for its own."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        # One worker at a time: the next finds the new file and leaves what belongs to it.
-        fcntl.flock(folder, fcntl.LOCK_EX)
+    # The next worker finds the new file and leaves what belongs to it.
+    with alone_in(path.parent):
         if not path.exists():
             for end in ("-wal", "-shm"):
                 Path(f"{path}{end}").unlink(missing_ok=True)
             path.touch()
-    finally:
-        os.close(folder)
