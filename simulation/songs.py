@@ -5,13 +5,13 @@ contiguous run of numbers; ids are shuffled, so that they tell nothing.
 """
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
 
 import numpy as np
 import pyarrow as pa
 
 from features.columns import Song
-from features.times import DAY_US
+from features.times import DAY_US, microseconds
 from simulation import names
 from simulation.draws import Array
 from simulation.sizes import Size
@@ -36,7 +36,6 @@ NEW_SHARE = 0.08
 FESTIVAL_SHARE = 0.035
 MOOD_TAGGED = 0.25
 OCCASION_TAGGED = 0.4
-_MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -76,8 +75,7 @@ class Artists:
 
 def midnight_us(day: date) -> int:
     """Return a date's first microsecond (UTC) since 1970."""
-    moment = datetime.combine(day, time(), tzinfo=UTC)
-    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // _MICROSECOND
+    return microseconds(datetime.combine(day, time(), tzinfo=UTC))
 
 
 def genre_centres(rng: np.random.Generator) -> Array:
