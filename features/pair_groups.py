@@ -11,13 +11,14 @@ import numpy as np
 from features.catalogue import Catalogue, FloatArray, IntArray
 from features.columns import Song, SongRow, User, UserRow
 from features.compiled import equals, taken
-from features.dayparts import DAYPARTS, local_daypart
+from features.dayparts import DAYPARTS
 from features.pairs import (
     Column,
     Group,
     Pairs,
     among,
     audio_distance,
+    daypart_at,
     find,
     known_codes,
     local_hour,
@@ -27,11 +28,10 @@ from features.pairs import (
     scalar,
     share_of,
     tag_match,
-    utc_offset,
     where_known,
 )
 from features.state import nobody
-from features.times import DAY_US, SECOND_US
+from features.times import DAY_US
 
 TEEN_AGE: Final = 16
 
@@ -42,8 +42,11 @@ def session_state(pairs: Pairs) -> Group:
     weekday, hour = local_hour(pairs.row, state.ts_us)
     n = len(state.course)
     shares = pairs.row.get(UserRow.DAYPART_SHARES)
-    here = local_daypart(state.ts_us // SECOND_US, utc_offset(pairs.row))
-    usual = shares[here] if shares is not None and len(shares) == DAYPARTS else np.nan
+    usual = (
+        shares[daypart_at(pairs.row, state.ts_us)]
+        if shares is not None and len(shares) == DAYPARTS
+        else np.nan
+    )
     return {
         "prefix_length": n,
         "session_skip_share": state.skipped.mean() if n else np.nan,

@@ -91,9 +91,13 @@ class Pairs:
 
 def local_hour(row: Mapping[str, Any], ts_us: int) -> tuple[int, int]:
     """Return the listener's local weekday (Monday is 0) and hour; UTC where no offset is known."""
-    seconds, offset = ts_us // SECOND_US, utc_offset(row)
-    weekday = local_daypart(seconds, offset) // len(BLOCKS)
-    return int(weekday), int((seconds + offset * 60) % DAY_SECONDS // 3600)
+    local = ts_us // SECOND_US + utc_offset(row) * 60
+    return int(daypart_at(row, ts_us) // len(BLOCKS)), int(local % DAY_SECONDS // 3600)
+
+
+def daypart_at(row: Mapping[str, Any], ts_us: Any) -> Any:
+    """Return the listener's local daypart at a moment, or at each of an array of moments."""
+    return local_daypart(ts_us // SECOND_US, utc_offset(row))
 
 
 def utc_offset(row: Mapping[str, Any]) -> int:

@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 from features.catalogue import FloatArray, IntArray
 from features.columns import UserRow
 from features.compiled import taken
-from features.dayparts import DAYPARTS, local_daypart
-from features.pairs import Group, find, utc_offset
+from features.dayparts import DAYPARTS
+from features.pairs import Group, daypart_at, find
 from features.state import State
-from features.times import SECOND_US
 from serving.fold_in import solve
 from serving.scores import NO_SCORES, FactorScores, Scores
 
@@ -112,10 +111,9 @@ class TensorFactors:
 
 def now(state: State) -> int:
     """Return the local daypart of the request."""
-    return int(local_daypart(state.ts_us // SECOND_US, utc_offset(state.query.user)))
+    return int(daypart_at(state.query.user, state.ts_us))
 
 
 def last_heard(state: State) -> IntArray:
     """Return the local daypart at which each song of the history was heard last."""
-    seconds = state.history_last_us // SECOND_US
-    return np.asarray(local_daypart(seconds, utc_offset(state.query.user)), dtype=np.int32)
+    return np.asarray(daypart_at(state.query.user, state.history_last_us), dtype=np.int32)
