@@ -51,7 +51,7 @@ from serving.retrieval import BLEND, Retrieval
 from training.dataset import phase_queries
 from training.metrics import METRICS, TOP, cluster_bootstrap, hit_rate, interval
 from training.phases import Cut, read_phases
-from training.queries import Labelled
+from training.queries import Labelled, Sample
 from training.ranker import fit_ranker
 from training.rows import Rows, read_rows, write_rows
 from training.sessions import LIKED
@@ -302,7 +302,7 @@ def prepared(
                 fit_wide(params, phases, cut, arguments.data, fresh)
         retrieval = load_wide(folder, params)
         lake, history = arguments.data / "lake", params.features.history_songs
-        queries = phase_queries(lake, phases, cut, history, count, how.seed, starts)
+        queries = phase_queries(lake, phases, cut, history, Sample(count, how.seed, starts))
         if starts == 1:
             # All there are, should there be fewer than wanted; the sample is filled with others.
             queries = [labelled for labelled in queries if labelled.is_start]

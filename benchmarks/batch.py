@@ -31,7 +31,7 @@ from training.dataset import phase_queries
 from training.methods import SEGUE
 from training.metrics import METRICS, NEXT, START
 from training.phases import read_phases
-from training.queries import Labelled
+from training.queries import Labelled, Sample
 
 K: Final = 20
 SHOWN: Final = ("hr_20", "mrr_20", "ndcg_10")
@@ -182,10 +182,8 @@ def sampled(arguments: argparse.Namespace) -> list[Labelled]:
     params = load_params()
     how, history_songs = params.evaluation, params.features.history_songs
     phases = read_phases(arguments.phases)
-    most = max(arguments.queries, how.max_queries)
-    asked = phase_queries(
-        arguments.lake, phases, "test", history_songs, most, how.seed, how.starts_share
-    )
+    sample = Sample(max(arguments.queries, how.max_queries), how.seed, how.starts_share)
+    asked = phase_queries(arguments.lake, phases, "test", history_songs, sample)
     return part_of(asked, arguments.queries, how.seed)
 
 

@@ -44,6 +44,7 @@ from training.generators import LINKS, write_factors, write_generators
 from training.metrics import METRICS, cluster_bootstrap, interval
 from training.phases import Cut, Phases, read_phases
 from training.plays import read_plays
+from training.queries import Sample
 
 # What chooses, and what judges.
 CUTS: Final[tuple[Cut, ...]] = ("labels", "test")
@@ -82,10 +83,10 @@ class Questions:
 
 
 def read_questions(data: Path, phases: Phases, cut: Cut, queries: int, params: Params) -> Questions:
-    """Read queries of the phase that a cut's generators may answer, a quarter of them starts."""
+    """Read queries of the phase that a cut's generators may answer, starts as among labels."""
     lake, songs = data / "lake", map_catalogue(data / "generators" / cut)
-    history, seed = params.features.history_songs, params.ranker.seed
-    found = phase_queries(lake, phases, cut, history, queries, seed, params.ranker.starts_share)
+    sample = Sample(queries, params.ranker.seed, params.ranker.starts_share)
+    found = phase_queries(lake, phases, cut, params.features.history_songs, sample)
     coming = [None if q.query.session else songs.indices(sorted(set(q.rest))) for q in found]
     until = phases.fit_until(cut)
     return Questions(

@@ -33,7 +33,7 @@ from simulation.truth import Truth
 from training.dataset import phase_queries, utc
 from training.metrics import Floats, answer_ranks, cluster_bootstrap, interval, ndcg
 from training.phases import Cut, read_phases
-from training.queries import Labelled
+from training.queries import Labelled, Sample
 from training.tables import bounds
 
 TOP: Final = 10
@@ -299,8 +299,8 @@ def main() -> None:
     recommender = replace(load_cut(arguments.cut), modes=params.modes, steering=params.steering)
     latest = Latest.of(read_until_end(lake, phases))
     judge = Judge(recommender.retrieval.songs, Truth.load(data_dir() / "truth"), latest)
-    history = recommender.history_songs
-    queries = phase_queries(lake, phases, arguments.cut, history, arguments.queries, how.seed)
+    sample = Sample(arguments.queries, how.seed)
+    queries = phase_queries(lake, phases, arguments.cut, recommender.history_songs, sample)
     figures = measure(recommender, judge, queries, how)
     if arguments.cut == "labels":
         return

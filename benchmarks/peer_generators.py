@@ -38,7 +38,7 @@ from serving.retrieval import Retrieval
 from serving.scores import NO_SCORES, SparseScores
 from training.dataset import phase_queries
 from training.phases import Cut, Phases, read_phases
-from training.queries import Labelled
+from training.queries import Labelled, Sample
 from training.rows import select
 
 CANDIDATES: Final = 60
@@ -117,13 +117,9 @@ def asked_of(
 ) -> tuple[Asked, tuple[str, ...]]:
     """Return a phase's queries and their rows, with every peer among the generators."""
     folder, how = Folder(arguments.cut), params.ranker
-    size = (
-        (how.max_queries, how.seed, how.starts_share)
-        if phase == "labels"
-        else (params.evaluation.max_queries, params.evaluation.seed, params.evaluation.starts_share)
-    )
+    sample = Sample.of(how if phase == "labels" else params.evaluation)
     lake = arguments.data / "lake"
-    queries = phase_queries(lake, phases, phase, params.features.history_songs, *size)
+    queries = phase_queries(lake, phases, phase, params.features.history_songs, sample)
     plain = load_retrieval(arguments.data / "generators" / phase)
     cut = read_cut(folder)
     peers = {

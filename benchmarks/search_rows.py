@@ -23,6 +23,7 @@ from features.times import asked_moment
 from serving.bundle import load_retrieval
 from training.dataset import build_rows, phase_queries
 from training.phases import CUTS, Cut, Phases, read_phases, refuse_leaky, split, write_phases
+from training.queries import Sample
 from training.rows import write_rows
 
 MOST_LABEL_QUERIES: Final = 40_000
@@ -77,12 +78,12 @@ def build(lake: Path, folder: Path, cut: Cut, negatives: int) -> None:
     ranker = params.ranker.model_copy(update={"negatives": negatives})
     phases, generators = read_phases(folder / "phases.json"), folder / "generators" / cut
     refuse_leaky(generators, phases, cut)
-    asked = (
-        (MOST_TEST_QUERIES, ranker.seed, 0.0)
+    sample = (
+        Sample(MOST_TEST_QUERIES, ranker.seed)
         if cut == "test"
-        else (MOST_LABEL_QUERIES, ranker.seed, ranker.starts_share)
+        else Sample(MOST_LABEL_QUERIES, ranker.seed, ranker.starts_share)
     )
-    queries = phase_queries(lake, phases, cut, history_songs, *asked)
+    queries = phase_queries(lake, phases, cut, history_songs, sample)
     made = build_rows(generators, queries, ranker, workers=1)
     out = folder / f"{cut}.parquet"
     # A build that is killed leaves no rows that look whole.

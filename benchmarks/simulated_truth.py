@@ -38,7 +38,7 @@ from training.dataset import phase_queries, utc
 from training.methods import POPULARITY, SEGUE
 from training.metrics import NEXT, START, Floats, cluster_bootstrap, interval
 from training.phases import Phases, read_phases
-from training.queries import Labelled
+from training.queries import Labelled, Sample
 from training.tables import bounds, markdown_table
 
 CHANCES: Final = ("skip", "like", "add", "complete")
@@ -315,16 +315,9 @@ def main() -> None:
     phases = read_phases(arguments.phases)
     truth = Truth.load(arguments.truth)
     recommender = Recommender.load(arguments.bundle)
-    count = arguments.queries or how.max_queries
-    queries = phase_queries(
-        arguments.lake,
-        phases,
-        "test",
-        recommender.history_songs,
-        count,
-        how.seed,
-        how.starts_share,
-    )
+    sample = Sample(arguments.queries or how.max_queries, how.seed, how.starts_share)
+    history_songs = recommender.history_songs
+    queries = phase_queries(arguments.lake, phases, "test", history_songs, sample)
     peers = Folder(arguments.peers) if arguments.peers else None
     events = read_until_end(arguments.lake, phases)
     judge = Judge.of(truth, queries, recommender.retrieval.songs.ids, events)

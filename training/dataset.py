@@ -21,7 +21,7 @@ from serving.bundle import load_retrieval
 from serving.past import rows_at
 from serving.retrieval import Retrieval
 from training.phases import CUTS, Cut, Phases, read_phases, refuse_leak, refuse_leaky
-from training.queries import Labelled, labelled_queries, sample_positions
+from training.queries import Labelled, Sample, labelled_queries, sample_positions
 from training.rows import Part, Rows, join, listener_code, write_rows
 from training.sessions import OUTCOMES, SKIP, read_sessions
 
@@ -100,13 +100,7 @@ def utc(moment: datetime) -> np.datetime64:
 
 
 def phase_queries(
-    lake: Path,
-    phases: Phases,
-    cut: Cut,
-    history_songs: int,
-    max_queries: int,
-    seed: int,
-    starts_share: float = 0.0,
+    lake: Path, phases: Phases, cut: Cut, history_songs: int, sample: Sample
 ) -> list[Labelled]:
     """Return labelled queries of the phase that a cut's models may answer.
 
@@ -122,7 +116,7 @@ def phase_queries(
     events, heard = read_sessions(lake, phase)
     if heard.empty:
         raise Mistake(f"No session lies wholly in {phase}; make `phases` in params.yaml longer.")
-    asked = sample_positions(heard, max_queries, seed, starts_share)
+    asked = sample_positions(heard, sample)
     rows = rows_at(asked.rename(columns={Event.TS: UserRow.TS}), lake, history_songs)
     return list(labelled_queries(events, heard, asked, rows))
 
@@ -140,15 +134,8 @@ def main() -> None:
     params = load_params()
     phases = read_phases(arguments.phases)
     refuse_leaky(arguments.generators, phases, arguments.cut)
-    queries = phase_queries(
-        arguments.lake,
-        phases,
-        arguments.cut,
-        params.features.history_songs,
-        params.ranker.max_queries,
-        params.ranker.seed,
-        params.ranker.starts_share,
-    )
+    history_songs, sample = params.features.history_songs, Sample.of(params.ranker)
+    queries = phase_queries(arguments.lake, phases, arguments.cut, history_songs, sample)
     rows = build_rows(arguments.generators, queries, params.ranker, arguments.workers)
     write_rows(rows, load_retrieval(arguments.generators).feature_names, arguments.out)
 

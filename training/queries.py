@@ -14,6 +14,7 @@ import pandas as pd
 
 from features.columns import Event
 from features.pairs import missing
+from features.params import Evaluation, Ranker
 from features.query import MAX_SESSION, Query, Row, SessionEvent
 from training.sessions import OUTCOME, PLACE
 
@@ -42,20 +43,32 @@ class Labelled:
         return self.place == 0
 
 
-def sample_positions(
-    heard: pd.DataFrame, max_queries: int, seed: int, starts_share: float = 0.0
-) -> pd.DataFrame:
-    """Return a seeded sample of listenings to ask for, all of them where there are few enough.
+@dataclass(frozen=True)
+class Sample:
+    """Which listenings are asked for: at most `max_queries`, drawn by the seed.
 
-    At least `starts_share` of the sample are session starts, as far as there are so many.
+    At least `starts_share` of them are session starts, as far as there are so many.
     """
-    if len(heard) <= max_queries:
+
+    max_queries: int
+    seed: int
+    starts_share: float = 0.0
+
+    @classmethod
+    def of(cls, how: Ranker | Evaluation) -> "Sample":
+        """Take the settings of the ranker's labels, or of the evaluation."""
+        return cls(how.max_queries, how.seed, how.starts_share)
+
+
+def sample_positions(heard: pd.DataFrame, sample: Sample) -> pd.DataFrame:
+    """Return the sample of some listenings, all of them where there are few enough."""
+    if len(heard) <= sample.max_queries:
         return heard
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(sample.seed)
     starts = np.flatnonzero(heard[PLACE].to_numpy() == 0)
-    first = random.permutation(starts)[: int(max_queries * starts_share)]
+    first = random.permutation(starts)[: int(sample.max_queries * sample.starts_share)]
     others = np.setdiff1d(np.arange(len(heard)), first)
-    rest = random.choice(others, max_queries - len(first), replace=False)
+    rest = random.choice(others, sample.max_queries - len(first), replace=False)
     return heard.iloc[np.sort(np.concatenate([first, rest]))]
 
 

@@ -32,7 +32,7 @@ from serving.bundle import load_retrieval
 from serving.retrieval import Retrieval
 from training.dataset import phase_queries
 from training.phases import Cut, read_phases, refuse_leaky
-from training.queries import Labelled
+from training.queries import Labelled, Sample
 from training.rows import listener_code
 from training.tables import markdown_table
 
@@ -273,8 +273,8 @@ def main() -> None:
     refuse_leaky(arguments.generators, phases, cut)
     params = load_params()
     most = arguments.queries or params.evaluation.max_queries
-    history_songs = params.features.history_songs
-    queries = phase_queries(arguments.lake, phases, cut, history_songs, most, params.ranker.seed)
+    history_songs, sample = params.features.history_songs, Sample(most, params.ranker.seed)
+    queries = phase_queries(arguments.lake, phases, cut, history_songs, sample)
     retrieval = load_retrieval(arguments.generators)
     halves = np.array([listener_code(item.user_id) % 2 == 0 for item in queries])
     now = present(retrieval)

@@ -44,7 +44,7 @@ from training.methods import SEGUE, Answers
 from training.metrics import NEXT, START, TASKS
 from training.phases import Phases, read_phases, refuse_leak
 from training.plays import read_plays
-from training.queries import Labelled
+from training.queries import Labelled, Sample
 from training.rows import Rows, read_rows
 
 EXAMPLES = 20
@@ -203,15 +203,8 @@ def main() -> None:
     recommender = Recommender.load(arguments.bundle)
     seen = datetime.fromisoformat(recommender.manifest["seen_until"])
     refuse_leak(f"The bundle {arguments.bundle}", seen, phases.test, phases.gap)
-    queries = phase_queries(
-        arguments.lake,
-        phases,
-        "test",
-        recommender.history_songs,
-        how.max_queries,
-        how.seed,
-        how.starts_share,
-    )
+    history_songs = recommender.history_songs
+    queries = phase_queries(arguments.lake, phases, "test", history_songs, Sample.of(how))
     heard = error_analysis.read_listenings(arguments.lake, phases.fit_until("test"))
     found = evaluate(recommender, queries, heard, how)
     rows, _ = read_rows(arguments.rows)

@@ -23,7 +23,7 @@ from features.paths import PROJECT, data_dir
 from training.dataset import phase_queries
 from training.metrics import NEXT, START
 from training.phases import Cut, Phases, read_phases, spans
-from training.queries import Labelled
+from training.queries import Labelled, Sample
 
 HISTORY = (UserRow.HISTORY_SONGS, UserRow.HISTORY_LAST_TS, UserRow.HISTORY_PLAYS)
 
@@ -107,19 +107,14 @@ def export(lake: Path, phases: Phases, params: Params, folder: Folder) -> dict[s
     """Write all files of a cut and return the manifest."""
     for path in (folder.manifest, folder.truth("test")):
         path.parent.mkdir(parents=True, exist_ok=True)
-    asked: dict[Cut, tuple[int, int, float]] = {
-        "labels": (params.ranker.max_queries, params.ranker.seed, params.ranker.starts_share),
-        "test": (
-            params.evaluation.max_queries,
-            params.evaluation.seed,
-            params.evaluation.starts_share,
-        ),
-    }
     counts: dict[str, Any] = {}
-    fits: tuple[tuple[Cut, str], ...] = (("labels", "history"), ("test", "all"))
-    for phase, fit in fits:
+    fits: tuple[tuple[Cut, str, Sample], ...] = (
+        ("labels", "history", Sample.of(params.ranker)),
+        ("test", "all", Sample.of(params.evaluation)),
+    )
+    for phase, fit, sample in fits:
         heard = plays(lake, phases.fit_until(phase))
-        queries = phase_queries(lake, phases, phase, params.features.history_songs, *asked[phase])
+        queries = phase_queries(lake, phases, phase, params.features.history_songs, sample)
         heard.to_parquet(folder.plays(fit), index=False)
         questions(queries).to_parquet(folder.queries(phase), index=False)
         truth(queries, heard).to_parquet(folder.truth(phase), index=False)

@@ -13,7 +13,7 @@ from tests.training import tiny
 from tests.training.tiny import DAY, MINUTE, START, TICK
 from training import dataset
 from training.phases import LeakError, Phase, Phases
-from training.queries import Sessions, labelled_queries, sample_positions
+from training.queries import Sample, Sessions, labelled_queries, sample_positions
 from training.sessions import PLACE, listenings
 
 SNAPSHOTS = [START + 10 * DAY, START + 11 * DAY]
@@ -65,7 +65,7 @@ def lake(tmp_path_factory):
 @pytest.fixture(scope="module")
 def asked(lake):
     """Return all labelled queries of the label phase, by their event id."""
-    every = dataset.phase_queries(lake, PHASES, "labels", 128, max_queries=1000, seed=1)
+    every = dataset.phase_queries(lake, PHASES, "labels", 128, Sample(1000, seed=1))
     return {item.query_id: item for item in every}
 
 
@@ -147,7 +147,10 @@ def test_a_newcomer_has_no_plays(asked):
 
 def test_phase_queries_samples_and_refuses_what_leaks(lake):
     one, two = (
-        [item.query_id for item in dataset.phase_queries(lake, PHASES, "labels", 128, 2, 1)]
+        [
+            item.query_id
+            for item in dataset.phase_queries(lake, PHASES, "labels", 128, Sample(2, seed=1))
+        ]
         for _ in range(2)
     )
     assert one == two
@@ -155,27 +158,27 @@ def test_phase_queries_samples_and_refuses_what_leaks(lake):
     into_the_gap = Phase(PHASES.labels.start, PHASES.labels.end + TICK)
     overlapping = replace(PHASES, labels=into_the_gap)
     with pytest.raises(LeakError, match="cut `test`"):
-        dataset.phase_queries(lake, overlapping, "test", 128, 5, 1)
+        dataset.phase_queries(lake, overlapping, "test", 128, Sample(5, seed=1))
     with pytest.raises(ValueError, match="No session lies wholly"):
-        dataset.phase_queries(lake, PHASES, "test", 128, 5, 1)
+        dataset.phase_queries(lake, PHASES, "test", 128, Sample(5, seed=1))
 
 
 def test_a_sample_is_seeded_and_keeps_the_order():
     heard = pd.DataFrame({PLACE: [0, 1, 2, 3, 4] * 20})
-    some = sample_positions(heard, 20, seed=5)
+    some = sample_positions(heard, Sample(20, seed=5))
     assert len(some) == 20
     assert some.index.is_monotonic_increasing
     assert some.index.is_unique
-    assert some.index.tolist() == sample_positions(heard, 20, seed=5).index.tolist()
-    assert some.index.tolist() != sample_positions(heard, 20, seed=6).index.tolist()
-    assert sample_positions(heard, 100, seed=5) is heard
+    assert some.index.tolist() == sample_positions(heard, Sample(20, seed=5)).index.tolist()
+    assert some.index.tolist() != sample_positions(heard, Sample(20, seed=6)).index.tolist()
+    assert sample_positions(heard, Sample(100, seed=5)) is heard
 
 
 @pytest.mark.parametrize(("size", "share", "least"), [(20, 0.5, 10), (40, 1.0, 20), (20, 0, 0)])
 def test_a_sample_holds_its_share_of_starts(size, share, least):
     heard = pd.DataFrame({PLACE: [0, 1, 2, 3, 4] * 20})
     for seed in range(5):
-        some = sample_positions(heard, size, seed, share)
+        some = sample_positions(heard, Sample(size, seed, share))
         assert len(some) == len(set(some.index)) == size
         assert least <= (some[PLACE] == 0).sum() < max(least, 1) + 10
 
@@ -194,7 +197,7 @@ def test_what_comes_of_a_session_without_end_is_cut():
 
 def test_a_sample_is_filled_up_from_starts_too():
     heard = pd.DataFrame({PLACE: [0] * 95 + [1] * 5})
-    some = sample_positions(heard, 50, seed=1, starts_share=0.1)
+    some = sample_positions(heard, Sample(50, seed=1, starts_share=0.1))
     assert len(some) == len(set(some.index)) == 50
     assert (some[PLACE] == 0).sum() > 40
 
@@ -215,7 +218,7 @@ def test_whatever_was_played_may_come_again(asked):
 
 
 def test_phase_queries_hold_their_share_of_starts(lake):
-    some = dataset.phase_queries(lake, PHASES, "labels", 128, 5, 1, starts_share=1.0)
+    some = dataset.phase_queries(lake, PHASES, "labels", 128, Sample(5, seed=1, starts_share=1.0))
     assert [item.place for item in some] == [0] * 5
 
 
