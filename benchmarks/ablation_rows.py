@@ -157,9 +157,9 @@ def group_work(
     work: dict[str, Callable[[], Group]] = {
         f"pairs: {group.__name__}": partial(group, pairs) for group in GROUPS
     }
-    for method in (links._nearness, links._loops, links._own_order):
-        work[f"links: {method.__name__.strip('_')}"] = partial(method, state, songs)
-    work["links: steps"] = partial(links._steps, state)
+    for method in (links.nearness, links.loops, links.own_order):
+        work[f"links: {method.__name__}"] = partial(method, state, songs)
+    work["links: steps"] = partial(links.steps, state)
     if links.continuations:
         work["links: continuations"] = partial(links.continuations.features, state, songs)
     if retrieval.dayparts:

@@ -28,14 +28,14 @@ class Links:
     def features(self, state: State, songs: IntArray) -> Group:
         """Return one column a feature, aligned with `songs`; NaN where nothing links."""
         return {
-            **self._nearness(state, songs),
-            **self._loops(state, songs),
-            **self._own_order(state, songs),
-            **self._steps(state),
+            **self.nearness(state, songs),
+            **self.loops(state, songs),
+            **self.own_order(state, songs),
+            **self.steps(state),
             **(self.continuations.features(state, songs) if self.continuations else {}),
         }
 
-    def _steps(self, state: State) -> Group:
+    def steps(self, state: State) -> Group:
         """How well links foretold the session's last steps: an album in its order, or a shuffle."""
         if self.transitions is None:
             return {}
@@ -48,7 +48,8 @@ class Links:
             "step_known": known.mean() if len(steps) else np.nan,
         }
 
-    def _nearness(self, state: State, songs: IntArray) -> Group:
+    def nearness(self, state: State, songs: IntArray) -> Group:
+        """How near the song lies to the session's last ones, by the cosine of their vectors."""
         if self.vectors is None:
             return {}
         near = self.vectors[state.course[::-1][:NEAR]]
@@ -61,7 +62,7 @@ class Links:
             "near_mean": cosine.mean(axis=1),
         }
 
-    def _loops(self, state: State, songs: IntArray) -> Group:
+    def loops(self, state: State, songs: IntArray) -> Group:
         """How often the song followed the current one in this session, and how lately."""
         session = state.course
         before = np.flatnonzero(session[:-1] == session[-1]) if len(session) else session
@@ -73,7 +74,7 @@ class Links:
             "current_plays": len(before),
         }
 
-    def _own_order(self, state: State, songs: IntArray) -> Group:
+    def own_order(self, state: State, songs: IntArray) -> Group:
         """Minutes from the listener's last play of the current song to that of the candidate."""
         if not len(state.course) or not len(state.history):
             return {"own_minutes_after": np.nan}
