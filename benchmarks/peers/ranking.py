@@ -8,12 +8,11 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from benchmarks.peers.data import DAY, IntArray, Plays, Query
-from training.metrics import Floats
+from training.metrics import TOP, Floats
 
 DEPTH: Final = 100
 # So many songs of each list enter a merger; more hardly reach the first TOP.
 MERGED: Final = 50
-TOP: Final = 20
 OWN_HALF_LIFE_DAYS: Final = 14.0
 FUSION: Final = 10.0
 FILL_HALF_LIFE_DAYS: Final = 14.0

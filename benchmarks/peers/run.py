@@ -26,7 +26,7 @@ from benchmarks.peers.lists import Run, blank, read_tops, write_tops
 from benchmarks.peers.methods import METHODS
 from benchmarks.peers.ranking import Policy, Tops, answer, popularity
 from features.mistakes import run_command
-from training.metrics import TASKS
+from training.metrics import TASKS, TOP
 
 PHASES = ("labels", "test")
 
@@ -70,7 +70,7 @@ def final_answers(
     `repeats` false bars the songs of the running session even where the policy lets them come.
     """
     popular = np.argsort(-popularity(cut.all), kind="stable")
-    found = np.full((len(cut.test), 20), -1, dtype=np.int64)
+    found = np.full((len(cut.test), TOP), -1, dtype=np.int64)
     for task, tuned in tasks.items():
         rows = np.flatnonzero(cut.tasks["test"] == task)
         if len(rows):

@@ -25,7 +25,7 @@ from features.paths import data_dir
 from training.comparison import Table, best_others, coverage, slices_by_task, summarise
 from training.files import write_json
 from training.methods import SEGUE
-from training.metrics import LABELS, METRICS, START, TASKS
+from training.metrics import LABELS, METRICS, START, TASKS, TOP
 from training.tables import bounds, markdown_table
 
 SHOWN: Final = tuple(METRICS)
@@ -69,8 +69,8 @@ def segue_rows(report: Path, truth: pd.DataFrame) -> pd.DataFrame:
 
 
 def dense(answers: pd.DataFrame, truth: pd.DataFrame, songs: pd.Index) -> Any:
-    """Return answers (query_id, rank, song_id) as song indices, shape (queries, 20), -1 = none."""
-    found = np.full((len(truth), 20), -1, dtype=np.int64)
+    """Return answers (query_id, rank, song_id) as song indices, shape (queries, TOP), -1 = none."""
+    found = np.full((len(truth), TOP), -1, dtype=np.int64)
     row = pd.Index(truth["query_id"]).get_indexer(pd.Index(answers["query_id"]))
     found[row, answers["rank"].to_numpy() - 1] = songs.get_indexer(pd.Index(answers["song_id"]))
     return found
