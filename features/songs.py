@@ -5,6 +5,7 @@ popularity of 0, which is a fact; shares and trends that cannot be known are nul
 """
 
 from datetime import datetime
+from functools import partial
 
 import ibis
 import ibis.expr.types as ir
@@ -129,15 +130,11 @@ def audiences(
         weight=pairs[VALUE] / pairs[User.LANGUAGES].length(),
         key=pairs[User.LANGUAGES].unnest(),
     )
-    names = (
-        (regions, SongRow.REGION_KEYS, SongRow.REGION_POPULARITY),
-        (languages, SongRow.LANGUAGE_KEYS, SongRow.LANGUAGE_POPULARITY),
+    heaviest = partial(top_lists, owner=Song.ID, limit=AUDIENCE_KEYS, shares=False)
+    return (
+        heaviest(regions, keys=SongRow.REGION_KEYS, values=SongRow.REGION_POPULARITY),
+        heaviest(languages, keys=SongRow.LANGUAGE_KEYS, values=SongRow.LANGUAGE_POPULARITY),
     )
-    by_region, by_language = (
-        top_lists(weights, Song.ID, keys, values, AUDIENCE_KEYS, shares=False)
-        for weights, keys, values in names
-    )
-    return by_region, by_language
 
 
 def _ranked(rows: ir.Table) -> ir.Table:

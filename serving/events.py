@@ -177,6 +177,10 @@ def checked(
 
 
 def broken_rule(ts: datetime, now: datetime) -> str | None:
-    """Return which rule of the contract a time breaks by more than clocks differ."""
-    what = IN_THE_FUTURE if ts > now + CLOCK_SLACK else BEFORE_2000 if ts < FIRST_MOMENT else None
-    return what and f"{Event.TS}: {what}"
+    """Return which rule of the contract a time breaks: it is to come, by more than clocks differ.
+
+    Or it lies before any listening was logged.
+    """
+    if ts > now + CLOCK_SLACK:
+        return f"{Event.TS}: {IN_THE_FUTURE}"
+    return f"{Event.TS}: {BEFORE_2000}" if ts < FIRST_MOMENT else None

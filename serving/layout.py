@@ -1,4 +1,4 @@
-"""How generators lie in a bundle's files: the writing side, in step with `serving.bundle`.
+"""How generators lie in a bundle's files, and how they are written; `serving.bundle` reads them.
 
 What a request needs of a whole column (a list of the best, a product of all factors, a transposed
 matrix) is worked out here, once, so that a process starts without looking at every song.

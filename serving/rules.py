@@ -50,7 +50,7 @@ class Rights:
         return np.logical_and.reduce(masks) if masks else None
 
 
-class Codes(Protocol):
+class CodeOfPlace(Protocol):
     """A code for each candidate, by its place."""
 
     def __getitem__(self, place: int, /) -> int:
@@ -83,7 +83,7 @@ class Limit:
     """
 
     rule: str
-    codes: Codes
+    codes: CodeOfPlace
     before: Sequence[int]
     limit: int
     window: int

@@ -282,11 +282,11 @@ def most_popular_first(songs: Catalogue, count: int, among: IntArray | None = No
 def _apart(
     scores: NDArray[Any], some: NDArray[np.bool_], weight: float, share: float = BEST_FIFTH
 ) -> float:
-    """Return the step that takes the best fifth of some songs to where that of the others begins.
+    """Return the step that takes the best fifth of some songs past a `share` of the others.
 
-    Or past such a `share` of the others. Where a ranker keeps known and unknown songs far apart,
-    `weight` alone would not cross the gap.
-    Nothing where it already lies on the wished side, or where there is but one kind.
+    By default to where the best fifth of those begins. Where a ranker keeps known and unknown
+    songs far apart, `weight` alone would not cross the gap. 0 where they already lie on the side
+    that the weight's sign wishes for, or where there is but one kind.
     """
     if weight == 0 or some.all() or not some.any():
         return 0.0

@@ -48,7 +48,7 @@ class Table:
 
 
 def per_query(songs: Catalogue, queries: Sequence[Labelled], answers: Answers) -> list[Table]:
-    """Return every method's metrics for every query; NaN where a metric does not apply.
+    """Return every method's metrics for every query, Segue's first; NaN where one does not apply.
 
     What never happened in these sessions, the source may not know: its rates are not known either.
     """
@@ -117,6 +117,7 @@ def summarise(
 ) -> pd.DataFrame:
     """Return one row per method and metric: mean, 95 % interval, and the paired lead of Segue.
 
+    The first of the tables is Segue's.
     Each mean is over all queries where the method's value is known, each lead over those where
     both are. `lead_limit` is the upper end of intervals that hold for all methods at once
     (Bonferroni). Without `FEWEST_LISTENERS` there are no intervals.
