@@ -5,7 +5,7 @@ Example: `python -m training.set_params source.name=30music source.path=plays.cs
 
 import argparse
 import io
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -69,50 +69,73 @@ def refuse_nowhere(source: Source, changed: Collection[str], project: Path) -> N
     raise Mistake(f"There is nothing at {path}.{hint}")
 
 
+def changed(path: Path, assignments: Sequence[tuple[str, str]]) -> str:
+    """Return the text of a parameter file with some keys set to values, its comments kept.
+
+    Raises
+    ------
+    Mistake
+        If the file or a value is no YAML, or there is no such key.
+    """
+    round_trip = YAML()
+    round_trip.preserve_quotes = True
+    round_trip.width = 200
+    try:
+        document = round_trip.load(path.read_text(encoding="utf-8"))
+    except YAMLError as error:
+        raise Mistake(f"{path} is no YAML, mend it: {error}") from error
+    for key, value in assignments:
+        try:
+            set_key(document, key, parsed(value))
+        except KeyError as error:
+            raise Mistake(f"{path} is as it was. {error.args[0]}") from error
+        except yaml.YAMLError as error:
+            raise Mistake(
+                f"{path} is as it was. The value of `{key}`, {value}, is no YAML; put a text in "
+                "quotes of its own."
+            ) from error
+    buffer = io.StringIO()
+    round_trip.dump(document, buffer)
+    return buffer.getvalue()
+
+
+def write_valid(path: Path, text: str, keys: Collection[str]) -> None:
+    """Write a parameter file, some keys of which were set, only where it is another text.
+
+    Raises
+    ------
+    Mistake
+        If it is not valid: the file is then as it was.
+    """
+    trial = path.with_suffix(".new")
+    trial.write_text(text, encoding="utf-8")
+    try:
+        refuse_nowhere(load_params(trial).source, keys, trial.absolute().parent)
+    except ValueError as error:
+        trial.unlink()
+        # What was tried is named as the file that it was to be, on one line.
+        told = str(error).replace(str(trial), str(path)).replace("\n", "")
+        raise Mistake(f"{path} is as it was. {told}") from error
+    if text == path.read_text(encoding="utf-8"):
+        trial.unlink()
+    else:
+        trial.replace(path)
+
+
 def main() -> None:
     """Change the keys, check the whole file, and write it only where something changed."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("assignments", nargs="+", metavar="KEY=VALUE")
     parser.add_argument("--params", type=Path, default=PROJECT / "params.yaml")
     arguments = parser.parse_args()
-    round_trip = YAML()
-    round_trip.preserve_quotes = True
-    round_trip.width = 200
-    before = arguments.params.read_text(encoding="utf-8")
-    try:
-        document = round_trip.load(before)
-    except YAMLError as error:
-        raise Mistake(f"{arguments.params} is no YAML, mend it: {error}") from error
-    keys = [assignment.partition("=")[0] for assignment in arguments.assignments]
+    assignments = list[tuple[str, str]]()
     for assignment in arguments.assignments:
         key, equals, value = assignment.partition("=")
         if not equals:
             parser.error(f"{assignment!r} is not KEY=VALUE")
-        try:
-            set_key(document, key, parsed(value))
-        except KeyError as error:
-            parser.exit(2, f"{arguments.params} is as it was. {error.args[0]}\n")
-        except yaml.YAMLError:
-            parser.exit(
-                2,
-                f"{arguments.params} is as it was. The value of `{key}`, {value}, is no YAML; "
-                "put a text in quotes of its own.\n",
-            )
-    buffer = io.StringIO()
-    round_trip.dump(document, buffer)
-    trial = arguments.params.with_suffix(".new")
-    trial.write_text(buffer.getvalue(), encoding="utf-8")
-    try:
-        refuse_nowhere(load_params(trial).source, keys, trial.absolute().parent)
-    except ValueError as error:
-        trial.unlink()
-        # What was tried is named as the file that it was to be, on one line.
-        told = str(error).replace(str(trial), str(arguments.params)).replace("\n", "")
-        parser.exit(2, f"{arguments.params} is as it was. {told}\n")
-    if buffer.getvalue() == before:
-        trial.unlink()
-    else:
-        trial.replace(arguments.params)
+        assignments.append((key, value))
+    text = changed(arguments.params, assignments)
+    write_valid(arguments.params, text, [key for key, _ in assignments])
 
 
 if __name__ == "__main__":

@@ -27,16 +27,15 @@ def assign(params, monkeypatch):
 
 
 @pytest.fixture
-def refused(params, assign, capsys):
+def refused(params, assign):
     """Run the command with assignments that leave the file as it was; return what it says."""
 
     def run(*assignments):
         before = params.read_bytes()
-        with pytest.raises(SystemExit) as stop:
+        with pytest.raises(Mistake) as told:
             assign(*assignments)
-        assert stop.value.code == 2
         assert params.read_bytes() == before
-        return capsys.readouterr().err
+        return str(told.value)
 
     return run
 
@@ -109,7 +108,7 @@ def test_a_path_that_leads_nowhere_is_refused_unless_the_simulator_makes_it(
     params, assign, refused, tmp_path
 ):
     told = refused("source.name=files", f"source.path={tmp_path / 'nope'}")
-    assert told == f"{params} is as it was. There is nothing at {tmp_path / 'nope'}.\n"
+    assert told == f"{params} is as it was. There is nothing at {tmp_path / 'nope'}."
     assign("source.name=files", f"source.path={tmp_path}")
     told = refused("source.name=simulated", f"source.path={tmp_path / 'nope'}")
     assert "nope. The simulator writes data/raw/simulated." in told
