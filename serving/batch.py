@@ -182,9 +182,18 @@ def answers_frame(ids: Sequence[str], slates: Sequence[Slate]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(types)).astype(types)
 
 
-def main() -> None:
-    """Answer the queries of a Parquet file."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
+def write_answers(answers: pd.DataFrame, out: Path) -> None:
+    """Write the answers, whole or not at all: a full disk leaves those of before."""
+    part = out.with_name(f"{out.name}.part")
+    try:
+        answers.to_parquet(part, index=False)
+        part.replace(out)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Answer the queries of a Parquet file.")
     parser.add_argument("--queries", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--k", type=int, default=20)
@@ -202,6 +211,12 @@ def main() -> None:
     # Told before the work is done, not after it.
     if arguments.out.is_dir() or not os.access(arguments.out.parent, os.W_OK):
         parser.error(f"--out {arguments.out} cannot be written; name a file in a folder that is.")
+    return arguments
+
+
+def main() -> None:
+    """Answer the queries of a Parquet file."""
+    arguments = _arguments()
     begun = time.perf_counter()
     length = history_songs(read_manifest(arguments.bundle))
     repeats = not arguments.no_repeats
@@ -216,13 +231,7 @@ def main() -> None:
         raise Mistake(f"{arguments.queries}: {error}") from error
     found = answer(arguments.bundle, queries, arguments.k, arguments.workers)
     slates = list(tqdm(found, total=len(ids), unit="query", mininterval=1))
-    # Whole or not at all: a full disk leaves the answers of before.
-    part = arguments.out.with_name(f"{arguments.out.name}.part")
-    try:
-        answers_frame(ids, slates).to_parquet(part, index=False)
-        part.replace(arguments.out)
-    finally:
-        part.unlink(missing_ok=True)
+    write_answers(answers_frame(ids, slates), arguments.out)
     seconds = time.perf_counter() - begun
     sys.stdout.write(
         f"{len(ids):,} queries in {seconds:.1f} s ({len(ids) / seconds:,.0f} a second, start-up "
