@@ -7,13 +7,13 @@ replaces at once: readers see the old state or the new one.
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import yaml
@@ -31,6 +31,7 @@ IN_USE, BEFORE, BEGUN = "segue:online", "segue:online:before", "segue:online:beg
 # Whatever was begun so long ago and is not in use was never ended.
 LEFT_SECONDS: Final = 86_400.0
 Fill = Callable[[RepoConfig], object]
+Registered = TypeVar("Registered")
 
 
 class Online(Protocol):
@@ -76,24 +77,50 @@ class InFile:
 
     def replace(self, fill: Fill) -> str:
         """Write beside the file and move it there; two who do so wait for each other."""
-        part = self.path.with_name(f"{self.path.name}.part")
+        with self._renewed(self.registry, self.path) as (registry, part):
+            fill(config_with(registry, _sqlite(part)))
+        return str(self.path)
+
+    def register(self, apply: Callable[[RepoConfig], Registered]) -> Registered:
+        """Let `apply` write a new registry, and put it in the place of the one there is."""
+        with self._renewed(self.registry) as (registry,):
+            return apply(config_with(registry, _sqlite(self.path)))
+
+    @contextmanager
+    def _renewed(self, *paths: Path) -> Iterator[list[Path]]:
+        """Give where to write files first; whole, they are moved to their places, in order."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        parts = [path.with_name(f"{path.name}.part") for path in paths]
         with alone_in(self.path.parent):
-            part.unlink(missing_ok=True)
+            _remove(parts)
             try:
-                fill(InFile(part).config())
+                yield parts
+                for part, path in zip(parts, paths, strict=True):
+                    part.replace(path)
             except BaseException:
                 # Half a store would keep the space that others need, as where the disk is full.
-                for left in (part, part.with_name(f"{part.name}-journal")):
-                    left.unlink(missing_ok=True)
+                _remove(parts)
                 raise
-            return str(part.replace(self.path))
+
+    @property
+    def registry(self) -> Path:
+        """Where Feast's registry is: beside the file."""
+        return self.path.with_name("registry.db")
 
     def config(self) -> RepoConfig:
         """Return the configuration, with a registry beside the file."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        registry = self.path.with_name("registry.db")
-        return config_with(registry, {"type": "sqlite", "path": str(self.path)})
+        return config_with(self.registry, _sqlite(self.path))
+
+
+def _sqlite(path: Path) -> dict[str, Any]:
+    return {"type": "sqlite", "path": str(path)}
+
+
+def _remove(parts: Sequence[Path]) -> None:
+    for part in parts:
+        for left in (part, part.with_name(f"{part.name}-journal")):
+            left.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

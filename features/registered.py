@@ -1,15 +1,12 @@
 """What is registered with Feast: the definitions of `features/repo` and what follows from them."""
 
 import runpy
-from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
 from feast import Entity, FeatureService, FeatureStore, FeatureView, RepoConfig
-from feast.protos.feast.core.Registry_pb2 import Registry
 from feast.type_map import feast_value_type_to_pa
 from feast.types import Array
-from google.protobuf.message import DecodeError
 
 from features.columns import FEATURE_SERVICE, SONG_VIEWS, USER_VIEWS, Song, User, UserRow
 from features.online import REPO
@@ -20,23 +17,12 @@ VIEWS: Final = {User.ID: USER_VIEWS, Song.ID: SONG_VIEWS}
 
 def register(config: RepoConfig) -> list[str]:
     """Register the definitions in a store, and return the names of what is registered."""
-    _drop_damaged(Path(config.registry.path))
     # Run, not imported: the definitions name files under the data folder of this moment.
     named = runpy.run_path(str(REPO / "definitions.py")).values()
     kinds = (Entity, FeatureView, FeatureService)
     objects = [thing for thing in named if isinstance(thing, kinds)]
     FeatureStore(config=config).apply(objects)
     return [thing.name for thing in objects]
-
-
-def _drop_damaged(path: Path) -> None:
-    """Take away a registry that was cut off: all that it holds comes from the definitions."""
-    try:
-        Registry.FromString(path.read_bytes())
-    except FileNotFoundError:
-        return
-    except DecodeError:
-        path.unlink()
 
 
 def references(store: FeatureStore, owner: str) -> tuple[list[str], list[str]]:

@@ -95,7 +95,7 @@ def online_song_rows(song_ids: Sequence[str]) -> list[Row]:
 
 def apply() -> list[str]:
     """Register the definitions of `features/repo`, and return the names of what is registered."""
-    return register(in_file(data_dir()).config())
+    return in_file(data_dir()).register(register)
 
 
 def materialize(until: datetime) -> str:

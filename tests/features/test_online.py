@@ -135,7 +135,8 @@ def test_nobody_else_replaces_the_file_meanwhile(data: Path) -> None:  # noqa: F
     refused = []
 
     def fill(config: Any) -> None:
-        Path(config.online_store.path).write_text("whole")
+        for path in (config.registry.path, config.online_store.path):
+            Path(path).write_text("whole")
         handle = os.open(place.path.parent, os.O_RDONLY)
         try:
             # As the other would, but without waiting.

@@ -1,3 +1,4 @@
+import errno
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -6,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from feast.infra.registry.file import FileRegistryStore
 
 from features import online_rows, store
 from features.columns import SONG_VIEWS, USER_VIEWS, Song, User, UserRow
@@ -266,6 +268,21 @@ def test_a_registry_that_was_cut_off_is_made_anew(data, kept):
     online_rows._reader.cache_clear()
     store.materialize(TIMES[-1])
     assert str(store.online_user_row("u1")) == str(row)
+
+
+@pytest.mark.parametrize("fill", [store.apply, lambda: store.materialize(TIMES[-1])])
+def test_a_full_disk_leaves_the_registry_whole(data, monkeypatch, fill):
+    store.materialize(TIMES[-1])
+    before = {path.name: path.read_bytes() for path in (data / "feast").iterdir()}
+
+    def full_disk(self, registry):
+        self._filepath.write_bytes(b"")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(FileRegistryStore, "_write_registry", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        fill()
+    assert {path.name: path.read_bytes() for path in (data / "feast").iterdir()} == before
 
 
 def test_an_empty_data_folder_is_explained(tmp_path, monkeypatch):
