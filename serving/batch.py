@@ -13,10 +13,8 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from itertools import repeat
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final, TypeGuard
 
@@ -28,6 +26,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from features.columns import Event, User, UserRow
+from features.forked import forked
 from features.mistakes import Mistake, run_command
 from features.parsing import TIME, parse
 from features.paths import data_dir, served_bundle
@@ -155,7 +154,7 @@ def answer(bundle: Path, queries: Sequence[Query], k: int, workers: int) -> Iter
     """Yield one slate per query, in order, from `workers` processes."""
     blocks = [queries[i : i + BLOCK] for i in range(0, len(queries), BLOCK)]
     workers = max(1, min(workers, len(blocks)))
-    with ProcessPoolExecutor(workers, get_context("fork")) as pool:
+    with forked(workers) as pool:
         for slates in pool.map(_answer_block, repeat(bundle), blocks, repeat(k)):
             yield from slates
 

@@ -1,11 +1,9 @@
 """Rows for the ranker: the real pool of each labelled query, its answer, and pool negatives."""
 
 import argparse
-from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
 from functools import cache
 from itertools import repeat
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +11,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from features.columns import Event, UserRow
+from features.forked import forked
 from features.mistakes import Mistake, run_command
 from features.params import Ranker, load_params
 from features.paths import data_dir
@@ -69,7 +68,7 @@ def build_rows(folder: Path, queries: list[Labelled], params: Ranker, workers: i
     numbered = list(enumerate(queries))
     blocks = [numbered[i : i + BLOCK] for i in range(0, len(numbered), BLOCK)]
     parts: list[Part] = []
-    with ProcessPoolExecutor(workers, get_context("fork")) as pool:
+    with forked(workers) as pool:
         found = pool.map(_block_rows, repeat(folder), blocks, repeat(params))
         for block in tqdm(
             found, total=len(blocks), desc="ranker rows", unit="block", mininterval=1
