@@ -164,7 +164,8 @@ def log_odds(share: NDArray[np.float64]) -> NDArray[np.float64]:
 def save(booster: lightgbm.Booster | None, path: Path) -> None:
     """Write a booster; where there is none, what an earlier run left there is no part of this."""
     if booster:
-        booster.save_model(path)
+        # LightGBM's own writing tells of a full disk in an error of its own.
+        path.write_text(booster.model_to_string(), encoding="utf-8")
     else:
         path.unlink(missing_ok=True)
 
@@ -178,7 +179,7 @@ def main() -> None:
     params = load_params().ranker
     rows, names = concatenate([read_rows(path) for path in arguments.rows])
     arguments.out.mkdir(parents=True, exist_ok=True)
-    fit_ranker(rows, names, params).save_model(arguments.out / "ranker.txt")
+    save(fit_ranker(rows, names, params), arguments.out / "ranker.txt")
     save(fit_starts(rows, names, params), arguments.out / "starts.txt")
     curves = {}
     played = rows.features[rows.answer]

@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 
 import lightgbm
 import numpy as np
@@ -169,6 +170,13 @@ def test_a_planted_order_is_learnt():
     assert share_in_order(booster.predict(unseen.features), unseen) > 0.85
     turned = replace(unseen, features=unseen.features * np.array([-1, 1, 1], dtype=np.float32))
     assert share_in_order(booster.predict(turned.features), turned) < 0.3
+
+
+def test_a_full_disk_is_told_as_one():
+    """An error of LightGBM's own would show a traceback, and not what to do."""
+    booster = fit_ranker(made_rows(3, 100), NAMES, PARAMS)
+    with pytest.raises(OSError, match="No space left"):
+        ranker.save(booster, Path("/dev/full"))
 
 
 def test_a_fit_can_be_repeated():
