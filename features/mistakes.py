@@ -4,6 +4,8 @@ Airflow tries again what ended with another code than `MISTAKE` (dags/wiring.py)
 """
 
 import errno
+import os
+import shutil
 import sqlite3
 import sys
 from collections.abc import Callable
@@ -12,6 +14,8 @@ from typing import Final, NoReturn
 # As argparse ends where it is asked for what cannot be done.
 MISTAKE: Final = 2
 # Neither the system nor a library says which disk it is, nor what to do.
+# As the system says it, and as SQLite does.
+_NO_ROOM: Final = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT), "disk is full")
 FULL: Final = "make room on the disks of SEGUE_DATA and TMPDIR (`df -h`), then run it again"
 
 
@@ -38,6 +42,16 @@ def run_command(main: Callable[[], None]) -> NoReturn:
 
 
 def _end(error: Exception, code: int) -> NoReturn:
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    sys.stderr.write(f"{error}; {FULL}.\n" if full else f"{error}\n")
+    sys.stderr.write(f"{told(error)}\n")
     sys.exit(code)
+
+
+def told(error: Exception) -> str:
+    """Return what an error says, of a full disk what to do, too.
+
+    Where a folder was copied, of all its files that failed the first tells enough.
+    """
+    text = str(error.args[0][0][2]) if isinstance(error, shutil.Error) else str(error)
+    of_machine = isinstance(error, OSError | sqlite3.Error)
+    full = of_machine and any(words in text for words in _NO_ROOM)
+    return f"{text}; {FULL}." if full else text

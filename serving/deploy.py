@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from features.locks import alone_in
-from features.mistakes import MISTAKE, Mistake
+from features.mistakes import MISTAKE, Mistake, told
 from features.paths import data_dir, served_bundle
 from features.store import apply, materialize
 from serving.live import load
@@ -67,7 +67,7 @@ def place(bundle: Path, target: Path) -> None:
         shutil.rmtree(partial, ignore_errors=True)
         if damaged.exists() and not target.exists():
             damaged.rename(target)
-        raise BundleError(f"{bundle} could not be copied to {target}: {error}") from error
+        raise BundleError(f"{bundle} could not be copied to {target}: {told(error)}") from error
     shutil.rmtree(damaged, ignore_errors=True)
 
 
@@ -96,13 +96,13 @@ def refuse_behind(manifest: Mapping[str, Any], link: Path) -> None:
         log.warning("Bundle %s carries no figures of a test to be judged by.", manifest["version"])
     if not (gate or {}).get("behind"):
         return
-    told = (
+    ahead = (
         f"The gate: in its test, a single method was ahead of bundle {manifest['version']} "
         "(`Behind a single method` in data/report/report.md)."
     )
     if link.exists() and link.resolve().name != manifest["version"]:
-        raise BundleError(f"{told} To deploy it all the same: --past-gate.")
-    log.warning("%s Nothing else is served, so it is deployed.", told)
+        raise BundleError(f"{ahead} To deploy it all the same: --past-gate.")
+    log.warning("%s Nothing else is served, so it is deployed.", ahead)
 
 
 def taken_back(served: Path) -> set[str]:
@@ -156,12 +156,12 @@ def main() -> None:
             else:
                 deploy_newest(arguments.bundle, link, is_gated=not arguments.past_gate)
     except (ValueError, OSError, sqlite3.Error) as error:
-        told = f"Nothing was deployed. {error}"
+        failed = f"Nothing was deployed. {told(error)}"
         # Not so where the machine failed, as by a full disk: trying again may do.
         is_mistake = isinstance(error, Mistake | FileNotFoundError)
         if is_mistake and not isinstance(error.__cause__, OSError):
-            parser.exit(MISTAKE, f"{told}\n")
-        sys.exit(told)
+            parser.exit(MISTAKE, f"{failed}\n")
+        sys.exit(failed)
 
 
 def roll_back(version: str, link: Path) -> None:

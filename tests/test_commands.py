@@ -3,6 +3,8 @@
 import argparse
 import importlib
 import os
+import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -60,6 +62,12 @@ def test_commands_look_for_their_files_where_segue_data_says(
         (BundleError("There is no bundle at x."), 2, "There is no bundle"),
         (FileNotFoundError("There is no lake at x."), 2, "There is no lake"),
         (OSError(28, "No space left on device"), 1, "left on device; make room on the disks"),
+        (
+            shutil.Error([(n, n, f"[Errno 28] No space left on device: {n!r}") for n in "ab"]),
+            1,
+            "[Errno 28] No space left on device: 'a'; make room",
+        ),
+        (sqlite3.OperationalError("database or disk is full"), 1, "disk is full; make room"),
         (PermissionError(13, "Permission denied"), 1, "Permission denied\n"),
         (None, 0, ""),
     ],
