@@ -171,10 +171,7 @@ def roll_back(version: str, link: Path) -> None:
     chosen = (link.parent / version).resolve()
     if not chosen.is_dir():
         raise Mistake(f"{version} was never deployed; `ls {link.parent}` shows what was.")
-    before = link.resolve() if link.exists() else None
-    deploy(chosen, link)
-    if before is not None:
-        note_rollback(link.parent, before.name, chosen.name)
+    deploy(chosen, link, refused=link.resolve().name if link.exists() else None)
 
 
 def deploy_newest(bundle: Path, link: Path, is_gated: bool) -> None:
@@ -194,8 +191,11 @@ def deploy_newest(bundle: Path, link: Path, is_gated: bool) -> None:
     deploy(bundle, link)
 
 
-def deploy(bundle: Path, link: Path) -> None:
-    """Install a bundle, make it ready and let `link` lead to it; a copy that fails goes again."""
+def deploy(bundle: Path, link: Path, refused: str | None = None) -> None:
+    """Install a bundle, make it ready and let `link` lead to it; a copy that fails goes again.
+
+    `refused` is the version that is rolled back from.
+    """
     before = {path.name for path in link.parent.iterdir()}
     target = install(bundle, link.parent)
     try:
@@ -204,6 +204,9 @@ def deploy(bundle: Path, link: Path) -> None:
         if target.name not in before:
             shutil.rmtree(target, ignore_errors=True)
         raise
+    if refused is not None:
+        # Before the link moves: whoever repeats a killed rollback no longer knows from where.
+        note_rollback(link.parent, refused, target.name)
     point(link, target)
     log.info("%s now leads to %s", link, target.name)
 

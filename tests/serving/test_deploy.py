@@ -243,6 +243,27 @@ def test_a_rollback_that_fails_takes_nothing_back(data, copy_bundle, monkeypatch
 
 
 def test_a_full_disk_is_no_mistake(data, copy_bundle, monkeypatch):
+@pytest.mark.parametrize("step", ["note_rollback", "point"])
+def test_a_rollback_that_was_broken_off_is_remembered_when_it_is_repeated(
+    data, copy_bundle, monkeypatch, step
+):
+    good, bad = (str(copy_bundle(name)) for name in ("good", "bad"))
+    for bundle in (good, bad):
+        run_main(monkeypatch, data, "--bundle", bundle)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(deploy, step, killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_main(monkeypatch, data, "--version", "good")
+    run_main(monkeypatch, data, "--version", "good")
+    # What a schedule does.
+    run_main(monkeypatch, data, "--bundle", bad)
+    assert read_manifest(data / "served" / "current")["version"] == "good"
+
+
     """Its exit code is 1, by which Airflow tries again; that of mistakes is 2."""
 
     def full_disk(source, target):
