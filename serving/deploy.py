@@ -7,7 +7,6 @@ data/served/.taken-back  versions that were rolled back from, a line each
 
 import argparse
 import logging
-import os
 import shutil
 import sqlite3
 import sys
@@ -52,9 +51,10 @@ def install(bundle: Path, served: Path) -> Path:
 def place(bundle: Path, target: Path) -> None:
     """Copy a bundle to where none is, or a damaged one."""
     partial, damaged = (target.with_name(f".{target.name}.{word}") for word in ("part", "damaged"))
-    # Broken installs may have left them.
-    for left in (partial, damaged):
-        shutil.rmtree(left, ignore_errors=True)
+    # Broken installs, of other bundles too, may have left them.
+    for ending in ("part", "damaged"):
+        for left in target.parent.glob(f".*.{ending}"):
+            shutil.rmtree(left, ignore_errors=True)
     try:
         shutil.copytree(bundle, partial)
         if target.exists():
@@ -129,7 +129,7 @@ def make_ready(bundle: Path) -> None:
 
 def point(link: Path, target: Path) -> None:
     """Make `link` lead to `target` in one step: readers see the old or the new, never neither."""
-    fresh = link.with_name(f".{link.name}.{os.getpid()}")
+    fresh = link.with_name(f".{link.name}.part")
     fresh.unlink(missing_ok=True)
     fresh.symlink_to(target.name)
     fresh.replace(link)

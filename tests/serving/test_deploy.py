@@ -126,7 +126,8 @@ def test_a_remainder_of_a_broken_install_is_in_nobodys_way(bundle, served, monke
         shutil.copy(source / "settings.json", target)
         raise OSError("No space left on device")
 
-    (served / ".test-1.part").mkdir()
+    for name in (".test-1.part", ".other.part", ".other.damaged"):
+        (served / name).mkdir()
     with monkeypatch.context() as patch:
         patch.setattr(deploy.shutil, "copytree", full_disk)
         with pytest.raises(BundleError, match="could not be copied.*No space left"):
@@ -169,7 +170,7 @@ def test_the_link_is_relative_so_that_the_folder_can_move(bundle, served, tmp_pa
 def test_a_link_left_by_a_broken_deploy_is_replaced(bundle, served):
     target = install(bundle, served)
     point(served / "current", target)
-    (served / "current").rename(served / f".current.{deploy.os.getpid()}")
+    (served / "current").rename(served / ".current.part")
     point(served / "current", target)
     assert (served / "current").resolve() == target.resolve()
     assert sorted(path.name for path in served.iterdir()) == ["current", "test-1"]
@@ -242,7 +243,6 @@ def test_a_rollback_that_fails_takes_nothing_back(data, copy_bundle, monkeypatch
     assert deploy.taken_back(data / "served") == set()
 
 
-def test_a_full_disk_is_no_mistake(data, copy_bundle, monkeypatch):
 @pytest.mark.parametrize("step", ["note_rollback", "point"])
 def test_a_rollback_that_was_broken_off_is_remembered_when_it_is_repeated(
     data, copy_bundle, monkeypatch, step
@@ -264,6 +264,7 @@ def test_a_rollback_that_was_broken_off_is_remembered_when_it_is_repeated(
     assert read_manifest(data / "served" / "current")["version"] == "good"
 
 
+def test_a_full_disk_is_no_mistake(data, copy_bundle, monkeypatch):
     """Its exit code is 1, by which Airflow tries again; that of mistakes is 2."""
 
     def full_disk(source, target):
