@@ -13,8 +13,7 @@ from typing import Final, NoReturn
 
 # As argparse ends where it is asked for what cannot be done.
 MISTAKE: Final = 2
-# Neither the system nor a library says which disk it is, nor what to do.
-# As the system says it, and as SQLite does.
+# As the system says it, and as SQLite does: neither which disk it is, nor what to do.
 _NO_ROOM: Final = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT), "disk is full")
 FULL: Final = "make room on the disks of SEGUE_DATA and TMPDIR (`df -h`), then run it again"
 
