@@ -23,15 +23,22 @@ from pydantic import (
 from features.mistakes import Mistake
 from features.paths import PROJECT
 
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
+# Of days, weights and rates: more would overflow somewhere on the way to a score.
+LARGEST: Final = 1_000_000
+# What LightGBM and implicit take for a whole number.
+LARGEST_WHOLE: Final = 2**31 - 1
+# A generator's list is measured so far when quotas are chosen (`training.quotas`).
+MOST_CANDIDATES: Final = 200
+Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
+Positive = Annotated[float, Field(gt=0, le=LARGEST)]
+Count = Annotated[int, Field(ge=1, le=LARGEST_WHOLE)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-NotNegative = Annotated[float, Field(ge=0)]
+NotNegative = Annotated[float, Field(ge=0, le=LARGEST)]
 PositiveFraction = Annotated[float, Field(gt=0, le=1)]
-Whole = Annotated[int, Field(ge=0)]
-# What NumPy takes.
-Seed = Annotated[int, Field(ge=0)]
+Whole = Annotated[int, Field(ge=0, le=LARGEST_WHOLE)]
+Candidates = Annotated[int, Field(ge=0, le=MOST_CANDIDATES)]
+Seed = Whole
 # What LightGBM takes.
 Leaves = Annotated[int, Field(ge=2, le=131_072)]
 SignalName = Literal["like", "playlist", "skip", "listen"]
@@ -99,7 +106,7 @@ class PhaseShares(_Section):
 
     labels_share: Share
     test_share: Share
-    gap_minutes: Annotated[int, Field(ge=30)]
+    gap_minutes: Annotated[int, Field(ge=30, le=LARGEST)]
     as_of: Moment | None
 
 
@@ -129,8 +136,8 @@ class Signal(_Section):
     iterations: Count
     frequency_exponent: Fraction
     skip_as: Literal["matrix", "zero"]
-    weight: float
-    candidates: Whole
+    weight: Number
+    candidates: Candidates
 
 
 class Generator(_Section):
@@ -140,7 +147,7 @@ class Generator(_Section):
     """
 
     enabled: bool = True
-    candidates: Whole
+    candidates: Candidates
 
 
 class Seeds(Generator):
@@ -209,7 +216,7 @@ class Matches(Generator):
     """
 
     longest: Count
-    gain: Annotated[float, Field(ge=1)]
+    gain: Annotated[float, Field(ge=1, le=LARGEST)]
 
 
 class Recent(Generator):
@@ -287,7 +294,8 @@ class StartsRanker(_Section):
     num_leaves: Leaves
     min_data_in_leaf: Count
     feature_fraction: PositiveFraction
-    bagging_fraction: PositiveFraction
+    # LightGBM fails where no row is left.
+    bagging_fraction: Annotated[float, Field(ge=0.01, le=1)]
     lambda_l2: NotNegative
 
 
@@ -336,9 +344,9 @@ class ModeWeights(_Section):
     most popular at 1.
     """
 
-    known: float
-    known_artist: float
-    popularity: float
+    known: Number
+    known_artist: Number
+    popularity: Number
 
 
 class Modes(_Section):

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from features.catalogue import IntArray
-from features.mistakes import Mistake, run_command
-from features.params import load_params
+from features.mistakes import run_command
+from features.params import MOST_CANDIDATES, load_params
 from features.paths import data_dir
 from features.state import resolve
 from serving.bundle import load_retrieval
@@ -36,7 +36,7 @@ from training.queries import Labelled, Sample
 from training.rows import listener_code
 from training.tables import markdown_table
 
-DEPTH: Final = 200
+DEPTH: Final = MOST_CANDIDATES
 SIZES: Final = (100, 200, 300, 500)
 STRETCHES: Final = 4
 NOW: Final = "now"
@@ -241,23 +241,6 @@ def suggestion(found: pd.DataFrame, names: Sequence[str]) -> dict[str, dict[str,
     return {name: {"candidates": int(row[name])} for name in names}
 
 
-def present(retrieval: Retrieval) -> Quotas:
-    """Return how many songs each generator may propose now.
-
-    Raises
-    ------
-    Mistake
-        If that is more than is asked of it here: the rest would count as nothing.
-    """
-    now = {name: retrieval.quota[name] for name in retrieval.names}
-    for name, count in now.items():
-        if count > DEPTH:
-            raise Mistake(
-                f"params.yaml gives `{name}` {count} candidates; quotas are measured up to {DEPTH}."
-            )
-    return now
-
-
 def main() -> None:
     """Print and write the pool's recall under the present quotas and under greedy ones."""
     parser = argparse.ArgumentParser(description=main.__doc__)
@@ -277,7 +260,7 @@ def main() -> None:
     queries = phase_queries(arguments.lake, phases, cut, history_songs, sample)
     retrieval = load_retrieval(arguments.generators)
     halves = np.array([listener_code(item.user_id) % 2 == 0 for item in queries])
-    now = present(retrieval)
+    now = {name: retrieval.quota[name] for name in retrieval.names}
     found = table(propose(retrieval, queries), halves, now, arguments.step)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     found.to_csv(arguments.out, index=False)

@@ -1,10 +1,8 @@
 import itertools
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from features.mistakes import Mistake
 from training import quotas as command
 from training.quotas import (
     DEPTH,
@@ -12,7 +10,6 @@ from training.quotas import (
     choose,
     greedy,
     markdown,
-    present,
     scaled,
     suggestion,
     table,
@@ -153,10 +150,3 @@ def test_what_is_chosen_on_one_half_is_measured_on_the_other():
     text = markdown(found, ["left", "right"])
     assert "| 2, greedy | 2 | 0.0000 | 1.0000 | 1 | 1 |" in text
     assert suggestion(found, ["left"]) == {"left": {"candidates": 1}}
-
-
-def test_a_quota_that_is_not_measured_to_its_end_is_refused():
-    quota = {"a": DEPTH, "b": 5}
-    assert present(SimpleNamespace(names=("a", "b"), quota=quota)) == quota
-    with pytest.raises(Mistake, match="`b` 201 candidates"):
-        present(SimpleNamespace(names=("a", "b"), quota=quota | {"b": DEPTH + 1}))
