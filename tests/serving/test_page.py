@@ -806,6 +806,19 @@ def test_no_width_scrolls_sideways(page: Page, address: str, width: int) -> None
     assert page.evaluate(too_wide) == 0
 
 
+def test_buttons_hold_their_words_on_a_small_phone(browser: Browser, address: str) -> None:
+    page = browser.new_page(viewport={"width": 320, "height": 700})
+    page.route("**/recommend", lambda route: route.abort())
+    page.goto(address)
+    expect(page.locator("#fault button")).to_be_visible()
+    page.locator("#listener").select_option("new")
+    buttons = page.locator("#fault .plain, #sign-up .done .plain")
+    assert buttons.count() == 3
+    spilt = "(all) => all.filter((one) => one.scrollHeight > one.clientHeight).length"
+    assert buttons.evaluate_all(spilt) == 0
+    page.close()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_stands_out_from_its_ground(page: Page, scheme: Any) -> None:
     page.emulate_media(color_scheme=scheme)
