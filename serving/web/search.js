@@ -2,7 +2,7 @@
 
 import { cover } from "./cover.js";
 import { onTyping, pickFirst } from "./typing.js";
-import { artistsOf, byId, element, titleOf } from "./view.js";
+import { byId, element, namesOf } from "./view.js";
 
 export function setUpSearch(play) {
   const box = byId("search");
@@ -26,9 +26,7 @@ export function setUpSearch(play) {
     pick.type = "button";
     const art = element("span", "cover");
     art.append(cover(song.song_id));
-    const names = element("span", "names");
-    names.append(element("span", "title", titleOf(song)), element("span", "artists", artistsOf(song)));
-    pick.append(art, names);
+    pick.append(art, namesOf(song));
     pick.addEventListener("click", () => {
       close();
       box.value = "";

@@ -28,6 +28,13 @@ export function element(name, className = "", text = "") {
   return made;
 }
 
+/** A name that strangers wrote: it runs as its own letters do, and is cut off at its end. */
+function named(className, text) {
+  const made = element("span", className, text);
+  made.dir = "auto";
+  return made;
+}
+
 /** Give a button its icon, its name, and whether it is pressed. */
 export function dress(button, iconName, label, pressed = null) {
   button.replaceChildren(icon(iconName));
@@ -66,6 +73,13 @@ export function drawControls(song, session, running) {
   byId("list-radio").hidden = !session.added.size;
 }
 
+/** What a row shows of a song: its title above its artists. */
+export function namesOf(song) {
+  const made = element("span", "names");
+  made.append(named("title", titleOf(song)), named("artists", artistsOf(song)));
+  return made;
+}
+
 export function drawQueue(songs, session) {
   const held = heldFocus();
   byId("songs").replaceChildren(...songs.map((song, place) => row(song, session, place)));
@@ -82,9 +96,7 @@ function row(song, session, place) {
   main.setAttribute("aria-label", `Play ${titleOf(song)} by ${artistsOf(song)}. ${song.reasons.join(". ")}`);
   const art = element("span", "cover");
   art.append(cover(song.song_id), icon("play"));
-  const names = element("span", "names");
-  names.append(element("span", "title", titleOf(song)), element("span", "artists", artistsOf(song)));
-  main.append(art, names);
+  main.append(art, namesOf(song));
   item.append(main, why(song), acts(song, session));
   return item;
 }

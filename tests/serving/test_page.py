@@ -147,6 +147,25 @@ def test_the_queue_shows_title_artist_reason_and_sources(page: Page) -> None:
     assert all(artists[i : i + 6].count(artists[i]) <= 3 for i in range(7))
 
 
+def test_names_run_as_their_letters_do(page: Page) -> None:
+    title, artist = "!שלום 123 (feat. ABC)", "מקהלה עם שם ארוך מאוד ועוד מילים"
+
+    def rename(route: Route) -> None:
+        answer = route.fetch()
+        songs = [song | {"title": title, "artists": [artist]} for song in answer.json()["songs"]]
+        route.fulfill(response=answer, json=answer.json() | {"songs": songs})
+
+    page.route("**/recommend", rename)
+    page.keyboard.press("m")
+    expect(page.locator("#songs .title").first).to_have_text(title)
+    page.locator("#songs .pick").first.click()
+    expect(page.locator("#now-title")).to_have_text(title)
+    settle(page)
+    for name in ("#songs .title", "#songs .artists", "#now-title", "#now-artists"):
+        shown = page.locator(name).first.evaluate("(one) => getComputedStyle(one).direction")
+        assert shown == "rtl", name
+
+
 def test_nothing_is_loaded_from_elsewhere(
     page: Page, address: str, requests: list[Request]
 ) -> None:
