@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from features.columns import SONG_VIEWS, USER_VIEWS, Event, Song, User, UserRow
+from features.lake import event_files
 from features.mistakes import run_command
 from features.params import Params, load_params
 from features.paths import PROJECT, data_dir
@@ -121,7 +122,9 @@ def _tables(lake: Path) -> Iterator[tuple[ir.Table, ir.Table, ir.Table]]:
     with tempfile.TemporaryDirectory() as scratch:
         connection = ibis.duckdb.connect(Path(scratch) / "lake.duckdb", memory_limit="2GB")
         try:
-            events = connection.read_parquet(lake / "events" / "*" / "*.parquet").select(*_READ)
+            # By name: in a pattern, brackets of the path would mean something.
+            files = [path for _, path in event_files(lake)]
+            events = connection.read_parquet(files).select(*_READ)
             yield (
                 connection.create_table("events", events),
                 connection.create_table("users", connection.read_parquet(lake / "users.parquet")),

@@ -20,6 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from features.catalogue import FloatArray
 from features.columns import Song, User
+from features.lake import event_files
 from features.mistakes import Mistake, run_command
 from features.params import SIGNALS, Signal, SignalName, load_params
 from features.paths import data_dir
@@ -152,7 +153,8 @@ def confidence_matrix(scores: pd.DataFrame, alpha: float) -> tuple[csr_matrix, N
 def read_scores(lake: Path, signal: SignalName, until: datetime, params: Signal) -> pd.DataFrame:
     """Return the signal's scores as of `until`, sorted so that a fit can be repeated exactly."""
     connection = ibis.duckdb.connect()
-    events = connection.read_parquet(str(lake / "events" / "*" / "*.parquet"))
+    # By name: in a pattern, brackets of the path would mean something.
+    events = connection.read_parquet([str(path) for _, path in event_files(lake)])
     songs = connection.read_parquet(str(lake / "songs.parquet"))
     known = arrived(events, until)
     scores = signal_scores(known, songs, signal, until, params.window_days, params.half_life_days)

@@ -37,7 +37,8 @@ HOUR = timedelta(hours=1)
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """Snapshots of a small world in a data folder of their own, with a leak planted on top."""
-    folder = tmp_path_factory.mktemp("data")
+    # Brackets: no path is a pattern.
+    folder = tmp_path_factory.mktemp("data [1]")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SEGUE_DATA", str(folder))
         worlds.write_lake(folder / "lake", EVENTS, USERS, SONGS)

@@ -100,7 +100,8 @@ def test_scores_know_nothing_from_the_end_on(tmp_path, signal):
         tiny.event(6, START + TICK, "z", "b", "like"),
     ]
     found = []
-    for name, events in (("without", past), ("with", past + late)):
+    # Brackets: no path is a pattern.
+    for name, events in (("without [1]", past), ("with [1]", past + late)):
         people, songs = [tiny.user("u0"), tiny.user("u1")], [tiny.song("a"), tiny.song("b")]
         tiny.write_lake(tmp_path / name, events, people, songs)
         found.append(read_scores(tmp_path / name, signal, START, load_params().signals[signal]))
