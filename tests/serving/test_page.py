@@ -147,6 +147,28 @@ def test_the_queue_shows_title_artist_reason_and_sources(page: Page) -> None:
     assert all(artists[i : i + 6].count(artists[i]) <= 3 for i in range(7))
 
 
+def test_a_title_without_end_leaves_the_buttons_in_sight(page: Page) -> None:
+    endless = "Rakastan sinua, elämä, " * 20
+
+    def rename(route: Route) -> None:
+        answer = route.fetch()
+        longer = {
+            "title": endless,
+            "artists": [endless] * 5,
+            "reasons": [f"Played after {endless}"],
+        }
+        songs = [song | longer for song in answer.json()["songs"]]
+        route.fulfill(response=answer, json=answer.json() | {"songs": songs})
+
+    page.route("**/recommend", rename)
+    page.keyboard.press("m")
+    expect(page.locator("#songs .title").first).to_have_text(endless)
+    page.keyboard.press("Space")
+    expect(page.locator("#now-title")).to_have_text(endless)
+    settle(page)
+    expect(page.locator("#play")).to_be_in_viewport(ratio=1)
+
+
 def test_names_run_as_their_letters_do(page: Page) -> None:
     title, artist = "!שלום 123 (feat. ABC)", "מקהלה עם שם ארוך מאוד ועוד מילים"
 
