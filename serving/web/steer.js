@@ -81,6 +81,7 @@ export function languageName(code) {
 }
 
 function drawModes(steering, changed) {
+  byId("modes").hidden = false;
   for (const mode of MODES) {
     const chip = element("button", "chip", worded(mode));
     chip.type = "button";

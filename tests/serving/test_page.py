@@ -787,11 +787,27 @@ def test_what_was_refused_is_not_asked_again(browser: Browser, address: str) -> 
     page.close()
 
 
+def test_a_slow_first_answer_is_awaited_in_words(browser: Browser, address: str) -> None:
+    page = browser.new_page()
+    held: list[Route] = []
+    page.route("**/recommend", lambda route: held.append(route))
+    with page.expect_request("**/recommend"):
+        page.goto(address)
+    said = """() => getComputedStyle(document.querySelector("#songs"), "::before").content"""
+    assert page.evaluate(said) == '"Choosing songs …"'
+    held.pop().continue_()
+    settle(page)
+    assert page.evaluate(said) == "none"
+    page.close()
+
+
 def test_a_start_that_failed_can_be_tried_again(browser: Browser, address: str) -> None:
     page = browser.new_page()
     page.route("**/status", lambda route: route.fulfill(status=503, json={"error": "Not yet."}))
     page.goto(address)
     expect(page.get_by_role("alert")).to_contain_text("Not yet.")
+    for unfilled in ("Mode", "Era and language"):
+        expect(page.get_by_text(unfilled, exact=True)).to_be_hidden()
     # Playing asks for a queue, which a stranger gets; listeners and modes are awaited still.
     page.keyboard.press("Space")
     settle(page)
