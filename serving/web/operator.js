@@ -13,6 +13,7 @@ const NONE = "none";
 
 const readings = [];
 const history = [];
+let served = null;
 
 async function poll() {
   try {
@@ -63,6 +64,7 @@ function draw() {
   drawCounts(last.samples, recent, seconds);
 }
 
+const perMinute = (rate) => rate.toLocaleString("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 });
 const sum = (samples) => samples.reduce((all, { value }) => all + value, 0);
 const ms = (seconds) => (seconds === null ? "–" : `${(1000 * seconds).toFixed(1)} ms`);
 
@@ -80,8 +82,14 @@ function drawChart() {
     `Solid p50, dashed p99; the top is ${(1000 * most).toFixed(1)} ms. Read off the buckets of ${SECONDS}.`;
 }
 
-const labelled = ({ name, labels }) =>
-  [name.replace(/^segue_/, "").replaceAll("_", " "), ...Object.values(labels)].join(" · ");
+/** Name a row by its metric and labels; the version only where it is not the one that is served. */
+function labelled({ name, labels }) {
+  const { degraded, model_version: version, ...others } = labels;
+  const words = [name.replace(/^segue_|_(total|seconds)$/g, "").replaceAll("_", " "), ...Object.values(others)];
+  if (degraded && degraded !== NONE) words.push(`degraded: ${degraded}`);
+  if (version && version !== served) words.push(version);
+  return words.join(" · ");
+}
 
 function drawTimes(samples) {
   const names = new Set(samples.filter(({ name }) => name.endsWith("_bucket")).map(({ name }) => name.slice(0, -7)));
@@ -95,7 +103,7 @@ function drawCounts(samples, recent, seconds) {
   const counters = samples.map((one, place) => [one, recent[place]])
     .filter(([{ name }]) => !/_(bucket|sum|count|created)$/.test(name));
   fill("counts", counters.map(([one, more]) => [
-    labelled(one), one.value.toLocaleString("en"), ((60 * more.value) / seconds).toFixed(1),
+    labelled(one), one.value.toLocaleString("en"), perMinute((60 * more.value) / seconds),
   ]));
 }
 
@@ -105,9 +113,13 @@ function drawSources({ songs }) {
   fill("sources", [...counts].sort(([, one], [, other]) => other - one).map(([name, count]) => [name, String(count)]));
 }
 
+/** To the minute: 2023-12-26 23:59 UTC. The service gives its times in UTC. */
+const moment = (text) => (text ? `${text.slice(0, 16).replace("T", " ")} UTC` : "unknown");
+
 function drawServed(status, answer) {
+  served = status.model_version;
   const facts = {
-    version: status.model_version, "trained up to": status.as_of ?? "unknown", variant: answer.variant,
+    version: status.model_version, "trained up to": moment(status.as_of), variant: answer.variant,
     songs: status.songs.toLocaleString("en"), features: status.feature_service ?? "unknown",
   };
   byId("served").replaceChildren(...Object.entries(facts).flatMap(([name, value]) =>
