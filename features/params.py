@@ -27,8 +27,6 @@ from features.paths import PROJECT
 LARGEST: Final = 1_000_000
 # What LightGBM and implicit take for a whole number.
 LARGEST_WHOLE: Final = 2**31 - 1
-# A generator's list is measured so far when quotas are chosen (`training.quotas`).
-MOST_CANDIDATES: Final = 200
 Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
 Positive = Annotated[float, Field(gt=0, le=LARGEST)]
 Count = Annotated[int, Field(ge=1, le=LARGEST_WHOLE)]
@@ -37,10 +35,9 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 NotNegative = Annotated[float, Field(ge=0, le=LARGEST)]
 PositiveFraction = Annotated[float, Field(gt=0, le=1)]
 Whole = Annotated[int, Field(ge=0, le=LARGEST_WHOLE)]
-Candidates = Annotated[int, Field(ge=0, le=MOST_CANDIDATES)]
 Seed = Whole
-# What LightGBM takes.
-Leaves = Annotated[int, Field(ge=2, le=131_072)]
+# LightGBM reserves half a megabyte a leaf, however few rows there are.
+Leaves = Annotated[int, Field(ge=2, le=4096)]
 SignalName = Literal["like", "playlist", "skip", "listen"]
 SIGNALS: Final[tuple[SignalName, ...]] = get_args(SignalName)
 
@@ -137,7 +134,7 @@ class Signal(_Section):
     frequency_exponent: Fraction
     skip_as: Literal["matrix", "zero"]
     weight: Number
-    candidates: Candidates
+    candidates: Whole
 
 
 class Generator(_Section):
@@ -147,7 +144,7 @@ class Generator(_Section):
     """
 
     enabled: bool = True
-    candidates: Candidates
+    candidates: Whole
 
 
 class Seeds(Generator):
@@ -294,8 +291,7 @@ class StartsRanker(_Section):
     num_leaves: Leaves
     min_data_in_leaf: Count
     feature_fraction: PositiveFraction
-    # LightGBM fails where no row is left.
-    bagging_fraction: Annotated[float, Field(ge=0.01, le=1)]
+    bagging_fraction: PositiveFraction
     lambda_l2: NotNegative
 
 

@@ -68,12 +68,21 @@ def spread_order(count: int) -> NDArray[np.intp]:
 
 
 def _songs_of(retrieval: Retrieval, artist: int) -> IntArray:
-    generator = retrieval.generators.get("artists")
-    if artist < 0 or not isinstance(generator, SameArtist):
+    if artist < 0:
         return np.empty(0, dtype=np.int32)
+    generator = retrieval.generators.get("artists")
+    if not isinstance(generator, SameArtist):
+        # It is switched off; a radio is to play all the same.
+        return _most_popular_of(retrieval.songs, artist)
     # Each artist's songs are listed from the most popular on.
     start, end = generator.listed.indptr[artist : artist + 2]
     return generator.listed.indices[start : min(end, start + ARTIST_SONGS)].astype(np.int32)
+
+
+def _most_popular_of(songs: Catalogue, artist: int) -> IntArray:
+    theirs = np.flatnonzero(songs.codes[Song.ARTISTS].codes == artist)
+    popularity = np.nan_to_num(songs.numbers[SongRow.POPULARITY_PERCENTILE][theirs])
+    return theirs[best(popularity, ARTIST_SONGS)].astype(np.int32)
 
 
 def tuned(state: State, seeds: IntArray) -> State:

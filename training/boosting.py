@@ -5,6 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from features.mistakes import Mistake
 from features.params import OutcomeWeights, Ranker
 from training.rows import Rows
 from training.sessions import OUTCOMES
@@ -39,8 +40,20 @@ def settings_of(params: Ranker) -> dict[str, object]:
 def train(
     settings: dict[str, object], data: lightgbm.Dataset, rounds: int, what: str
 ) -> lightgbm.Booster:
-    """Train with a progress bar."""
+    """Train with a progress bar.
+
+    Raises
+    ------
+    Mistake
+        If LightGBM does not take these settings for these rows.
+    """
     with tqdm(total=rounds, desc=what, unit="tree", mininterval=1) as bar:
-        return lightgbm.train(
-            settings, data, num_boost_round=rounds, callbacks=[lambda _: bar.update()]
-        )
+        try:
+            return lightgbm.train(
+                settings, data, num_boost_round=rounds, callbacks=[lambda _: bar.update()]
+            )
+        except lightgbm.basic.LightGBMError as error:
+            raise Mistake(
+                f"LightGBM cannot fit `{what}` with these settings ({str(error).strip()}); make "
+                "those under `ranker` in params.yaml less extreme, or give more label queries."
+            ) from error

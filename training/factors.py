@@ -6,6 +6,7 @@ listeners are folded in when they ask (`serving.fold_in`).
 
 import argparse
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ import ibis
 import numpy as np
 import pandas as pd
 from implicit.cpu.als import AlternatingLeastSquares
+from implicit.recommender_base import ModelFitError
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
@@ -88,9 +90,14 @@ def fit_factors(scores: pd.DataFrame, params: Signal, threads: int = 0) -> SongF
             listeners = fit_by_frequency(model, user_items, params)
         else:
             listeners = Frequency(params.regularization)
-            model.fit(user_items)
-    if not np.isfinite(model.item_factors).all():
-        raise Mistake("ALS gave factors that are not finite; raise the regularization.")
+            # What is not finite is told below, whoever fitted.
+            with suppress(ModelFitError):
+                model.fit(user_items)
+    if not all(np.isfinite(part).all() for part in (model.user_factors, model.item_factors)):
+        raise Mistake(
+            "ALS gave factors that are not finite; give this signal a `regularization` above 0, "
+            "less extreme than now, and a smaller `alpha` (`signals` in params.yaml)."
+        )
     spread = spread_of(model.user_factors, model.item_factors) or 1.0
     item_factors = np.asarray(model.item_factors, dtype=np.float32)
     return SongFactors(song_ids, item_factors, spread, listeners)

@@ -221,7 +221,8 @@ def quotas(folder: Path) -> list[Section]:
     told = (
         "Recall of the pool on the label phase: the present quotas, their proportions at other "
         "sizes, and greedy marginal recall. `recall` of greedy quotas is measured on the half of "
-        "the listeners that they were not chosen on, `recall_seen` on all that they were chosen on."
+        "the listeners that they were not chosen on, `recall_seen` on all that they were chosen "
+        "on. Of each generator the first 200 proposals count."
     )
     found = pd.read_csv(folder / "quotas.csv")
     plain: dict[str, Callable[[Any], str]] = {"pool": str, "size": count}

@@ -5,9 +5,10 @@
 Every generator ranks `DEPTH` proposals for each label query. Starting from none, the step (the
 next `--step` songs of one generator, or 2, 4, 8 times as many) that brings the most newly found
 answers per song newly in the pool is taken, as long as the mean pool stays within the size asked.
-Songs that several generators propose count once. So that the choice isn't judged by what it was
-chosen on, `recall` is measured across: the quotas chosen on one half of the listeners on the other
-half, and the other way round; `recall_seen` on what it was chosen on.
+Songs that several generators propose count once, quotas above `DEPTH` as `DEPTH`. So that the
+choice isn't judged by what it was chosen on, `recall` is measured across: the quotas chosen on one
+half of the listeners on the other half, and the other way round; `recall_seen` on what it was
+chosen on.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from tqdm import tqdm
 
 from features.catalogue import IntArray
 from features.mistakes import run_command
-from features.params import MOST_CANDIDATES, load_params
+from features.params import load_params
 from features.paths import data_dir
 from features.state import resolve
 from serving.bundle import load_retrieval
@@ -36,7 +37,7 @@ from training.queries import Labelled, Sample
 from training.rows import listener_code
 from training.tables import markdown_table
 
-DEPTH: Final = MOST_CANDIDATES
+DEPTH: Final = 200
 SIZES: Final = (100, 200, 300, 500)
 STRETCHES: Final = 4
 NOW: Final = "now"
@@ -241,6 +242,11 @@ def suggestion(found: pd.DataFrame, names: Sequence[str]) -> dict[str, dict[str,
     return {name: {"candidates": int(row[name])} for name in names}
 
 
+def present(retrieval: Retrieval) -> Quotas:
+    """Return how many songs each generator may propose now, as far as it is asked here."""
+    return {name: min(retrieval.quota[name], DEPTH) for name in retrieval.names}
+
+
 def main() -> None:
     """Print and write the pool's recall under the present quotas and under greedy ones."""
     parser = argparse.ArgumentParser(description=main.__doc__)
@@ -260,7 +266,7 @@ def main() -> None:
     queries = phase_queries(arguments.lake, phases, cut, history_songs, sample)
     retrieval = load_retrieval(arguments.generators)
     halves = np.array([listener_code(item.user_id) % 2 == 0 for item in queries])
-    now = {name: retrieval.quota[name] for name in retrieval.names}
+    now = present(retrieval)
     found = table(propose(retrieval, queries), halves, now, arguments.step)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     found.to_csv(arguments.out, index=False)

@@ -13,7 +13,7 @@ from features.query import MODES, Query, SessionEvent, Wishes
 from serving.bundle import LINKS
 from serving.exploration import Explore
 from serving.fallback import most_popular, without
-from serving.radio import spread_order
+from serving.radio import radio_seeds, spread_order
 from serving.recommender import Recommender
 from serving.rules import REPEATS
 from serving.stages import Stages
@@ -203,6 +203,15 @@ def test_a_radios_named_songs_are_not_proposed_but_its_artists_are(recommender):
     again = ask(recommender, k=SONGS, wishes={"seed_songs": (song_id(6),)}, allow_repeats=True)
     assert 6 in again
     assert {6, 16, 26, 36, 46} <= set(ask(recommender, k=SONGS, wishes={"seed_artist": "Artist 6"}))
+
+
+def test_an_artists_radio_begins_with_the_same_songs_where_nobody_proposes_artists(recommender):
+    wishes, retrieval = Wishes(seed_artist="Artist 6"), recommender.retrieval
+    seeds = radio_seeds(retrieval, wishes)
+    assert seeds.tolist() == [6, 16, 26, 36, 46]
+    others = {name: one for name, one in retrieval.generators.items() if name != "artists"}
+    found = radio_seeds(replace(retrieval, generators=others), wishes)
+    assert found.tolist() == seeds.tolist()
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8, 20, 99, 100])

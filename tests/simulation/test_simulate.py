@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from features.columns import Action, Event, Song, User
-from simulation.__main__ import simulate
+from simulation.__main__ import main, simulate
 from simulation.sizes import SIZES, Size
 from simulation.stream import days
 from simulation.world import build_world
@@ -30,6 +30,16 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
 def run(size: Size, seed: int, folder: Path) -> dict[str, bytes]:
     simulate(size, seed, folder / "out", folder / "truth")
     return bytes_of(folder)
+
+
+@pytest.mark.parametrize("seed", ["-1", "1.5", "seven", str(2**31)])
+def test_what_is_no_seed_is_refused_with_a_sentence(seed, tmp_path, monkeypatch, capsys) -> None:
+    places = ["--out", str(tmp_path / "out"), "--truth", str(tmp_path / "truth")]
+    monkeypatch.setattr("sys.argv", ["simulation", "--seed", seed, *places])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert f"a seed is a whole number below 2^31, not '{seed}'" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_same_seed_same_bytes_and_another_seed_other_bytes(tmp_path: Path) -> None:

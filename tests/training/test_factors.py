@@ -4,6 +4,7 @@ import pytest
 from implicit.cpu.als import AlternatingLeastSquares
 from threadpoolctl import threadpool_limits
 
+from features.mistakes import Mistake
 from features.params import load_params
 from serving.bundle import load_factors
 from serving.fold_in import FactorModel, fold_in
@@ -58,6 +59,14 @@ def test_an_absent_signal_has_no_songs():
     assert fitted.song_ids.tolist() == []
     assert fitted.item_factors.shape == (0, PARAMS.factors)
     assert fitted.spread == 1.0
+
+
+@pytest.mark.parametrize("exponent", [0.0, 0.5])
+@pytest.mark.filterwarnings("ignore:.* encountered in:RuntimeWarning")
+def test_factors_that_are_not_finite_are_refused(exponent):
+    extreme = PARAMS.model_copy(update={"alpha": 1e30, "frequency_exponent": exponent})
+    with pytest.raises(Mistake, match="not finite; .* smaller `alpha`"):
+        fit_factors(checkerboard(), extreme, threads=1)
 
 
 def test_a_fit_can_be_repeated():

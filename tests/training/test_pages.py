@@ -24,6 +24,7 @@ from training.importance import group_importance
 from training.metrics import LABELS, NEXT, START, TASKS
 from training.pages import few_listeners, few_queries
 from training.pictures import PICTURES
+from training.quotas import DEPTH
 from training.ranker import fit_ranker
 
 SECRET = "listener-4711"
@@ -106,6 +107,7 @@ def test_what_is_published_has_every_picture_and_no_rows(report, monkeypatch, tm
     # What is lost is listed whatever its metric; a generator that gives nothing is not.
     assert "| next song | region: north | 40 | HR@20 | repeats | 0.2000 | 0.1000 |" in text
     assert "| pool | size | recall | recall_seen | ease |" in text
+    assert f"the first {DEPTH} proposals count." in text
     assert "| p_skip | 10 | 0.4000 | 0.4000 | 0.0300 | 0.0100 | 0.0200 | no |" in text
 
 

@@ -1,4 +1,5 @@
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from training.quotas import (
     choose,
     greedy,
     markdown,
+    present,
     scaled,
     suggestion,
     table,
@@ -150,3 +152,8 @@ def test_what_is_chosen_on_one_half_is_measured_on_the_other():
     text = markdown(found, ["left", "right"])
     assert "| 2, greedy | 2 | 0.0000 | 1.0000 | 1 | 1 |" in text
     assert suggestion(found, ["left"]) == {"left": {"candidates": 1}}
+
+
+def test_of_a_large_quota_what_is_measured_counts():
+    given = SimpleNamespace(names=("a", "b"), quota={"a": 5, "b": DEPTH + 1})
+    assert present(given) == {"a": 5, "b": DEPTH}

@@ -1,7 +1,9 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
+from features.mistakes import Mistake
 from features.params import load_params
 from training.rows import Rows
 from training.sessions import OUTCOMES
@@ -33,6 +35,12 @@ def made_rows(queries=200, *, length=0.0):
         ts=np.zeros(rows, dtype="datetime64[us]"),
         listener=np.zeros(rows, dtype=np.uint32),
     )
+
+
+def test_settings_that_leave_no_row_are_refused_with_a_sentence():
+    none = STARTS.model_copy(update={"bagging_fraction": 1e-9})
+    with pytest.raises(Mistake, match="cannot fit `starts` .* under `ranker` in params.yaml"):
+        fit_starts(made_rows(), NAMES, PARAMS.model_copy(update={"starts": none}))
 
 
 def test_at_a_start_all_songs_of_the_session_count_alike():
