@@ -105,9 +105,13 @@ def test_a_replaced_file_gives_its_space_back(data: Any) -> None:  # noqa: F811
     place = online()
     assert isinstance(place, InFile)
 
-    def replaced() -> None:
+    def copied(config: Any) -> None:
         # As by another process: the connections of Feast's own writing stay open in this one.
-        place.replace(lambda config: shutil.copy(place.path, config.online_store.path))
+        shutil.copy(place.path, config.online_store.path)
+        shutil.copy(place.registry, config.registry.path)
+
+    def replaced() -> None:
+        place.replace(copied)
 
     replaced()
     store.online_user_row("u1")
