@@ -14,7 +14,10 @@ from fastapi.routing import APIRoute
 
 from serving.api import ANSWER, EXAMPLE, RecommendRequest, RecommendResponse
 from serving.errors import Refusal
+from serving.guard import MAX_BYTES
 
+# After so long BentoML gives a request up.
+TIMEOUT_SECONDS: Final = 10
 RETRY: Final = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
 
 
@@ -29,13 +32,13 @@ GUARDED: Final = refusals(
         401: "Keys are asked for, and this is none.",
         403: "The key lacks the right.",
         500: "The service failed.",
-        504: "The request took more than 10 seconds, its body's way included.",
+        504: f"The request took more than {TIMEOUT_SECONDS} seconds, its body's way included.",
     }
 ) | refusals({429: "Asked too often."}, headers=RETRY)
 POSTED: Final = refusals(
     {
         400: "The body is not as described; nothing was done.",
-        413: "The body is larger than 4 MiB.",
+        413: f"The body is larger than {MAX_BYTES} bytes.",
         415: "The body is not said to be JSON.",
     }
 )

@@ -44,6 +44,7 @@ from serving.api import RecommendRequest, RecommendResponse
 from serving.counted import Counted
 from serving.database import address
 from serving.deadline import Deadline
+from serving.described import TIMEOUT_SECONDS
 from serving.direct import PATH, Direct
 from serving.errors import InShape
 from serving.event_log import EventLog
@@ -149,7 +150,7 @@ instruments.RunnerTrafficMetricsMiddleware = partial(
     description="Recommends the next few songs to a listener.",
     labels={"bundle": served_bundle().resolve().name},
     envs=[*ONE_THREAD, {"name": "BENTOML_DO_NOT_TRACK", "value": "True"}],
-    traffic={"timeout": 10},
+    traffic={"timeout": TIMEOUT_SECONDS},
     workers=asked_workers(),
     # Each answer has a trace and a line of our own, with more in them; BentoML's spans, four an
     # answer and collected by nobody, take a third of a millisecond.

@@ -147,22 +147,22 @@ def test_the_queue_shows_title_artist_reason_and_sources(page: Page) -> None:
     assert all(artists[i : i + 6].count(artists[i]) <= 3 for i in range(7))
 
 
-def test_a_title_without_end_leaves_the_buttons_in_sight(page: Page) -> None:
-    endless = "Rakastan sinua, elämä, " * 20
+def rename(page: Page, **names: Any) -> None:
+    """Let all songs of the next answers be called so, and ask for one."""
 
-    def rename(route: Route) -> None:
+    def renamed(route: Route) -> None:
         answer = route.fetch()
-        longer = {
-            "title": endless,
-            "artists": [endless] * 5,
-            "reasons": [f"Played after {endless}"],
-        }
-        songs = [song | longer for song in answer.json()["songs"]]
+        songs = [song | names for song in answer.json()["songs"]]
         route.fulfill(response=answer, json=answer.json() | {"songs": songs})
 
-    page.route("**/recommend", rename)
-    page.keyboard.press("m")
-    expect(page.locator("#songs .title").first).to_have_text(endless)
+    page.route("**/recommend", renamed)
+    answer_to(page, press(page, "m"))
+    expect(page.locator("#songs .title").first).to_have_text(names["title"])
+
+
+def test_a_title_without_end_leaves_the_buttons_in_sight(page: Page) -> None:
+    endless = "Rakastan sinua, elämä, " * 20
+    rename(page, title=endless, artists=[endless] * 5, reasons=[f"Played after {endless}"])
     page.keyboard.press("Space")
     expect(page.locator("#now-title")).to_have_text(endless)
     settle(page)
@@ -171,15 +171,7 @@ def test_a_title_without_end_leaves_the_buttons_in_sight(page: Page) -> None:
 
 def test_names_run_as_their_letters_do(page: Page) -> None:
     title, artist = "!שלום 123 (feat. ABC)", "מקהלה עם שם ארוך מאוד ועוד מילים"
-
-    def rename(route: Route) -> None:
-        answer = route.fetch()
-        songs = [song | {"title": title, "artists": [artist]} for song in answer.json()["songs"]]
-        route.fulfill(response=answer, json=answer.json() | {"songs": songs})
-
-    page.route("**/recommend", rename)
-    page.keyboard.press("m")
-    expect(page.locator("#songs .title").first).to_have_text(title)
+    rename(page, title=title, artists=[artist])
     page.locator("#songs .pick").first.click()
     expect(page.locator("#now-title")).to_have_text(title)
     settle(page)
