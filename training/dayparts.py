@@ -39,6 +39,8 @@ def pair_dayparts(
     )
     matrix.sum_duplicates()
     matrix.data = np.log1p(matrix.data)
+    # Plays of so long ago that nothing is left of them are as if there were none.
+    matrix.eliminate_zeros()
     return matrix, pairs % n
 
 

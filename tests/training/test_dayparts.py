@@ -75,9 +75,10 @@ def test_parts_find_who_listens_when():
     assert shapes == sorted([morning.tolist(), weekend.tolist()])
 
 
-def test_a_fit_without_plays_knows_nothing():
-    plays = random_plays(0, 1).iloc[:0]
-    arrays = fit_dayparts(plays, START, PARAMS, N)
+@pytest.mark.parametrize(("plays", "half_life"), [(0, 180), (60, 1e-6)])
+def test_a_fit_without_plays_that_count_knows_nothing(plays, half_life):
+    params = PARAMS.model_copy(update={"half_life_days": half_life})
+    arrays = fit_dayparts(random_plays(0).iloc[:plays], START + tiny.DAY, params, N)
     assert not arrays["totals"].any()
     assert arrays["vectors"].shape == (DAYPARTS, PARAMS.factors)
     assert arrays["song_parts"].shape == (N, PARAMS.parts)
