@@ -140,7 +140,7 @@ class Signal(_Section):
 class Generator(_Section):
     """How many songs a generator proposes, 0 if it only scores; one not `enabled` does neither.
 
-    `ALWAYS_THERE` cannot be switched off (`Params`).
+    `trending` cannot be switched off (`Params`).
     """
 
     enabled: bool = True

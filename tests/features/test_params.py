@@ -162,6 +162,11 @@ def test_a_generator_that_others_need_cannot_be_switched_off(tmp_path, name, sai
     assert said in str(caught.value)
 
 
+def test_the_file_has_the_switch_of_every_generator_that_has_one():
+    unswitched = {name for name, section in REAL["generators"].items() if "enabled" not in section}
+    assert unswitched == {"trending"}
+
+
 def test_what_is_at_odds_is_said_together_with_what_is_out_of_range(tmp_path):
     def change(content):
         content["generators"]["trending"]["enabled"] = False
