@@ -120,12 +120,22 @@ def _spelt_date(number: float | None) -> datetime | None:
 
 
 def _text(raw: pa.Array) -> pa.Array:
+    if pa.types.is_decimal(raw.type):
+        return _decimal_text(raw)
     if not pa.types.is_floating(raw.type):
         return raw.cast(TEXT)
     # Whole ids that passed through a float column, as pandas writes them beside nulls.
     whole = pc.and_(pc.equal(raw, pc.round(raw)), pc.less(pc.abs(raw), MOST_WHOLE))
     ids = pc.if_else(whole, raw, None).cast(WHOLE).cast(TEXT)
     return pc.coalesce(ids, raw.cast(TEXT))
+
+
+def _decimal_text(raw: pa.Array) -> pa.Array:
+    """Spell whole ids without a point: Spark stores Oracle's as `decimal(38, 10)`."""
+    # The widest, since cutting at the point may need a digit more than the column has.
+    wide = raw.cast(pa.decimal256(76, raw.type.scale))
+    whole = pc.if_else(pc.equal(pc.trunc(wide), wide), wide, None)
+    return pc.coalesce(whole.cast(pa.decimal256(76, 0)).cast(TEXT), raw.cast(TEXT))
 
 
 def _number(raw: pa.Array) -> pa.Array:

@@ -1,6 +1,7 @@
 """Times and truths in texts: what one row says is no concern of the next."""
 
 from datetime import UTC, date, datetime
+from decimal import Decimal
 
 import pyarrow as pa
 import pytest
@@ -95,6 +96,15 @@ def test_truths_are_read_from_words_and_numbers(raw, expected):
 def test_one_odd_id_changes_no_other():
     ids = pa.array([7.0, 1e20, None, float("inf"), 0.5, 12.0])
     assert parse(ids, TEXT).to_pylist() == ["7", "1e+20", None, "inf", "0.5", "12"]
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.decimal128(4, 2), pa.decimal128(38, 10), pa.decimal256(76, 3), pa.decimal64(4, 2)]
+)
+def test_whole_ids_in_decimals_are_those_of_whole_numbers(kind):
+    ids = pa.array([Decimal(0), Decimal(12), None, Decimal("0.5"), Decimal(-3)], kind)
+    spelt = str(ids[3].as_py())
+    assert parse(ids, TEXT).to_pylist() == ["0", "12", None, spelt, "-3"]
 
 
 def test_one_unsigned_number_too_large_costs_no_other():
