@@ -42,6 +42,8 @@ _TOP_REASONS = 5
 # The lake that is replaced, for the moment of the swap.
 OLD = "old"
 SHARED = "session ids of several listeners"
+# Tables of which not one row is of an id that the events have.
+UNMET = "tables that no event meets"
 
 
 @dataclass
@@ -108,7 +110,7 @@ def ingest(
         with connect(work) as connection:
             counts = _counts(connection, read, quarantine)
             shutil.rmtree(refused, ignore_errors=True)
-            if complaint := _complaint(counts, read, max_bad_share):
+            if complaint := _complaint(counts, read, max_bad_share, quarantine.firsts):
                 shutil.move(new, refused)
                 raise Mistake(
                     f"{complaint} The lake at {lake} is as it was; the bad rows are in "
@@ -184,7 +186,10 @@ def _counts(
 
 
 def _complaint(
-    counts: Mapping[str, Counts], read: Mapping[str, Read], max_bad_share: float
+    counts: Mapping[str, Counts],
+    read: Mapping[str, Read],
+    max_bad_share: float,
+    firsts: Mapping[tuple[str, str], str],
 ) -> str | None:
     for name, table in read.items():
         # A file, or a part of it, is a single row of the quarantine, however many rows it held.
@@ -204,7 +209,8 @@ def _complaint(
                 f"({found.quarantined / found.rows_in:.1%}) are bad, more than "
                 f"ingest.max_bad_share = {max_bad_share:.1%} allows: "
                 + ", ".join(f"{reason} ({count:,})" for reason, count in top)
-                + "."
+                + f". The first of `{top[0][0]}` is in {firsts[name, top[0][0]]}; "
+                "docs/data.md says what is read, and how."
             )
     if not counts[EVENTS].kept:
         return "The source holds not one good event; give it another path."
@@ -217,6 +223,7 @@ def _summary(connection: duckdb.DuckDBPyConnection, counts: dict[str, Counts]) -
         f"SELECT count(DISTINCT {Event.SESSION}), min({Event.TS}), max({Event.TS}), "
         f"max(greatest({Event.TS}, {Event.RECEIVED})) FROM all_events",
     )
+    unmet = [name for name in (USERS, SONGS) if _is_unmet(connection, name, counts[name])]
     signals = dict(
         connection.execute(
             f"SELECT {Event.ACTION}, count(*) FROM events GROUP BY {Event.ACTION}"
@@ -232,12 +239,19 @@ def _summary(connection: duckdb.DuckDBPyConnection, counts: dict[str, Counts]) -
         "sessions": sessions,
         **({SHARED: shared} if shared else {}),
         **({LATE: late} if late else {}),
+        **({UNMET: unmet} if unmet else {}),
         "first_ts": first.isoformat(),
         "last_ts": last.isoformat(),
         "last_known_ts": last_known.isoformat(),
         "signals": {action: signals.get(action, 0) for action in Action.ALL},
         "tables": {name: vars(counts[name]) for name in (USERS, SONGS)},
     }
+
+
+def _is_unmet(connection: duckdb.DuckDBPyConnection, name: str, counts: Counts) -> bool:
+    key = TABLES[name].key
+    met = f"SELECT count(*) FROM {name} WHERE {key} IN (SELECT {key} FROM events)"
+    return bool(counts.kept) and not one(connection, met)[0]
 
 
 def _check_replaceable(lake: Path) -> None:
@@ -277,6 +291,8 @@ def format_summary(summary: dict[str, Any]) -> str:
         if table["quarantined"]:
             lines.append(("  quarantined", table["quarantined"]))
         lines.extend((f"    {reason}", count) for reason, count in table["by_reason"].items())
+        if table["kept"] and summary[name] > table["kept"]:
+            lines.append(("  in events only", summary[name] - table["kept"]))
     totals = ("users", "songs", "sessions", SHARED, LATE)
     lines.extend((name, summary[name]) for name in totals if name in summary)
     lines.extend((f"{action} events", count) for action, count in summary["signals"].items())
@@ -317,6 +333,11 @@ def main(arguments: list[str] | None = None) -> None:
         names = ", ".join(path.name for path in unread)
         sys.stdout.write(f"not read, by name or format: {names}\n")
     sys.stdout.write(f"{format_summary(summary)}wrote {options.lake}\n")
+    for name in summary.get(UNMET, ()):
+        sys.stdout.write(
+            f"Not one of the {name} has an id that occurs in an event, so nothing is known of "
+            "those that do: spell ids alike in all files (12 and 12.0 are two, as 7 and 007 are).\n"
+        )
 
 
 if __name__ == "__main__":

@@ -22,6 +22,8 @@ SCHEMA = pa.schema(
         "raw": pa.string(),
     }
 )
+# Of what stands in a message.
+_MOST_SHOWN = 200
 
 
 class Quarantine:
@@ -36,11 +38,14 @@ class Quarantine:
     ----------
     counts
         For each table the number of rows per reason.
+    firsts
+        For each table and reason where it was met first, and what stood there.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self.firsts: dict[tuple[str, str], str] = {}
 
     def __enter__(self) -> "Quarantine":
         """Open the file."""
@@ -62,6 +67,9 @@ class Quarantine:
         bad = reasons[reasons.notna()]
         numbers = batch.numbers.take(pa.array(bad.index, pa.int64())).to_pylist()
         raws = as_objects(batch.raw.take(pa.array(bad.index, pa.int64())))
+        for index, number, reason in zip(bad.index, numbers, bad, strict=True):
+            if (table, reason) not in self.firsts:
+                self._note(table, batch.file, number, reason, _cell(batch.rows, index, reason))
         self.add(
             table,
             [
@@ -73,6 +81,24 @@ class Quarantine:
     def add(self, table: str, faults: Iterable[Fault]) -> None:
         """Add unreadable items."""
         rows = [{"table": table, **vars(fault)} for fault in faults]
+        for row in rows:
+            self._note(table, row["file"], row["row"], row["reason"], row["raw"])
         self.counts[table].update(row["reason"] for row in rows)
         if rows:
             self._writer.write_table(pa.Table.from_pylist(rows, SCHEMA))
+
+    def _note(self, table: str, file: str, row: int | None, reason: str, stood: object) -> None:
+        place = file if row is None else f"{file}, row {row}"
+        self.firsts.setdefault((table, reason), f"{place}: {_shortened(str(stood))!r}")
+
+
+def _cell(rows: pa.Table, index: int, reason: str) -> object:
+    """Return what a row has in the column that its reason begins with; None without the column."""
+    column = reason.partition(":")[0]
+    if column not in rows.column_names:
+        return None
+    return as_objects(rows.select([column]).slice(index, 1))[0][column]
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]} …"

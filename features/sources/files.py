@@ -26,6 +26,7 @@ _OTHERWISE = {
     "\r": "of lines that end in CR alone",
     "\t": "separated by tabs",
     ";": "separated by semicolons",
+    '{"': "JSON",
 }
 # Two independent 64-bit hashes: an accidental collision would pass for a duplicate.
 _HASH_KEYS = ("segue event id 1", "segue event id 2")
@@ -168,7 +169,8 @@ def _advice(theirs: Sequence[str], table: str) -> str:
     header = ",".join(theirs)
     for mark, what in _OTHERWISE.items():
         if mark in header:
-            return f"It seems to be {what}; write it in UTF-8, with commas and usual line ends."
+            asked = "write it as CSV in UTF-8, with commas and usual line ends"
+            return f"It seems to be {what}; {asked}."
     return f"Say in source.columns.{table} what they are called there."
 
 

@@ -2,6 +2,7 @@ import csv
 import gzip
 import hashlib
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -200,6 +201,23 @@ def test_too_many_bad_rows_stop_the_run_and_spare_the_lake(planted: Path, tmp_pa
     assert not (tmp_path / "lake-refused").exists()
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "shown"),
+    [
+        ("ts", "31 Dec 2023, 23:59", "'31 Dec 2023, 23:59'"),
+        ("user_id", " ", "' '"),
+        ("song_id", "x" * 1_000, f"'{'x' * 200} …'"),
+    ],
+)
+def test_a_refused_import_shows_a_bad_row(
+    tmp_path: Path, column: str, value: str, shown: str
+) -> None:
+    folder = _write(tmp_path / "raw", [_good(0), *(_changed(n, column, value) for n in (1, 2))])
+    place = re.escape(f"is in {folder / 'events.csv'}, row 3: {shown};")
+    with pytest.raises(Mistake, match=rf"The first of `{column}: .*` {place}"):
+        _ingest(folder, tmp_path / "lake")
+
+
 def test_bad_songs_stop_the_run_too(tmp_path: Path) -> None:
     folder = _write(tmp_path / "raw", [_good(1)])
     (folder / "songs.csv").write_text("song_id,duration_ms\na,1\nb,-1\n")
@@ -315,6 +333,19 @@ def test_the_summary_counts_signals_and_spans(tmp_path: Path) -> None:
     assert summary["sessions"] == 3
     assert summary["first_ts"] == "2024-05-01T23:01:00+00:00"
     assert summary["last_ts"] == "2024-05-01T23:03:00+00:00"
+
+
+@pytest.mark.parametrize(("ids", "told"), [(["s0.0", "s1.0"], True), (["s0", "s1.0"], False)])
+def test_a_catalogue_that_spells_its_ids_otherwise_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], ids: list[str], told: bool
+) -> None:
+    folder = _write(tmp_path / "raw", [_good(0), _good(1)])
+    (folder / "songs.csv").write_text("\n".join(["song_id", *ids]))
+    main(["--source", "files", "--path", str(folder), "--lake", str(tmp_path / "lake")])
+    out = capsys.readouterr().out
+    assert ("Not one of the songs" in out) == told
+    assert "Not one of the users" not in out
+    assert re.search(r"^  in events only +(\d+)$", out, re.MULTILINE)[1] == "21"[not told]
 
 
 def test_30music_goes_through_with_absent_things_absent(tmp_path: Path) -> None:

@@ -446,13 +446,15 @@ def test_mistakes_in_the_mapping_name_what_there_is(tmp_path: Path) -> None:
         (b"ts\tuser_id\tsong_id, live\n1\tu\ts, live\n", "tabs"),
         ("ts,user_id,song_id\r\n1,u,s\r\n".encode("utf-16"), "UTF-16"),
         (b"ts,user_id,song_id\r" + b"1,u,s\r" * 9_999, "CR alone"),
+        (b'[{"ts": 1, "user_id": "u", "song_id": "s"},\n{"ts": 2}]\n', "JSON"),
     ],
 )
 def test_a_csv_that_is_written_otherwise_is_told_so(
     tmp_path: Path, content: bytes, what: str
 ) -> None:
     _csv(tmp_path, content, "events.csv")
-    with pytest.raises(ValueError, match=rf"seems to be .*{what}; write it in UTF-8") as refused:
+    told = rf"seems to be .*{what}; write it as CSV in UTF-8"
+    with pytest.raises(ValueError, match=told) as refused:
         list(Files(tmp_path).events())
     assert len(str(refused.value)) < 3_000
 
