@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from features.columns import Action, Event
 from features.contract import SEQUENCE, TABLES, Table, conform
+from features.doubts import doubts
 from features.lake import EVENTS, LATE, QUARANTINE, SONGS, SUMMARY, USERS
 from features.lake_writer import connect, one, write_lake
 from features.locks import alone_in
@@ -42,8 +43,7 @@ _TOP_REASONS = 5
 # The lake that is replaced, for the moment of the swap.
 OLD = "old"
 SHARED = "session ids of several listeners"
-# Tables of which not one row is of an id that the events have.
-UNMET = "tables that no event meets"
+DOUBTS = "doubts"
 
 
 @dataclass
@@ -223,7 +223,7 @@ def _summary(connection: duckdb.DuckDBPyConnection, counts: dict[str, Counts]) -
         f"SELECT count(DISTINCT {Event.SESSION}), min({Event.TS}), max({Event.TS}), "
         f"max(greatest({Event.TS}, {Event.RECEIVED})) FROM all_events",
     )
-    unmet = [name for name in (USERS, SONGS) if _is_unmet(connection, name, counts[name])]
+    told = doubts(connection)
     signals = dict(
         connection.execute(
             f"SELECT {Event.ACTION}, count(*) FROM events GROUP BY {Event.ACTION}"
@@ -239,19 +239,13 @@ def _summary(connection: duckdb.DuckDBPyConnection, counts: dict[str, Counts]) -
         "sessions": sessions,
         **({SHARED: shared} if shared else {}),
         **({LATE: late} if late else {}),
-        **({UNMET: unmet} if unmet else {}),
+        **({DOUBTS: told} if told else {}),
         "first_ts": first.isoformat(),
         "last_ts": last.isoformat(),
         "last_known_ts": last_known.isoformat(),
         "signals": {action: signals.get(action, 0) for action in Action.ALL},
         "tables": {name: vars(counts[name]) for name in (USERS, SONGS)},
     }
-
-
-def _is_unmet(connection: duckdb.DuckDBPyConnection, name: str, counts: Counts) -> bool:
-    key = TABLES[name].key
-    met = f"SELECT count(*) FROM {name} WHERE {key} IN (SELECT {key} FROM events)"
-    return bool(counts.kept) and not one(connection, met)[0]
 
 
 def _check_replaceable(lake: Path) -> None:
@@ -333,11 +327,7 @@ def main(arguments: list[str] | None = None) -> None:
         names = ", ".join(path.name for path in unread)
         sys.stdout.write(f"not read, by name or format: {names}\n")
     sys.stdout.write(f"{format_summary(summary)}wrote {options.lake}\n")
-    for name in summary.get(UNMET, ()):
-        sys.stdout.write(
-            f"Not one of the {name} has an id that occurs in an event, so nothing is known of "
-            "those that do: spell ids alike in all files (12 and 12.0 are two, as 7 and 007 are).\n"
-        )
+    sys.stdout.writelines(f"{doubt}\n" for doubt in summary.get(DOUBTS, ()))
 
 
 if __name__ == "__main__":

@@ -398,7 +398,7 @@ def test_the_command_prints_an_aligned_table(
     main([*arguments, "--params", str(lenient), "--now", "2024-06-01"])
     out = capsys.readouterr().out
     assert out.startswith(format_summary(read_summary(tmp_path / "lake")))
-    table = [line for line in out.splitlines() if not line.startswith("wrote")]
+    table = out.partition("wrote")[0].splitlines()
     assert len({len(line) for line in table}) == 1
     assert any(line.split() == ["user_id:", "missing", "2"] for line in table)
 

@@ -1,0 +1,51 @@
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from features.ingest import DOUBTS, ingest
+from features.sources.files import Files
+
+NOW = datetime(2024, 6, 1, tzinfo=UTC)
+EVENTS = "ts,user_id,song_id,session_id,played_ms"
+
+
+def _doubts(folder: Path, **tables: str) -> list[str]:
+    raw = folder / "raw"
+    raw.mkdir()
+    for name, text in tables.items():
+        (raw / f"{name}.csv").write_text(text.replace(" ", "\n"), encoding="utf-8")
+    return list(ingest(Files(raw), folder / "lake", 0.0, NOW).get(DOUBTS, ()))
+
+
+def test_an_ordinary_import_leaves_none(tmp_path: Path) -> None:
+    events = f"{EVENTS} 2024-01-01,nullsoft,nano,x,1000 2024-01-02,7,1,y, 2024-01-03,7,1,y,0"
+    assert _doubts(tmp_path, events=events, songs="song_id,duration_ms 1,200000 9,") == []
+
+
+@pytest.mark.parametrize("word", ["NULL", "None", "nan", "<NA>", r"\N"])
+@pytest.mark.parametrize("column", ["user_id", "song_id", "session_id"])
+def test_ids_that_spell_none_are_told(tmp_path: Path, column: str, word: str) -> None:
+    rows = [
+        ",".join({"user_id": "u", "song_id": "s", "session_id": "x", column: word}.values())
+        for _ in range(2)
+    ]
+    events = f"{EVENTS} 2024-01-01,{rows[0]}, 2024-01-02,{rows[1]}, 2024-01-03,u,s,x,"
+    (told,) = _doubts(tmp_path, events=events)
+    assert told.startswith(f"2 events have the {column} {word!r}")
+
+
+def test_milliseconds_that_look_like_seconds_are_told(tmp_path: Path) -> None:
+    events = f"{EVENTS} 2024-01-01,u,s,x,0 2024-01-02,u,s,x,120 2024-01-03,u,s,x,240000"
+    songs = "song_id,duration_ms s,999 t,"
+    played, lasting = _doubts(tmp_path, events=f"{events} 2024-01-03,u,s,y,180", songs=songs)
+    assert "events' played_ms are 180 milliseconds or less" in played
+    assert "songs' duration_ms are 999 milliseconds" in lasting
+
+
+@pytest.mark.parametrize(("ids", "told"), [("1.0 2.0", ["songs"]), ("1 2.0", []), ("", [])])
+def test_a_catalogue_that_no_event_meets_is_told(tmp_path: Path, ids: str, told: list[str]) -> None:
+    found = _doubts(
+        tmp_path, events=f"{EVENTS} 2024-01-01,u,1,x,", users="user_id u", songs=f"song_id {ids}"
+    )
+    assert [doubt.split()[4] for doubt in found] == told
