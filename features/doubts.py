@@ -8,20 +8,27 @@ import duckdb
 from features.columns import Event, Song
 from features.contract import TABLES
 from features.lake import EVENTS, SONGS, USERS
+from features.times import SECOND_US
 
 # As tools write that they know none, in small letters.
 _NONE: Final = ("null", "(null)", "none", "nan", "<na>", "n/a", "#n/a", "\\n", "undefined")
 _IN_MS: Final = ((EVENTS, Event.PLAYED_MS), (SONGS, Song.DURATION_MS))
 _SECOND_MS: Final = 1_000
+_HOUR_US: Final = 3_600 * SECOND_US
+# Shares of the events that are no chance, and from how many events on.
+_FEW: Final = 0.1
+_MOST: Final = 0.9
+_SOME: Final = 10
 
 
 def doubts(connection: duckdb.DuckDBPyConnection) -> list[str]:
     """Return a sentence for each thing in the staged tables (`lake_writer.connect`) that looks odd.
 
-    Ids that spell "none", milliseconds that look like seconds, and listeners or songs none of
-    whose ids occurs in an event.
+    Ids that spell "none", sessions that go on for days, times that name no more than days,
+    milliseconds that look like seconds, listeners or songs none of whose ids occurs in an event.
     """
-    return [*_ids_of_none(connection), *_seconds(connection), *_unmet(connection)]
+    looks = (_ids_of_none, _endless_sessions, _bare_days, _seconds, _unmet)
+    return [doubt for look in looks for doubt in look(connection)]
 
 
 def _ids_of_none(connection: duckdb.DuckDBPyConnection) -> Iterator[str]:
@@ -36,6 +43,33 @@ def _ids_of_none(connection: duckdb.DuckDBPyConnection) -> Iterator[str]:
                 f"{count:,} events have the {column} {value!r}, as if it were one: if it means "
                 "none, leave it empty."
             )
+
+
+def _endless_sessions(connection: duckdb.DuckDBPyConnection) -> Iterator[str]:
+    share = connection.execute(
+        f"SELECT sum(events) FILTER (WHERE lasts > INTERVAL 1 DAY) / sum(events) FROM ("
+        f"SELECT count(*) AS events, max({Event.TS}) - min({Event.TS}) AS lasts "
+        f"FROM staged_{EVENTS} WHERE {Event.SESSION} IS NOT NULL "
+        f"GROUP BY {Event.USER}, {Event.SESSION})"
+    ).fetchall()[0][0]
+    if (share or 0) > _FEW:
+        yield (
+            f"{share:.0%} of the events are of sessions that last longer than a day: if "
+            f"{Event.SESSION} names no sitting, leave it out (`{Event.SESSION}: null` in "
+            "source.columns.events), and pauses part the sessions."
+        )
+
+
+def _bare_days(connection: duckdb.DuckDBPyConnection) -> Iterator[str]:
+    # Midnight is a full hour in nearly all zones.
+    count, share = connection.execute(
+        f"SELECT count(*), avg((epoch_us({Event.TS}) % {_HOUR_US} = 0)::INT) FROM staged_{EVENTS}"
+    ).fetchall()[0]
+    if count >= _SOME and share > _MOST:
+        yield (
+            f"{share:.0%} of the events are at full hours: if {Event.TS} names days only, nobody "
+            "knows what followed what, and sessions are days."
+        )
 
 
 def _seconds(connection: duckdb.DuckDBPyConnection) -> Iterator[str]:

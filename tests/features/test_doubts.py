@@ -1,4 +1,4 @@
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -30,15 +30,31 @@ def test_ids_that_spell_none_are_told(tmp_path: Path, column: str, word: str) ->
         ",".join({"user_id": "u", "song_id": "s", "session_id": "x", column: word}.values())
         for _ in range(2)
     ]
-    events = f"{EVENTS} 2024-01-01,{rows[0]}, 2024-01-02,{rows[1]}, 2024-01-03,u,s,x,"
+    events = f"{EVENTS} 2024-01-01T01,{rows[0]}, 2024-01-01T02,{rows[1]}, 2024-01-01T03,u,s,x,"
     (told,) = _doubts(tmp_path, events=events)
     assert told.startswith(f"2 events have the {column} {word!r}")
 
 
+@pytest.mark.parametrize(("hours", "told"), [(25, "67% of the events are of sessions"), (24, "")])
+def test_sessions_that_go_on_for_days_are_told(tmp_path: Path, hours: int, told: str) -> None:
+    end = (datetime(2024, 1, 1) + timedelta(hours=hours)).isoformat()  # noqa: DTZ001
+    # Another listener's session of the same name is another one.
+    rows = f"2024-01-01,u,s,x, {end},u,s,x, 2024-03-01,v,s,x,"
+    assert "".join(_doubts(tmp_path, events=f"{EVENTS} {rows}")).startswith(told)
+
+
+@pytest.mark.parametrize(("time", "told"), [("00:00:00+05:00", True), ("00:00:01", False)])
+def test_times_that_name_days_only_are_told(tmp_path: Path, time: str, told: bool) -> None:
+    rows = " ".join(f"2024-01-{day:02}T{time},u,s,x{day}," for day in range(1, 11))
+    assert [doubt[:31] for doubt in _doubts(tmp_path, events=f"{EVENTS} {rows}")] == (
+        ["100% of the events are at full "] * told
+    )
+
+
 def test_milliseconds_that_look_like_seconds_are_told(tmp_path: Path) -> None:
-    events = f"{EVENTS} 2024-01-01,u,s,x,0 2024-01-02,u,s,x,120 2024-01-03,u,s,x,240000"
+    events = f"{EVENTS} 2024-01-01,u,s,x,0 2024-01-02,u,s,y,120 2024-01-03,u,s,z,240000"
     songs = "song_id,duration_ms s,999 t,"
-    played, lasting = _doubts(tmp_path, events=f"{events} 2024-01-03,u,s,y,180", songs=songs)
+    played, lasting = _doubts(tmp_path, events=f"{events} 2024-01-04,u,s,a,180", songs=songs)
     assert "events' played_ms are 180 milliseconds or less" in played
     assert "songs' duration_ms are 999 milliseconds" in lasting
 
