@@ -14,6 +14,7 @@ from features.times import SECOND_US
 _NONE: Final = ("null", "(null)", "none", "nan", "<na>", "n/a", "#n/a", "\\n", "undefined")
 _IN_MS: Final = ((EVENTS, Event.PLAYED_MS), (SONGS, Song.DURATION_MS))
 _SECOND_MS: Final = 1_000
+_YEARS: Final = (1000, 2100)
 _HOUR_US: Final = 3_600 * SECOND_US
 # Shares of the events that are no chance, and from how many events on.
 _FEW: Final = 0.1
@@ -25,9 +26,10 @@ def doubts(connection: duckdb.DuckDBPyConnection) -> list[str]:
     """Return a sentence for each thing in the staged tables (`lake_writer.connect`) that looks odd.
 
     Ids that spell "none", sessions that go on for days, times that name no more than days,
-    milliseconds that look like seconds, listeners or songs none of whose ids occurs in an event.
+    milliseconds that look like seconds, years that are none, listeners or songs none of whose ids
+    occurs in an event.
     """
-    looks = (_ids_of_none, _endless_sessions, _bare_days, _seconds, _unmet)
+    looks = (_ids_of_none, _endless_sessions, _bare_days, _seconds, _odd_years, _unmet)
     return [doubt for look in looks for doubt in look(connection)]
 
 
@@ -82,6 +84,19 @@ def _seconds(connection: duckdb.DuckDBPyConnection) -> Iterator[str]:
                 f"Half of the {name}' {column} are {typical:,.0f} milliseconds or less: if they "
                 "are seconds, multiply them by 1,000."
             )
+
+
+def _odd_years(connection: duckdb.DuckDBPyConnection) -> Iterator[str]:
+    # `mode` names one that many share, such as the 0 of catalogues that know no year.
+    count, usual = connection.execute(
+        f"SELECT count(*), mode({Song.RELEASE_YEAR}) FROM staged_{SONGS} "
+        f"WHERE {Song.RELEASE_YEAR} NOT BETWEEN {_YEARS[0]} AND {_YEARS[1]}"
+    ).fetchall()[0]
+    if count:
+        yield (
+            f"{count:,} songs have a {Song.RELEASE_YEAR} such as {usual}, an era of its own: if "
+            "the year is not known, leave it empty."
+        )
 
 
 def _unmet(connection: duckdb.DuckDBPyConnection) -> Iterator[str]:

@@ -59,6 +59,12 @@ def test_milliseconds_that_look_like_seconds_are_told(tmp_path: Path) -> None:
     assert "songs' duration_ms are 999 milliseconds" in lasting
 
 
+def test_years_that_are_none_are_told(tmp_path: Path) -> None:
+    events, songs = f"{EVENTS} 2024-01-01,u,1,x,", "song_id,release_year 1,0 2,0 3,99 4,1999 5,"
+    (told,) = _doubts(tmp_path, events=events, songs=songs)
+    assert told.startswith("3 songs have a release_year such as 0,")
+
+
 @pytest.mark.parametrize(("ids", "told"), [("1.0 2.0", ["songs"]), ("1 2.0", []), ("", [])])
 def test_a_catalogue_that_no_event_meets_is_told(tmp_path: Path, ids: str, told: list[str]) -> None:
     found = _doubts(
