@@ -36,6 +36,8 @@ NotNegative = Annotated[float, Field(ge=0, le=LARGEST)]
 PositiveFraction = Annotated[float, Field(gt=0, le=1)]
 Whole = Annotated[int, Field(ge=0, le=LARGEST_WHOLE)]
 Seed = Whole
+# Of a booster: more than 1 overshoots, and scores grow without end.
+Rate = PositiveFraction
 # LightGBM reserves half a megabyte a leaf, however few rows there are.
 Leaves = Annotated[int, Field(ge=2, le=4096)]
 SignalName = Literal["like", "playlist", "skip", "listen"]
@@ -287,7 +289,7 @@ class StartsRanker(_Section):
     """LightGBM's settings for what is added at session starts (`training.starts`)."""
 
     rounds: Count
-    learning_rate: Positive
+    learning_rate: Rate
     num_leaves: Leaves
     min_data_in_leaf: Count
     feature_fraction: PositiveFraction
@@ -299,7 +301,7 @@ class Ranker(_Section):
     """LightGBM lambdarank."""
 
     rounds: Count
-    learning_rate: Positive
+    learning_rate: Rate
     num_leaves: Leaves
     min_data_in_leaf: Count
     feature_fraction: PositiveFraction

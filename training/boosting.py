@@ -1,5 +1,7 @@
 """What every booster is fitted with: settings, the weights of queries, a progress bar."""
 
+import sys
+
 import lightgbm
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +42,7 @@ def settings_of(params: Ranker) -> dict[str, object]:
 def train(
     settings: dict[str, object], data: lightgbm.Dataset, rounds: int, what: str
 ) -> lightgbm.Booster:
-    """Train with a progress bar.
+    """Train with a progress bar, and say so where the trees tell no rows apart.
 
     Raises
     ------
@@ -49,7 +51,7 @@ def train(
     """
     with tqdm(total=rounds, desc=what, unit="tree", mininterval=1) as bar:
         try:
-            return lightgbm.train(
+            booster = lightgbm.train(
                 settings, data, num_boost_round=rounds, callbacks=[lambda _: bar.update()]
             )
         except lightgbm.basic.LightGBMError as error:
@@ -57,3 +59,9 @@ def train(
                 f"LightGBM cannot fit `{what}` with these settings ({str(error).strip()}); make "
                 "those under `ranker` in params.yaml less extreme, or give more label queries."
             ) from error
+    if not booster.feature_importance().any():
+        sys.stdout.write(
+            f"LightGBM found nothing to split by: `{what}` scores all songs alike. Lower "
+            "`min_data_in_leaf` under `ranker` in params.yaml, or give more label queries.\n"
+        )
+    return booster

@@ -172,6 +172,14 @@ def test_a_planted_order_is_learnt():
     assert share_in_order(booster.predict(turned.features), turned) < 0.3
 
 
+def test_trees_that_tell_no_songs_apart_are_named(capsys):
+    rows = made_rows(3, 100)
+    fit_ranker(rows, NAMES, PARAMS)
+    assert "scores all songs alike" not in capsys.readouterr().out
+    fit_ranker(rows, NAMES, PARAMS.model_copy(update={"min_data_in_leaf": 1_000_000}))
+    assert "`ranker` scores all songs alike. Lower `min_data_in_leaf`" in capsys.readouterr().out
+
+
 def test_a_full_disk_is_told_as_one():
     """An error of LightGBM's own would show a traceback, and not what to do."""
     booster = fit_ranker(made_rows(3, 100), NAMES, PARAMS)
