@@ -25,6 +25,8 @@ from features.locks import alone_in
 from features.paths import data_dir, online_url
 
 REPO: Final = Path(__file__).resolve().parent / "repo"
+# Without them whoever waits for a machine that lost its power would wait for ever.
+PATIENCE: Final = {"socket_timeout": 5, "socket_connect_timeout": 5}
 # How long a process may go on reading a generation that was replaced in Redis.
 STALE_SECONDS: Final = 1.0
 IN_USE, BEFORE, BEGUN = "segue:online", "segue:online:before", "segue:online:begun"
@@ -136,7 +138,7 @@ class InRedis:
     @cached_property
     def client(self) -> Any:
         """A client of the server, which makes its connections when they are needed."""
-        return Redis.from_url(self.url, socket_timeout=5, socket_connect_timeout=5)
+        return Redis.from_url(self.url, **PATIENCE)
 
     def generation(self) -> str:
         """Return the project in use, as it was at most `STALE_SECONDS` ago."""
@@ -231,10 +233,10 @@ def connection_string(url: str) -> str:
     Examples
     --------
     >>> connection_string("redis://:secret@features:6380/2")
-    'features:6380,db=2,password=secret'
+    'features:6380,db=2,socket_timeout=5,socket_connect_timeout=5,password=secret'
     """
     parts = urlsplit(url)
-    settings = {"db": parts.path.strip("/") or "0"} | dict(parse_qsl(parts.query))
+    settings = {"db": parts.path.strip("/") or "0"} | PATIENCE | dict(parse_qsl(parts.query))
     named = {"username": unquote(parts.username or ""), "password": unquote(parts.password or "")}
     settings |= {name: _as_text(value) for name, value in named.items() if value}
     if parts.scheme == "rediss":

@@ -308,6 +308,12 @@ class Database:
 _POSTGRESQL_ARGUMENTS: Final[dict[str, Any]] = {
     "connect_timeout": 2,
     "options": f"-c statement_timeout={2 * BUSY_MS} -c lock_timeout={BUSY_MS}",
+    # A server that lost its power says nothing any more, and whoever waits for it would do so for
+    # hours: after 6 s of silence the connection is given up.
+    "keepalives_idle": 3,
+    "keepalives_interval": 1,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 6000,
 }
 
 

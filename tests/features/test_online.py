@@ -171,16 +171,19 @@ def test_an_address_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_addresses_are_written_as_feast_reads_them() -> None:
-    assert online.connection_string("redis://localhost") == "localhost:6379,db=0"
+    patience = "socket_timeout=5,socket_connect_timeout=5"
+    assert online.connection_string("redis://localhost") == f"localhost:6379,db=0,{patience}"
     asked = "rediss://me:secret@features:6380/2"
-    expected = "features:6380,db=2,username=me,password=secret,ssl=true"
+    expected = f"features:6380,db=2,{patience},username=me,password=secret,ssl=true"
     assert online.connection_string(asked) == expected
     spelt = online.connection_string("redis://:p%40ss%2Fw@localhost")
-    assert spelt == "localhost:6379,db=0,password=p@ss/w"
+    assert spelt == f"localhost:6379,db=0,{patience},password=p@ss/w"
+    spelt = online.connection_string("redis://localhost?socket_timeout=1")
+    assert spelt == "localhost:6379,db=0,socket_timeout=1,socket_connect_timeout=5"
 
 
 @pytest.mark.parametrize("secret", ["1e3", "true", "1.50", "null", "12", '"q"', "a=b", "[1"])
 def test_a_password_is_a_text_for_feast_whatever_it_looks_like(secret: str) -> None:
     spelt = online.connection_string(f"redis://user:{quote(secret)}@localhost")
     _, read = RedisOnlineStore._parse_connection_string(spelt)
-    assert read == {"db": 0, "username": "user", "password": secret}
+    assert read == {"db": 0, **online.PATIENCE, "username": "user", "password": secret}

@@ -1,6 +1,8 @@
 """The log on real databases: SQLite in WAL mode and a PostgreSQL server."""
 
+import os
 import shutil
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +24,7 @@ from features.sources import open_source
 from features.times import microseconds
 from serving.database import Database
 from serving.event_log import RECEIVED, EventLog, events, export, main, metadata
+from serving.events import ANSWER_SECONDS
 from serving.logged import Logged
 from serving.refusals import Unavailable
 
@@ -188,6 +191,18 @@ def test_a_server_that_is_gone_is_told() -> None:
     with pytest.raises(Unavailable) as caught:
         log.append([rows(0, 1)])
     assert caught.value.reason == "gone"
+
+
+def test_a_server_that_lost_its_power_is_not_waited_for(postgresql: str) -> None:
+    log = EventLog.open(postgresql)
+    with log.database.reading() as connection:
+        handle = os.dup(connection.connection.driver_connection.pgconn.socket)  # type: ignore[union-attr]
+        with socket.socket(fileno=handle) as line:
+            silence = line.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) / 1000
+            assert line.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            idle = line.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+    assert 0 < idle < silence < ANSWER_SECONDS
+    log.close()
 
 
 @pytest.mark.parametrize(("code", "reason"), [("57014", "locked"), ("53100", "full")])
