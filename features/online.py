@@ -166,14 +166,21 @@ class InRedis:
         try:
             yield
         except RedisError as error:
-            raise OSError(f"Redis at {urlsplit(self.url).hostname}: {error}") from error
+            raise OSError(f"Redis at {self.host}: {error}") from error
 
     def _replace(self, new: str, fill: Fill) -> str:
         # Noted before it is filled: what a killed run leaves is found by a later one.
         self.client.zadd(BEGUN, {new: time.time()})
+        evicted = self._evicted()
         try:
             with self.opened(new, fill):
                 pass
+            if self._evicted() > evicted:
+                raise OSError(
+                    f"Redis at {self.host} threw keys out to make room for these: raise its "
+                    "`maxmemory`, and set `maxmemory-policy noeviction`, since a listener whose "
+                    "row is thrown out is answered as a stranger."
+                )
         except BaseException:
             with suppress(RedisError):
                 self._delete(new.encode())
@@ -184,7 +191,17 @@ class InRedis:
         left = self.client.zrangebyscore(BEGUN, 0, time.time() - LEFT_SECONDS)
         for project in {before, *left} - {None, b"", used, new.encode()}:
             self._delete(project)
-        return f"{new} in {urlsplit(self.url).hostname}"
+        return f"{new} in {self.host}"
+
+    @property
+    def host(self) -> str | None:
+        """Where it is said to be: the address itself may hold a password."""
+        return urlsplit(self.url).hostname
+
+    def _evicted(self) -> int:
+        """Return how many keys it has thrown out since its start, of those that never expire."""
+        told = self.client.info()
+        return int(told["evicted_keys"]) if told["maxmemory_policy"].startswith("allkeys") else 0
 
     def _delete(self, project: bytes) -> None:
         keys = list(self.client.scan_iter(match=b"*" + project, count=10_000))
@@ -199,7 +216,7 @@ def _in_use(place: InRedis, moment: int) -> str:
     del moment
     named = place.client.get(IN_USE)
     if named is None:
-        raise FileNotFoundError(nothing_in(place.url))
+        raise FileNotFoundError(nothing_in(f"Redis at {place.host}"))
     return str(named.decode())
 
 

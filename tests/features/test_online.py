@@ -110,6 +110,25 @@ def test_what_a_broken_run_wrote_leaves(in_redis: Any, monkeypatch: pytest.Monke
     assert store.online_user_rows(USER_IDS)
 
 
+def test_a_fill_that_pushed_keys_out_is_not_put_to_use(in_redis: Any) -> None:
+    store.materialize(TIMES[0])
+    room = in_redis.info("memory")["used_memory"] + (4 << 20)
+    in_redis.config_set("maxmemory-policy", "allkeys-random")
+
+    def fill(config: Any) -> None:
+        in_redis.config_set("maxmemory", room)
+        for number in range(100):
+            in_redis.set(f"{number} of {config.project}", b"0" * (1 << 20))
+
+    try:
+        with pytest.raises(OSError, match="threw keys out .* noeviction"):
+            online.online().replace(fill)
+    finally:
+        in_redis.config_set("maxmemory", 0)
+        in_redis.config_set("maxmemory-policy", "noeviction")
+    assert not list(in_redis.scan_iter(match="* of *"))
+
+
 def test_a_server_that_is_gone_is_told(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     monkeypatch.setenv("SEGUE_ONLINE_URL", "redis://localhost:1")
     with pytest.raises(OSError, match=r"Redis at localhost: .*refused"):
@@ -152,9 +171,21 @@ def test_nobody_else_replaces_the_file_meanwhile(data: Path) -> None:  # noqa: F
     assert place.path.read_text() == "whole"
 
 
-def test_an_empty_server_is_explained(in_redis: Any) -> None:
-    with pytest.raises(FileNotFoundError, match="make deploy"):
-        store.online_user_row("u1")
+def test_an_empty_server_is_explained_without_its_password(
+    server: str,
+    in_redis: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SEGUE_ONLINE_URL", server.replace("redis://", "redis://:secret@"))
+    in_redis.config_set("requirepass", "secret")
+    try:
+        with pytest.raises(
+            FileNotFoundError, match=r"Redis at 127\.0\.0\.1; .make deploy"
+        ) as caught:
+            store.online_user_row("u1")
+    finally:
+        in_redis.config_set("requirepass", "")
+    assert "secret" not in str(caught.value)
 
 
 def test_an_address_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
