@@ -40,7 +40,8 @@ CREATE_LOCK: Final = 74_011
 # SQLite numbers rows by itself only where the key's type is INTEGER.
 IDENTITY: Final = BigInteger().with_variant(Integer(), "sqlite")
 _FILES: Final = "files"
-_READ_ONLY: Final = "readonly database"
+# What SQLite and PostgreSQL's driver say, whatever the server's language.
+_READ_ONLY: Final = ("readonly database", "ReadOnlySqlTransaction")
 
 
 class Database:
@@ -96,18 +97,26 @@ class Database:
             If the database does not take it.
         """
         self.ensure()
+        with self._refusals(), self.writer.begin() as connection:
+            files = connection.info.get(_FILES)
+            yield connection
+        if files and files != self._found():
+            raise Unavailable("gone", f"{self.url.database} was moved while it was written to.")
+
+    @contextmanager
+    def _refusals(self) -> Iterator[None]:
+        """Explain what the database refuses, and leave connections that are read-only.
+
+        They stay so: of a file that can be written by now, of a server that gave up its lead.
+        """
         try:
-            with explained(), self.writer.begin() as connection:
-                files = connection.info.get(_FILES)
-                yield connection
+            with explained():
+                yield
         except Unavailable as error:
-            if _READ_ONLY in str(error):
-                # It stays so for connections that were opened while it was.
+            if any(words in str(error) for words in _READ_ONLY):
                 with self._reopening:
                     self.close()
             raise
-        if files and files != self._found():
-            raise Unavailable("gone", f"{self.url.database} was moved while it was written to.")
 
     def insert_new(
         self,
@@ -267,7 +276,7 @@ class Database:
         self.reader.dispose()
 
     def _create(self) -> None:
-        with explained():
+        with self._refusals():
             if not self.is_postgresql:
                 Path(str(self.url.database)).parent.mkdir(parents=True, exist_ok=True)
             with self.writer.begin() as connection:

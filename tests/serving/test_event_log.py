@@ -13,8 +13,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from sqlalchemy import MetaData, text
 from sqlalchemy import event as listening
-from sqlalchemy import text
 
 from features.columns import Event
 from features.ingest import ingest
@@ -184,6 +184,29 @@ def test_a_log_that_was_read_only_is_written_again_once_it_is_not(tmp_path: Path
     assert log.append([rows(0, 3)]) == [3]
     assert len(log.recent("u1")) == 3
     log.close()
+
+
+@pytest.mark.parametrize("made", [True, False])
+def test_a_server_that_was_read_only_is_written_again_once_it_is_not(
+    postgresql: str, made: bool
+) -> None:
+    server = Database(postgresql, MetaData())
+    asides = server.writer.execution_options(isolation_level="AUTOCOMMIT")
+    name = f"readonly_{made}".lower()
+    with asides.connect() as aside:
+        aside.execute(text(f"CREATE DATABASE {name}"))
+        if made:
+            EventLog.open(f"{postgresql.rpartition('/')[0]}/{name}").close()
+        read_only = f"ALTER DATABASE {name} SET default_transaction_read_only"
+        aside.execute(text(f"{read_only} = on"))
+        log = EventLog.open(f"{postgresql.rpartition('/')[0]}/{name}", eager=False)
+        with pytest.raises(Unavailable, match="ReadOnly"):
+            log.append([rows(0, 3)])
+        aside.execute(text(f"{read_only} = off"))
+        assert log.append([rows(0, 3)]) == [3]
+        log.close()
+        aside.execute(text(f"DROP DATABASE {name}"))
+    server.close()
 
 
 def test_a_server_that_is_gone_is_told() -> None:
