@@ -316,6 +316,9 @@ class Database:
 
 _POSTGRESQL_ARGUMENTS: Final[dict[str, Any]] = {
     "connect_timeout": 2,
+    # Of a database in SQL_ASCII, as a server set up without a locale makes it, the driver would
+    # give bytes for texts.
+    "client_encoding": "utf8",
     "options": f"-c statement_timeout={2 * BUSY_MS} -c lock_timeout={BUSY_MS}",
     # A server that lost its power says nothing any more, and whoever waits for it would do so for
     # hours: after 6 s of silence the connection is given up.

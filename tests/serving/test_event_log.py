@@ -186,6 +186,19 @@ def test_a_log_that_was_read_only_is_written_again_once_it_is_not(tmp_path: Path
     log.close()
 
 
+def test_a_server_set_up_without_a_locale_keeps_texts(postgresql: str) -> None:
+    server = Database(postgresql, MetaData())
+    with server.writer.execution_options(isolation_level="AUTOCOMMIT").connect() as aside:
+        aside.execute(text("CREATE DATABASE plain ENCODING 'SQL_ASCII' TEMPLATE template0"))
+        log = EventLog.open(f"{postgresql.rpartition('/')[0]}/plain")
+        log.append([[row(1, song_id="süß 🎵")]])
+        assert [event.song_id for event in log.recent("u1")] == ["süß 🎵"]
+        assert [block[Event.SONG].to_pylist() for block in log.blocks()] == [["süß 🎵"]]
+        log.close()
+        aside.execute(text("DROP DATABASE plain"))
+    server.close()
+
+
 @pytest.mark.parametrize("made", [True, False])
 def test_a_server_that_was_read_only_is_written_again_once_it_is_not(
     postgresql: str, made: bool
