@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import duckdb
@@ -96,8 +95,8 @@ def ingest(
     size = sum(path.stat().st_size for path in source.files())
     lake.parent.mkdir(parents=True, exist_ok=True)
     refused = lake.with_name(f"{lake.name}-refused")
-    with _scratch(lake) as folder:
-        work, new = Path(folder), Path(folder) / "lake"
+    with _scratch(lake) as work:
+        new = work / "lake"
         (new / QUARANTINE).mkdir(parents=True)
         with (
             Quarantine(new / QUARANTINE) as quarantine,
@@ -124,17 +123,20 @@ def ingest(
 
 
 @contextmanager
-def _scratch(lake: Path) -> Iterator[str]:
-    """Give a folder beside the lake to one import at a time; those of killed ones go."""
-    prefix = f".{lake.name}-"
+def _scratch(lake: Path) -> Iterator[Path]:
+    """Give a folder beside the lake to one import at a time; what a killed one left goes."""
+    # One name for each lake: of `lake-*`, what an import into `lake-2` left would be taken, too.
+    folder = lake.with_name(f".{lake.name}.part")
     with alone_in(lake.parent):
-        for left in lake.parent.glob(f"{prefix}*"):
-            # Killed between the two steps of the swap.
-            if not lake.exists() and (left / OLD).exists():
-                (left / OLD).rename(lake)
-            shutil.rmtree(left, ignore_errors=True)
-        with TemporaryDirectory(dir=lake.parent, prefix=prefix) as folder:
+        # Killed between the two steps of the swap.
+        if not lake.exists() and (folder / OLD).exists():
+            (folder / OLD).rename(lake)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        try:
             yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _batches(source: Source) -> Iterator[tuple[str, Iterator[Batch]]]:

@@ -570,7 +570,7 @@ def test_a_lake_that_cannot_be_moved_into_place_says_why(
 
 
 def test_what_a_killed_import_left_is_taken_away(planted: Path, tmp_path: Path) -> None:
-    left = tmp_path / ".lake-x1y2z3" / "lake"
+    left = tmp_path / ".lake.part" / "lake"
     left.mkdir(parents=True)
     (left / "events.parquet").write_bytes(b"half")
     ingest(Files(planted), tmp_path / "lake", 0.9, NOW)
@@ -580,7 +580,7 @@ def test_what_a_killed_import_left_is_taken_away(planted: Path, tmp_path: Path) 
 def test_the_lake_of_an_import_killed_in_the_swap_comes_back(planted: Path, tmp_path: Path) -> None:
     lake = tmp_path / "lake"
     before = ingest(Files(planted), lake, 0.9, NOW)
-    left = tmp_path / ".lake-x1y2z3"
+    left = tmp_path / ".lake.part"
     left.mkdir()
     lake.rename(left / "old")
     with pytest.raises(FileNotFoundError):
@@ -588,6 +588,18 @@ def test_the_lake_of_an_import_killed_in_the_swap_comes_back(planted: Path, tmp_
     with pytest.raises(Mistake):
         ingest(Files(planted), lake, 0.0, NOW)
     assert read_summary(lake) == before
+
+
+def test_what_a_killed_import_of_another_lake_left_stays(planted: Path, tmp_path: Path) -> None:
+    other = tmp_path / "lake-2"
+    before = ingest(Files(planted), other, 0.9, NOW)
+    left = tmp_path / ".lake-2.part"
+    left.mkdir()
+    other.rename(left / "old")
+    ingest(Files(planted), tmp_path / "lake", 0.9, NOW)
+    with pytest.raises(Mistake):
+        ingest(Files(planted), other, 0.0, NOW)
+    assert read_summary(other) == before
 
 
 @pytest.mark.parametrize("zone", ["Asia/Kolkata", "Mars/Phobos"])
