@@ -29,6 +29,7 @@ from tqdm import tqdm
 from features.columns import Event
 from features.contract import TABLES
 from features.lake import EVENTS as NAME
+from features.locks import alone_in
 from features.mistakes import Mistake, run_command
 from features.parsing import TIME
 from features.paths import events_url
@@ -162,14 +163,24 @@ def _contract_table(rows: Sequence[Row[Any]]) -> pa.Table:
 def export(log: EventLog, out: Path, form: str = "parquet", progress: bool = False) -> int:
     """Write the whole log below `out` as the source `files` reads it; return how many events.
 
-    The folder `out/events` is replaced as a whole at the end; other files in `out` stay.
+    The folder `out/events` is replaced as a whole at the end; other files in `out` stay. Two that
+    export to one folder wait for each other.
 
     Raises
     ------
     Mistake
         If `out/events` holds something that no export wrote.
     """
+    out.mkdir(parents=True, exist_ok=True)
+    with alone_in(out):
+        return _export(log, out, form, progress)
+
+
+def _export(log: EventLog, out: Path, form: str, progress: bool) -> int:
     target, new, old = (out / name for name in (NAME, f".{NAME}-new", f".{NAME}-old"))
+    if old.exists() and not target.exists():
+        # Killed between the two steps of the swap.
+        old.rename(target)
     strange = [path for path in target.glob("*") if not path.name.startswith("log-")]
     if strange:
         name = strange[0].name
@@ -180,16 +191,26 @@ def export(log: EventLog, out: Path, form: str = "parquet", progress: bool = Fal
     for folder in (new, old):
         shutil.rmtree(folder, ignore_errors=True)
     new.mkdir(parents=True)
-    written = 0
-    with tqdm(total=log.count(), unit="event", disable=not progress) as bar:
-        for number, block in enumerate(log.blocks()):
-            _WRITERS[form](block, new / f"log-{number:05}.{form}")
-            written += block.num_rows
-            bar.update(block.num_rows)
+    try:
+        written = _write(log, new, form, progress)
+    except BaseException:
+        # Half an export would keep the space that others need, as where the disk is full.
+        shutil.rmtree(new, ignore_errors=True)
+        raise
     if target.exists():
         target.rename(old)
     new.rename(target)
     shutil.rmtree(old, ignore_errors=True)
+    return written
+
+
+def _write(log: EventLog, folder: Path, form: str, progress: bool) -> int:
+    written = 0
+    with tqdm(total=log.count(), unit="event", disable=not progress) as bar:
+        for number, block in enumerate(log.blocks()):
+            _WRITERS[form](block, folder / f"log-{number:05}.{form}")
+            written += block.num_rows
+            bar.update(block.num_rows)
     return written
 
 

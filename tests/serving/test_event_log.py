@@ -1,5 +1,6 @@
 """The log on real databases: SQLite in WAL mode and a PostgreSQL server."""
 
+import fcntl
 import os
 import shutil
 import socket
@@ -22,6 +23,7 @@ from features.lake import read_events
 from features.mistakes import Mistake
 from features.sources import open_source
 from features.times import microseconds
+from serving import event_log
 from serving.database import Database
 from serving.event_log import RECEIVED, EventLog, events, export, main, metadata
 from serving.events import ANSWER_SECONDS
@@ -365,6 +367,49 @@ def test_an_export_replaces_only_its_own(log: EventLog, tmp_path: Path) -> None:
     (out / "events" / "mine.parquet").write_bytes(b"")
     with pytest.raises(Mistake, match=r"mine\.parquet"):
         export(log, out)
+
+
+def test_exports_to_one_folder_wait_for_each_other(
+    log: EventLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "mine"
+    log.append([rows(0, 5)])
+    busy = []
+
+    def written(block: Any, path: Path) -> None:
+        handle = os.open(out, os.O_RDONLY)
+        try:
+            # As another export would, but without waiting.
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            busy.append(error)
+        finally:
+            os.close(handle)
+        path.touch()
+
+    monkeypatch.setitem(event_log._WRITERS, "parquet", written)
+    assert export(log, out) == export(log, out) == 5
+    assert len(busy) == 2
+
+
+def test_what_an_export_killed_in_the_swap_replaced_comes_back(
+    log: EventLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "mine"
+    log.append([rows(0, 5)])
+    export(log, out)
+    before = pd.read_parquet(out / "events")
+    (out / "events").rename(out / ".events-old")
+
+    def full(block: Any, path: Path) -> None:
+        path.touch()
+        raise OSError("No space left on device")
+
+    monkeypatch.setitem(event_log._WRITERS, "parquet", full)
+    with pytest.raises(OSError, match="No space left"):
+        export(log, out)
+    pd.testing.assert_frame_equal(pd.read_parquet(out / "events"), before)
+    assert [path.name for path in out.iterdir()] == ["events"]
 
 
 def test_the_command_counts_and_exports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
