@@ -5,10 +5,11 @@ replaces at once: readers see the old state or the new one.
 """
 
 import json
+import sqlite3
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -18,6 +19,9 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import yaml
 from feast import RepoConfig
+from feast.infra.key_encoding_utils import serialize_entity_key
+from feast.protos.feast.types.EntityKey_pb2 import EntityKey as EntityKeyProto
+from feast.protos.feast.types.Value_pb2 import Value as ValueProto
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -54,6 +58,9 @@ class Online(Protocol):
     def replace(self, fill: Fill) -> str:
         """Let `fill` write a new generation, put it to use, and say where it is."""
 
+    def forget(self, owner: str, key: str) -> bool:
+        """Delete the row of a listener or song, and tell whether there was one."""
+
     def __hash__(self) -> int:
         """Equal places have equal hashes."""
 
@@ -87,6 +94,18 @@ class InFile:
         """Let `apply` write a new registry, and put it in the place of the one there is."""
         with self._renewed(self.registry) as (registry,):
             return apply(config_with(registry, _sqlite(self.path)))
+
+    def forget(self, owner: str, key: str) -> bool:
+        """Delete a row from all tables of the file, in one transaction."""
+        # A file that is not there would be made.
+        self.generation()
+        stored = stored_key(owner, key)
+        with alone_in(self.path.parent), closing(sqlite3.connect(self.path)) as connection:
+            found = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            deletes = [f'DELETE FROM "{table}" WHERE entity_key = ?' for (table,) in found]
+            gone = [connection.execute(sql, (stored,)).rowcount for sql in deletes]
+            connection.commit()
+        return any(gone)
 
     @contextmanager
     def _renewed(self, *paths: Path) -> Iterator[list[Path]]:
@@ -159,6 +178,14 @@ class InRedis:
         new = f"segue_{uuid.uuid4().hex}"
         with self._told():
             return self._replace(new, fill)
+
+    def forget(self, owner: str, key: str) -> bool:
+        """Delete a row from all generations, of those that are being written, too."""
+        stored = stored_key(owner, key)
+        with self._told():
+            kept = self.client.zrange(BEGUN, 0, -1) + self.client.mget(IN_USE, BEFORE)
+            gone = self.client.delete(*{stored + project for project in kept if project})
+        return bool(gone)
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -271,6 +298,16 @@ def _as_text(value: str) -> str:
     return json.dumps(value)
 
 
+def stored_key(owner: str, key: str) -> bytes:
+    """Return an owner's key as Feast stores it."""
+    return serialize_entity_key(entity(owner, key), _settings()["entity_key_serialization_version"])
+
+
+def entity(owner: str, key: str) -> EntityKeyProto:
+    """Return a listener or song as Feast names it."""
+    return EntityKeyProto(join_keys=[owner], entity_values=[ValueProto(string_val=key)])
+
+
 def nothing_in(place: str) -> str:
     """Say that nothing was materialised, and what to do."""
     return f"There is no online store in {place}; `make deploy` fills one."
@@ -280,7 +317,11 @@ def config_with(
     registry: Path, online_store: dict[str, Any], project: str | None = None
 ) -> RepoConfig:
     """Return the repo's configuration with registry, online store and project of its own."""
-    settings = yaml.safe_load((REPO / "feature_store.yaml").read_text(encoding="utf-8"))
+    settings = _settings()
     settings["registry"]["path"] = str(registry)
     settings["online_store"] = online_store
     return RepoConfig(**(settings | ({"project": project} if project else {})))
+
+
+def _settings() -> dict[str, Any]:
+    return dict(yaml.safe_load((REPO / "feature_store.yaml").read_text(encoding="utf-8")))

@@ -19,7 +19,7 @@ from feast.protos.feast.types.Value_pb2 import FloatList
 from feast.protos.feast.types.Value_pb2 import Value as ValueProto
 from feast.type_map import NULL_TIMESTAMP_INT_VALUE, feast_value_type_to_python_type
 
-from features.online import Online, online
+from features.online import Online, entity, online
 from features.query import Row
 from features.registered import VIEWS, references, register
 
@@ -85,7 +85,7 @@ class _Reader:
     def _read(self, key: str) -> Iterator[tuple[str, Any]]:
         if self.file is not None:
             return ((name, _parsed(stored)) for name, stored in self.file.stored(key))
-        return self._read_by_view(_entity(self.owner, key))
+        return self._read_by_view(entity(self.owner, key))
 
     def _read_by_view(self, entity: EntityKeyProto) -> Iterator[tuple[str, Any]]:
         for view in self.views:
@@ -122,10 +122,6 @@ class _File:
         # By itself a connection holds on to itself, and so to a replaced file's space, until a
         # full garbage collection; the service freezes its first one out of those.
         self.connection.close()
-
-
-def _entity(owner: str, key: str) -> EntityKeyProto:
-    return EntityKeyProto(join_keys=[owner], entity_values=[ValueProto(string_val=key)])
 
 
 def _parsed(stored: bytes) -> Any:
@@ -191,7 +187,7 @@ def _file(
     if not isinstance(provider, SqliteOnlineStore):
         return None
     # Of an empty key Feast writes what comes before any, and then its length, four zeros.
-    empty = serialize_entity_key(_entity(owner, ""), config.entity_key_serialization_version)
+    empty = serialize_entity_key(entity(owner, ""), config.entity_key_serialization_version)
     return _File.open(provider._get_db_path(config), _select(config, views), empty[:-4])
 
 

@@ -126,6 +126,32 @@ def materialize(until: datetime) -> str:
     return online().replace(fill)
 
 
+def reach_online() -> None:
+    """Do nothing where the online store is there and can be reached.
+
+    Raises
+    ------
+    FileNotFoundError
+        If nothing was materialised yet.
+    OSError
+        If it cannot be reached.
+    """
+    online().generation()
+
+
+def forget_online_user(user_id: str) -> bool:
+    """Delete a listener's row, and tell whether there was one.
+
+    The next materialisation writes what the snapshots have of the listener.
+
+    Raises
+    ------
+    OSError
+        If the online store cannot be reached or does not take it.
+    """
+    return online().forget(User.ID, user_id)
+
+
 def snapshot_before(moment: datetime) -> datetime | None:
     """Return when the latest snapshot of listeners was taken, up to a moment; None before all."""
     times = _snapshot_times(next(iter(USER_VIEWS)))[1]

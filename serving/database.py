@@ -13,9 +13,11 @@ from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
+    Column,
     Engine,
     Integer,
     MetaData,
+    Select,
     Table,
     create_engine,
     event,
@@ -170,6 +172,27 @@ class Database:
                 dialect=dialect, column_keys=list(names), for_executemany=many
             )
         return made[key]
+
+    def delete(self, key: Column[Any], wanted: Select[Any], rows: int) -> Iterator[int]:
+        """Delete rows block by block; yield how many went each time.
+
+        Others write between the blocks. A SQLite file stays as large as it is, and fills anew.
+
+        Parameters
+        ----------
+        key
+            The table's primary key.
+        wanted
+            Selects the keys of the rows.
+        rows
+            How many go at a time.
+        """
+        block = key.table.delete().where(key.in_(wanted.limit(rows)))
+        gone = rows
+        while gone == rows:
+            with self.writing() as connection:
+                gone = connection.execute(block).rowcount
+            yield gone
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:

@@ -41,6 +41,7 @@ from serving.refusals import Unavailable
 SEQ: Final = "seq"
 RECEIVED: Final = "received"
 EXPORT_ROWS: Final = 100_000
+FORGET_ROWS: Final = 10_000
 
 _WHOLE = (Event.TS, Event.PLAYED_MS, Event.POSITION)
 _NEEDED = (Event.ID, Event.TS, Event.USER, Event.SONG, Event.SESSION, Event.ACTION)
@@ -136,6 +137,11 @@ class EventLog:
                 return
             last = found[-1][0]
             yield _contract_table(found)
+
+    def forget(self, user_id: str) -> Iterator[int]:
+        """Delete a listener's events, block by block; yield how many went each time."""
+        own = select(events.c[SEQ]).where(events.c[Event.USER] == user_id)
+        return self.database.delete(events.c[SEQ], own, FORGET_ROWS)
 
     def close(self) -> None:
         """Close all connections."""

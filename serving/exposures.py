@@ -18,8 +18,19 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 from prometheus_client import Counter
-from sqlalchemy import BigInteger, Column, Float, Index, LargeBinary, MetaData, Table, Text, select
-from sqlalchemy.engine import Connection
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Float,
+    Index,
+    LargeBinary,
+    MetaData,
+    Select,
+    Table,
+    Text,
+    select,
+)
+from sqlalchemy.engine import Connection, RowMapping
 from sqlalchemy.exc import OperationalError
 
 from features.columns import Event, Song
@@ -39,6 +50,8 @@ CODEC: Final = "zstd"
 # An exposure is some 25 KB: in SQLite's usual pages of 4 KB it takes twice as long to write.
 PAGE_BYTES: Final = 16_384
 READ_ROWS: Final = 256
+# Of rows without what makes them large.
+FORGET_ROWS: Final = 4096
 # An exposure takes some sixty times an event's room, and no event may be refused for it: this
 # much holds some 300,000 events, which is time to make room.
 LEAST_ROOM_BYTES: Final = 128 << 20
@@ -174,22 +187,14 @@ class ExposureLog:
 
         Whole, a day's would fill the memory, and take longer than PostgreSQL lets a statement run.
         """
-        ts, request = exposures.c[Event.TS], exposures.c[Event.REQUEST]
-        wanted = select(exposures).where(ts < microseconds(until))
-        ordered = wanted.order_by(ts, request).limit(READ_ROWS)
-        last = microseconds(since), ""
-        while True:
-            later = (ts >= last[0]) & ((ts > last[0]) | (request > last[1]))
+        wanted = select(exposures).where(exposures.c[Event.TS] < microseconds(until))
+        for found in self._blocks(wanted, READ_ROWS, microseconds(since)):
             with self.database.reading() as connection:
-                found = connection.execute(ordered.where(later)).mappings().all()
                 # Afterwards: those of what was written meanwhile are there, too.
                 named = connection.execute(select(feature_names)).all()
             names = {version: tuple(json.loads(text)) for version, text in named}
             for row in found:
                 yield _unpacked(dict(row), names.get(row[Event.MODEL_VERSION], ()))
-            if len(found) < READ_ROWS:
-                return
-            last = found[-1][Event.TS], found[-1][Event.REQUEST]
 
     def forget(self, before: datetime) -> Iterator[int]:
         """Delete the exposures of before a moment, block by block; yield how many went each time.
@@ -197,12 +202,36 @@ class ExposureLog:
         Others write between the blocks. A SQLite file stays as large as it is, and fills anew.
         """
         ts, request = exposures.c[Event.TS], exposures.c[Event.REQUEST]
-        old = select(request).where(ts < microseconds(before)).order_by(ts).limit(READ_ROWS)
-        gone = READ_ROWS
-        while gone == READ_ROWS:
-            with self.database.writing() as connection:
-                gone = connection.execute(exposures.delete().where(request.in_(old))).rowcount
-            yield gone
+        old = select(request).where(ts < microseconds(before)).order_by(ts)
+        return self.database.delete(request, old, READ_ROWS)
+
+    def forget_user(self, user_id: str) -> Iterator[int]:
+        """Delete a listener's exposures, block by block; yield how many went each time.
+
+        All exposures are gone through in order of time: there is no index of listeners.
+        """
+        ts, request, user = (exposures.c[name] for name in (Event.TS, Event.REQUEST, Event.USER))
+        for found in self._blocks(select(ts, request, user), FORGET_ROWS):
+            own = [row[Event.REQUEST] for row in found if row[Event.USER] == user_id]
+            if own:
+                mine = select(request).where(request.in_(own))
+                yield from self.database.delete(request, mine, FORGET_ROWS)
+
+    def _blocks(
+        self, wanted: "Select[Any]", rows: int, since_us: int = 0
+    ) -> Iterator[Sequence[RowMapping]]:
+        """Yield what is wanted from a moment on, in order of time, so many rows at a time."""
+        ts, request = exposures.c[Event.TS], exposures.c[Event.REQUEST]
+        ordered = wanted.order_by(ts, request).limit(rows)
+        last = since_us, ""
+        while True:
+            later = (ts >= last[0]) & ((ts > last[0]) | (request > last[1]))
+            with self.database.reading() as connection:
+                found = connection.execute(ordered.where(later)).mappings().all()
+            yield found
+            if len(found) < rows:
+                return
+            last = found[-1][Event.TS], found[-1][Event.REQUEST]
 
     def close(self) -> None:
         """Write what waits and close all connections."""

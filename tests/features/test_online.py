@@ -110,6 +110,17 @@ def test_what_a_broken_run_wrote_leaves(in_redis: Any, monkeypatch: pytest.Monke
     assert store.online_user_rows(USER_IDS)
 
 
+def test_a_listener_is_forgotten_in_all_generations(in_redis: Any) -> None:
+    for moment in (TIMES[0], TIMES[-1]):
+        store.materialize(moment)
+    keys, row = len(list(in_redis.scan_iter())), str(store.online_user_row("u2"))
+    assert store.forget_online_user("u1") is True
+    assert store.online_user_row("u1") == defaults(User.ID, "u1")
+    assert str(store.online_user_row("u2")) == row
+    assert len(list(in_redis.scan_iter())) == keys - 2
+    assert store.forget_online_user("u1") is False
+
+
 def test_a_fill_that_pushed_keys_out_is_not_put_to_use(in_redis: Any) -> None:
     store.materialize(TIMES[0])
     room = in_redis.info("memory")["used_memory"] + (4 << 20)
