@@ -126,17 +126,22 @@ class EventLog:
             return int(connection.execute(select(func.count()).select_from(events)).scalar_one())
 
     def blocks(self, rows: int = EXPORT_ROWS) -> Iterator[pa.Table]:
-        """Yield all events in the types of the data contract, in the order they were written."""
+        """Yield all events in the types of the data contract, in the order they were written.
+
+        What comes after the last block was read is left: where events keep coming there is always
+        one more.
+        """
         chosen = select(events.c[SEQ], *(events.c[n] for n in Event.ORDER), events.c[RECEIVED])
         ordered = chosen.order_by(events.c[SEQ]).limit(rows)
         last = -1
         while True:
             with self.database.reading() as connection:
                 found = connection.execute(ordered.where(events.c[SEQ] > last)).all()
-            if not found:
+            if found:
+                yield _contract_table(found)
+            if len(found) < rows:
                 return
             last = found[-1][0]
-            yield _contract_table(found)
 
     def forget(self, user_id: str) -> Iterator[int]:
         """Delete a listener's events, block by block; yield how many went each time."""

@@ -369,6 +369,19 @@ def test_an_export_replaces_only_its_own(log: EventLog, tmp_path: Path) -> None:
         export(log, out)
 
 
+@pytest.mark.parametrize(("at_once", "blocks"), [(10, [3]), (3, [3, 1]), (2, [2, 2, 1])])
+def test_an_export_ends_while_events_keep_coming(
+    log: EventLog, at_once: int, blocks: list[int]
+) -> None:
+    log.append([rows(0, 3)])
+    found: list[int] = []
+    for block in log.blocks(at_once):
+        found.append(block.num_rows)
+        log.append([[row(10 + len(found))]])
+        assert len(found) <= len(blocks)
+    assert found == blocks
+
+
 def test_exports_to_one_folder_wait_for_each_other(
     log: EventLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
