@@ -31,7 +31,7 @@ from features.paths import data_dir
 from features.query import Query
 from features.words import Words
 from serving.recommender import Recommender
-from serving.retrieval import allowed
+from serving.rules import allowed, barred
 from serving.scores import best
 from simulation.truth import Truth
 from training.dataset import phase_queries, utc
@@ -67,13 +67,13 @@ def tops(recommender: Recommender, query: Query) -> Iterator[tuple[str, IntArray
     retrieval = recommender.retrieval
     slate = recommender.answer(prepared, TOP)
     yield SEGUE, retrieval.songs.indices([song.song_id for song in slate.songs])
-    barred = np.empty(0, np.int32) if query.allow_repeats else prepared.state.session
+    out = barred(query, retrieval.songs, prepared.state.played)
     scores = retrieval.scores(prepared.state)
     for name in retrieval.names:
-        yield name, allowed(scores[name].top(TOP + len(barred)), barred)[:TOP]
+        yield name, allowed(scores[name].top(TOP + len(out)), out)[:TOP]
     popularity = np.nan_to_num(retrieval.songs.numbers[SongRow.POPULARITY])
-    popular = best(popularity, TOP + len(barred)).astype(np.int32)
-    yield POPULARITY, allowed(popular, barred)[:TOP]
+    popular = best(popularity, TOP + len(out)).astype(np.int32)
+    yield POPULARITY, allowed(popular, out)[:TOP]
 
 
 def read_peers(

@@ -17,7 +17,7 @@ from serving.exploration import Explore
 from serving.generators import Blend, Generator
 from serving.recommender import BEST, Prepared, RankedSong, Recommender, Slate
 from serving.retrieval import BLEND, Retrieval
-from serving.rules import ALBUM, ARTIST, RECORDING, Rights, kept_out
+from serving.rules import ALBUM, ARTIST, RECORDING, Rights, barred
 from serving.scores import NO_SCORES, Scores, best
 from serving.steering import most_popular_first, too_short, unknown
 
@@ -143,13 +143,12 @@ def proposed(
 
 def most_popular(songs: Catalogue, popular: IntArray, query: Query, k: int) -> Slate:
     """Return the most popular songs that the query does not bar; other wishes are not heeded."""
-    heard = () if query.allow_repeats else query.session
-    played = (event.song_id for event in heard if event.action in Action.LISTENINGS)
-    barred = songs.indices([*kept_out(query), *played])
-    left = _permitted(songs, popular, query, barred)[:k]
+    played = [event.song_id for event in query.session if event.action in Action.LISTENINGS]
+    out, rights = barred(query, songs, songs.indices(played)), Rights.of(songs)
+    left = rights.left(query, songs, popular, out)[:k]
     if len(left) < k and len(popular) < len(songs):
         everything = np.arange(len(songs), dtype=np.int32)
-        left = most_popular_first(songs, k, _permitted(songs, everything, query, barred))
+        left = most_popular_first(songs, k, rights.left(query, songs, everything, out))
     scores = np.nan_to_num(songs.numbers[SongRow.POPULARITY][left])
     found = _listed(songs, left, scores)
     strange = (e.song_id for e in query.session if e.song_id not in songs.index_of)
@@ -177,13 +176,6 @@ def unheeded(query: Query, modes: Collection[str] = ("balanced",)) -> list[str]:
     }
     lost = [name for name, is_asked in asked.items() if is_asked]
     return [f"{', '.join(lost)}: not heeded in a degraded answer."] if lost else []
-
-
-def _permitted(songs: Catalogue, candidates: IntArray, query: Query, barred: IntArray) -> IntArray:
-    """Return the candidates that are not barred and that the hard rules allow, in their order."""
-    left = candidates[~np.isin(candidates, barred)]
-    mask = Rights.of(songs).permitted(query, songs, left)
-    return left if mask is None else left[mask]
 
 
 def _listed(

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from features.catalogue import Catalogue, FloatArray, IntArray
 from features.pair_groups import fill, pair_columns, pair_names
-from features.pairs import Group, Pairs, among
+from features.pairs import Group, Pairs
 from features.state import State, nobody
 from serving.compiled import pooled
 from serving.dayparts import Dayparts
 from serving.generators import Blend, Generator
 from serving.links import Links
+from serving.rules import barred
 from serving.scores import MixedScores, Scores
 
 BLEND = "blend"
@@ -73,13 +74,13 @@ class Retrieval:
             Songs to add to the pool whoever proposed them: for labels, or for a wish.
         """
         scores = self.scores(state)
-        barred = self.barred(state)
-        tops = [self._top(name, scores[name], len(barred)) for name in self.names]
+        out = barred(state.query, self.songs, state.played)
+        tops = [self._top(name, scores[name], len(out)) for name in self.names]
         songs, ranks = pooled(
             np.concatenate(tops),
             np.cumsum([len(top) for top in tops]),
             self._quotas,
-            barred,
+            out,
             NONE if also is None else also,
         )
         return Pool(songs=songs, scores=self._scored(scores, songs), ranks=ranks)
@@ -134,19 +135,3 @@ class Retrieval:
         """Return the features that need what training fitted."""
         links = self.links.features(state, songs)
         return links | self.dayparts.features(state, songs) if self.dayparts else links
-
-    def barred(self, state: State) -> IntArray:
-        """Return the songs that may not be proposed: excluded ones, and those of the session.
-
-        One may come twice.
-        """
-        played = NONE if state.query.allow_repeats else state.played
-        if not state.query.exclude:
-            return played
-        excluded = self.songs.indices(sorted(state.query.exclude))
-        return np.concatenate([excluded[excluded >= 0], played])
-
-
-def allowed(songs: IntArray, barred: IntArray) -> IntArray:
-    """Return the songs that are not barred, in their order."""
-    return songs[~among(songs, barred)] if len(barred) else songs

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from features.catalogue import Catalogue, IntArray, Tags
 from features.columns import Song, User
+from features.pairs import among
 from features.query import Query
 
 ALBUM, ARTIST, REPEATS = "album_spacing", "artist_spacing", "session_repeats"
@@ -34,6 +35,14 @@ class Rights:
     def of(cls, songs: Catalogue) -> "Rights":
         """Read what the catalogue holds; null restricts nothing."""
         return cls(songs.explicit, songs.regions_available)
+
+    def left(
+        self, query: Query, songs: Catalogue, candidates: IntArray, barred: IntArray
+    ) -> IntArray:
+        """Return the candidates that are not barred and that the hard rules allow, in order."""
+        candidates = allowed(candidates, barred)
+        mask = self.permitted(query, songs, candidates)
+        return candidates if mask is None else candidates[mask]
 
     def permitted(self, query: Query, songs: Catalogue, candidates: IntArray) -> Mask | None:
         """Return which candidates the hard rules allow; None where no rule applies."""
@@ -97,6 +106,25 @@ def kept_out(query: Query) -> frozenset[str]:
     wishes = query.wishes
     unwanted = query.exclude.union(wishes.less_like)
     return unwanted if query.allow_repeats else unwanted.union(wishes.seed_songs)
+
+
+def barred(query: Query, songs: Catalogue, played: IntArray) -> IntArray:
+    """Return the songs that may not be proposed, whatever their rights; one may come twice.
+
+    Those that are kept out, and, unless repeats are allowed, those `played` in the session.
+    """
+    if query.allow_repeats:
+        played = played[:0]
+    ids = kept_out(query)
+    if not ids:
+        return played
+    found = songs.indices(sorted(ids))
+    return np.concatenate([found[found >= 0], played])
+
+
+def allowed(songs: IntArray, barred: IntArray) -> IntArray:
+    """Return the songs that are not barred, in their order."""
+    return songs[~among(songs, barred)] if len(barred) else songs
 
 
 def available(regions: Tags, place: str, candidates: IntArray) -> Mask:

@@ -5,7 +5,7 @@ by mode, context, radio and "less like this", then spacing. Weights are in stand
 the pool's scores, so that they mean the same for every ranker and listener.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -23,7 +23,7 @@ from serving.exploration import Explore, drawn, drawn_within, propensities
 from serving.generators import SignalFactors
 from serving.nearness import nearness
 from serving.radio import SameGenre, radio_seeds, tuned
-from serving.retrieval import NONE, Pool, Retrieval, allowed
+from serving.retrieval import NONE, Pool, Retrieval
 from serving.rules import (
     ALBUM,
     ARTIST,
@@ -33,6 +33,8 @@ from serving.rules import (
     Limit,
     Recordings,
     Rights,
+    allowed,
+    barred,
     kept_out,
     spaced,
 )
@@ -100,11 +102,8 @@ class Steerer:
 
     def state(self, query: Query) -> State:
         """Resolve a query; a radio's seeds begin its session and are not proposed themselves."""
-        wishes = query.wishes
-        if wishes == NEUTRAL:
-            return resolve(query, self.retrieval.songs)
-        query = replace(query, exclude=kept_out(query))
-        return tuned(resolve(query, self.retrieval.songs), radio_seeds(self.retrieval, wishes))
+        seeds = radio_seeds(self.retrieval, query.wishes)
+        return tuned(resolve(query, self.retrieval.songs), seeds)
 
     def notes(self, state: State) -> list[str]:
         """Say what of the wishes the catalogue does not know."""
@@ -205,13 +204,12 @@ class Steerer:
 
     def _permitted(self, state: State, songs: IntArray) -> IntArray:
         """Return those of the songs that may be proposed, in their order."""
-        songs = allowed(songs, self.retrieval.barred(state))
-        mask = self.rights.permitted(state.query, self.retrieval.songs, songs)
-        return songs if mask is None else songs[mask]
+        query, catalogue = state.query, self.retrieval.songs
+        return self.rights.left(query, catalogue, songs, barred(query, catalogue, state.played))
 
     def _again(self, state: State) -> IntArray:
         """Return the songs that were played in this session and not skipped or excluded."""
-        excluded = self.retrieval.songs.indices(sorted(state.query.exclude))
+        excluded = self.retrieval.songs.indices(sorted(kept_out(state.query)))
         skipped = state.session[state.skipped]
         return np.setdiff1d(state.played, np.concatenate([excluded, skipped])).astype(np.int32)
 

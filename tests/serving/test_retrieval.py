@@ -10,7 +10,7 @@ from features.columns import Action, User, UserRow
 from features.query import Query, SessionEvent
 from features.state import resolve
 from serving.bundle import load_retrieval
-from serving.retrieval import BLEND, allowed
+from serving.retrieval import BLEND
 from tests.serving.conftest import AS_OF, SONGS, song_id
 
 PLAYED = (3, 13, 23)
@@ -138,8 +138,3 @@ def test_the_rankers_input_has_a_row_a_candidate_and_a_named_column_each(retriev
         np.testing.assert_array_equal(features[:, rank], pool.ranks[:, column])
     place = retrieval.feature_names.index("proposed_by")
     np.testing.assert_array_equal(features[:, place], np.isfinite(pool.ranks).sum(axis=1))
-
-
-def test_allowed_songs_keep_their_order():
-    assert allowed(np.array([5, 1, 3]), np.array([1, 7])).tolist() == [5, 3]
-    assert allowed(np.array([5, 1]), np.empty(0, np.int32)).tolist() == [5, 1]

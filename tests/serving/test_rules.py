@@ -10,7 +10,7 @@ from features.catalogue import catalogue
 from features.columns import Song, User
 from features.query import Query, Wishes
 from serving.exploration import Explore, drawn_within
-from serving.rules import ALBUM, ARTIST, Following, Limit, Rights, spaced
+from serving.rules import ALBUM, ARTIST, Following, Limit, Rights, allowed, spaced
 from tests.serving.conftest import AS_OF, SONGS, songs_frame
 
 
@@ -147,3 +147,8 @@ def test_a_source_without_the_columns_restricts_nothing():
     assert rights.regions is None
     query = replace(Query(ts=AS_OF), user={User.REGION: "Europe"})
     assert rights.permitted(query, plain, ALL) is None
+
+
+def test_allowed_songs_keep_their_order():
+    assert allowed(np.array([5, 1, 3]), np.array([1, 7])).tolist() == [5, 3]
+    assert allowed(np.array([5, 1]), np.empty(0, np.int32)).tolist() == [5, 1]
