@@ -12,14 +12,16 @@ from features.catalogue import Catalogue, IntArray
 from features.columns import Action, SongRow
 from features.query import Query
 from features.state import State
+from serving.candidates import Prepared, most_popular_first
 from serving.context_songs import named
 from serving.exploration import Explore
 from serving.generators import Blend, Generator
-from serving.recommender import BEST, Prepared, RankedSong, Recommender, Slate
+from serving.notes import too_short, unknown
+from serving.recommender import BEST, RankedSong, Recommender, Slate
 from serving.retrieval import BLEND, Retrieval
-from serving.rules import ALBUM, ARTIST, RECORDING, Rights, barred
+from serving.rules import Rights, barred
 from serving.scores import NO_SCORES, Scores, best
-from serving.steering import most_popular_first, too_short, unknown
+from serving.spacing import ALBUM, ARTIST, RECORDING
 
 log = logging.getLogger("serving.fallback")
 
@@ -99,8 +101,9 @@ def prepared_with(
         return recommender.prepare(query, k), ()
     except Exception:
         log.exception("A generator failed")
-    broken = tuple(_broken(recommender.retrieval, recommender.steerer.state(query)))
-    rest = recommender.over(without(recommender.retrieval, broken))
+    broken = tuple(_broken(recommender.retrieval, recommender.candidates.state(query)))
+    left = without(recommender.retrieval, broken)
+    rest = replace(recommender.candidates, retrieval=left)
     return rest.prepare(query, k), tuple(f"{RETRIEVAL}.{name}" for name in broken)
 
 
@@ -123,19 +126,19 @@ def proposed(
 
     As the wishes move and space it, unless just that fails, or there is no more time for it.
     """
-    pool, state, steerer = prepared.pool, prepared.state, recommender.steerer
+    pool, state, songs = prepared.pool, prepared.state, recommender.retrieval.songs
     ranks = np.where(np.isfinite(pool.ranks), pool.ranks, np.inf)
     scores = (1.0 / (1.0 + ranks)).sum(axis=1)
     places, relaxed, lost = best(scores, k), unspaced(state.query), unheeded(state.query)
     if why != DEADLINE:
         try:
-            moved = steerer.moved(state, pool.songs, scores)
-            chosen = steerer.chosen(state, pool.songs, moved, k, BEST)
+            moved = recommender.steerer.moved(state, pool.songs, scores)
+            chosen = recommender.spacing.chosen(state, pool.songs, moved, k, BEST)
             scores, places, relaxed, lost = moved, chosen.places, chosen.relaxed, []
         except Exception:
             log.exception("The wishes cannot be heeded; the answer is in retrieval's order")
-    found = _listed(recommender.retrieval.songs, pool.songs[places], scores[places])
-    notes = (*steerer.notes(state), *lost, *too_short(len(found), k))
+    found = _listed(songs, pool.songs[places], scores[places])
+    notes = (*unknown(songs, state.query), *lost, *too_short(len(found), k))
     gave_way = (*prepared.relaxed, *relaxed)
     slate = Slate(found, state.unknown_songs, gave_way, notes, scores, places)
     return Outcome(slate, "retrieval", (*degraded, why), prepared)

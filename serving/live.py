@@ -47,7 +47,7 @@ class Loaded:
     @property
     def popular(self) -> IntArray:
         """The most popular songs, in order."""
-        return self.recommender.steerer.popular
+        return self.recommender.candidates.popular
 
 
 @dataclass

@@ -14,15 +14,14 @@ import numpy as np
 
 from features.catalogue import FloatArray, IntArray
 from features.state import State
+from serving.candidates import CONTEXT, FURTHER, REPEATS
 from serving.context_songs import CODES, TAGS
 from serving.evidence import evidence
 from serving.explain import Effects, factor_parts, link_effects
 from serving.generators import Neighbours, SignalFactors
 from serving.ranker import Ranker
 from serving.retrieval import BLEND, Retrieval
-from serving.rules import REPEATS
 from serving.sentences import SENTENCES, for_context, well_known
-from serving.steering import CONTEXT, FURTHER
 
 MOST: Final = 2
 LINKED: Final = ("transitions", "together", "listeners")

@@ -14,20 +14,21 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from features.catalogue import FloatArray, IntArray
 from features.params import Exploration, Feedback, Modes, Steering
 from features.query import Query
-from features.state import State
 from serving.bundle import load_ranker, load_retrieval, load_sections
+from serving.candidates import Candidates, Prepared
 from serving.compiled import proposals
 from serving.exploration import Explore
 from serving.manifest import history_songs, read_manifest
+from serving.notes import too_short, unknown
 from serving.ranker import Ranker
 from serving.reasons import Reason, proposed, reasons
-from serving.retrieval import Pool, Retrieval
+from serving.retrieval import Retrieval
 from serving.skips import skip_cost
+from serving.spacing import Spacing
 from serving.stages import current, stage
-from serving.steering import Steerer, too_short
+from serving.steering import Steerer
 
 PREDICT_ROWS: Final = 20_000
 # Nothing is drawn: the best songs in order.
@@ -71,20 +72,6 @@ class Slate:
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A query on its way: resolved, with its pool and the ranker's input.
-
-    `added` are songs in the pool that no generator proposed, by reason.
-    """
-
-    state: State
-    pool: Pool
-    features: FloatArray
-    added: dict[str, IntArray]
-    relaxed: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Recommender:
     """Retrieval and ranker of one bundle."""
 
@@ -111,19 +98,19 @@ class Recommender:
         return cls(retrieval, ranker, manifest, **load_sections(folder, manifest))
 
     @cached_property
+    def candidates(self) -> Candidates:
+        """What finds the songs that the ranker orders."""
+        return Candidates.of(self.retrieval, self.steering)
+
+    @cached_property
     def steerer(self) -> Steerer:
         """What bends the answers to the listeners' wishes."""
-        return Steerer.of(self.retrieval, self.modes, self.steering)
+        return Steerer(self.retrieval, self.modes, self.steering)
 
-    def over(self, retrieval: Retrieval) -> "Recommender":
-        """Return this recommender over other generators of the same catalogue.
-
-        What is prepared once for a catalogue, which takes a second of a large one, is kept.
-        """
-        changed = replace(self, retrieval=retrieval)
-        # Where `cached_property` looks.
-        vars(changed)["steerer"] = replace(self.steerer, retrieval=retrieval)
-        return changed
+    @cached_property
+    def spacing(self) -> Spacing:
+        """What orders the answers."""
+        return Spacing(self.retrieval.songs, self.steering)
 
     @property
     def version(self) -> str:
@@ -163,13 +150,7 @@ class Recommender:
 
     def prepare(self, query: Query, k: int = 0) -> Prepared:
         """Do everything up to the ranker's input; the pool should hold `k` songs if it can."""
-        with stage("resolve"):
-            state = self.steerer.state(query)
-        with stage("retrieve"):
-            steered = self.steerer.pool(state, k)
-        with stage("features"):
-            features = self.retrieval.features(state, steered.pool)
-        return Prepared(state, steered.pool, features, steered.added, steered.relaxed)
+        return self.candidates.prepare(query, k)
 
     def _answer(self, waiting: list[Prepared], k: int) -> list[Slate]:
         if not waiting:
@@ -191,9 +172,9 @@ class Recommender:
         scores = scores - skip_cost(state, self.retrieval.songs, pool.songs, scores, self.feedback)
         raised = self.steerer.raised(state, scores)
         scores = self.steerer.moved(state, pool.songs, scores)
-        answer = self.steerer.chosen(state, pool.songs, scores, k, explore or BEST)
+        answer = self.spacing.chosen(state, pool.songs, scores, k, explore or BEST)
         chosen, chance = answer.places, answer.propensities
-        notes = (*self.steerer.notes(state), *too_short(len(chosen), k))
+        notes = (*unknown(self.retrieval.songs, state.query), *too_short(len(chosen), k))
         self._note(prepared, chosen)
         found, rows = pool.songs[chosen], prepared.features[chosen]
         p_like = self.ranker.probability("p_like", rows) if explain else None

@@ -35,6 +35,10 @@ class Pool:
     scores: FloatArray
     ranks: FloatArray
 
+    def only(self, mask: NDArray[np.bool_]) -> "Pool":
+        """Return the marked candidates."""
+        return Pool(self.songs[mask], self.scores[mask], self.ranks[mask])
+
 
 @dataclass(frozen=True)
 class Retrieval:

@@ -20,9 +20,9 @@ from features.catalogue import IntArray
 from features.columns import SongRow, User, UserRow
 from features.dayparts import block_of
 from features.pairs import local_hour, missing
-from serving.recommender import BEST, Prepared, Recommender
+from serving.candidates import Prepared, most_popular_first
+from serving.recommender import BEST, Recommender
 from serving.retrieval import Pool
-from serving.steering import most_popular_first
 from training.methods import POPULARITY, SEGUE, Answers
 from training.metrics import TOP
 from training.queries import Labelled

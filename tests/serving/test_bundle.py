@@ -139,7 +139,7 @@ def test_a_blend_that_is_switched_off_is_no_generator(copy_bundle):
     assert found.blend.signals == SIGNALS
     assert all(found.blend.scales)
     broken = replace(found, generators={**found.generators, "listen": None})
-    recommender = Recommender.load(copy_bundle("whole")).over(broken)
+    recommender = replace(Recommender.load(copy_bundle("whole")), retrieval=broken)
     assert prepared_with(recommender, Query(ts=AS_OF), 5)[1] == ("retrieval.listen",)
 
 

@@ -10,13 +10,13 @@ import pytest
 from features.columns import SongRow
 from features.query import Query, SessionEvent, Wishes
 from features.state import State
-from serving import steering
+from serving import candidates, steering
 from serving.context_songs import ContextSongs
 from serving.fallback import most_popular, prepared_with, proposed
 from serving.generators import Generator
 from serving.recommender import Recommender
-from serving.rules import ALBUM, ARTIST, RECORDING
 from serving.scores import Scores
+from serving.spacing import ALBUM, ARTIST, RECORDING
 from tests.serving.conftest import AS_OF, CLUSTERS, SONGS, song_id
 
 ORDER = np.arange(SONGS, dtype=np.int32)
@@ -73,13 +73,16 @@ def test_a_broken_generator_does_not_prepare_the_catalogue_anew(
     recommender: Recommender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     generators = {**recommender.retrieval.generators, "listen": Failing()}
-    broken = recommender.over(replace(recommender.retrieval, generators=generators))
+    broken = replace(recommender, retrieval=replace(recommender.retrieval, generators=generators))
+
+    # As a served bundle is.
+    assert len(broken.candidates.popular)
 
     def unwanted(*_: Any) -> None:
         raise AssertionError("The catalogue was prepared again.")
 
     monkeypatch.setattr(ContextSongs, "of", unwanted)
-    monkeypatch.setattr(steering, "most_popular_first", unwanted)
+    monkeypatch.setattr(candidates, "most_popular_first", unwanted)
     prepared, degraded = prepared_with(broken, Query(ts=AS_OF), 10)
     assert degraded == ("retrieval.listen",)
     assert len(prepared.pool.songs) >= 10
@@ -103,7 +106,7 @@ def test_a_generator_that_fails_on_a_radios_seeds_alone_is_left_out(
 ) -> None:
     failing = FailingOn(recommender.retrieval.generators["transitions"], 2)
     generators = {**recommender.retrieval.generators, "transitions": failing}
-    broken = recommender.over(replace(recommender.retrieval, generators=generators))
+    broken = replace(recommender, retrieval=replace(recommender.retrieval, generators=generators))
     query = Query(ts=AS_OF, wishes=Wishes(seed_songs=(song_id(2),)))
     prepared, degraded = prepared_with(broken, query, 10)
     assert degraded == ("retrieval.transitions",)

@@ -3,10 +3,9 @@
 import re
 
 from features.params import Generators, load_params
+from serving.candidates import CONTEXT, FURTHER, REPEATS
 from serving.retrieval import BLEND
 from serving.routes import WEB
-from serving.rules import REPEATS
-from serving.steering import CONTEXT, FURTHER
 
 PARAMS = load_params()
 

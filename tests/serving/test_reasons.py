@@ -12,6 +12,7 @@ from features.params import Generators, load_params
 from features.query import Query, SessionEvent, Wishes
 from features.state import resolve
 from serving.bundle import LINKS
+from serving.candidates import CONTEXT, FURTHER, REPEATS
 from serving.context_songs import CODES
 from serving.evidence import FEATURES, GENERATORS, KINDS, columns, evidence
 from serving.radio import tuned
@@ -19,9 +20,7 @@ from serving.ranker import Ranker, Trees
 from serving.reasons import MOST, PROPOSED, SAID, links, proposed, sentence, tastes
 from serving.recommender import Recommender
 from serving.retrieval import BLEND
-from serving.rules import REPEATS
 from serving.sentences import SENTENCES
-from serving.steering import CONTEXT, FURTHER
 from tests.serving.conftest import AS_OF, SONGS, UNTITLED, song_id, with_numbers
 
 LIKED, HEARD = 43, 5

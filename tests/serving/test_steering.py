@@ -11,13 +11,14 @@ from features.columns import Action, Song, SongRow, User, UserRow
 from features.names import names
 from features.query import MODES, Query, SessionEvent, Wishes
 from serving.bundle import LINKS
+from serving.candidates import CONTEXT, ENOUGH, FURTHER, REPEATS, most_popular_first
 from serving.exploration import Explore
 from serving.fallback import most_popular, without
 from serving.radio import radio_seeds, spread_order
 from serving.recommender import Recommender
-from serving.rules import REPEATS
+from serving.spacing import album_codes
 from serving.stages import Stages
-from serving.steering import ANCHORS, CONTEXT, ENOUGH, FURTHER, most_popular_first
+from serving.steering import ANCHORS
 from tests.serving.conftest import AS_OF, CLUSTERS, SONGS, song_id, songs_frame, with_numbers
 
 KNOWN = [3, 13, 23, 33, 43]
@@ -121,10 +122,10 @@ def test_a_context_brings_up_what_matches_even_if_nobody_proposes_it(recommender
 
 def test_a_context_and_refused_languages_leave_what_matches_both(recommender):
     few = recommender.steering.model_copy(update={"context_candidates": 4})
-    steerer = replace(recommender.steerer, params=few)
+    candidates = replace(recommender.candidates, params=few)
     wishes = {"heed_context": True, "refused_languages": frozenset({"en"})}
     asked = query(3, context={"occasion": "party"}, wishes=wishes)
-    found = steerer.pool(steerer.state(asked)).added[CONTEXT].tolist()
+    found = candidates.pool(candidates.state(asked)).added[CONTEXT].tolist()
     # Every eighth song is for parties; every third is English.
     assert len(found) == 4
     assert all(i % 8 == 0 and i % 3 for i in found)
@@ -154,7 +155,7 @@ def test_every_kind_of_context_can_be_asked_for(recommender, context, matches):
 
 def test_known_songs_far_ahead_of_all_others_are_passed_by_discovery_all_the_same(recommender):
     steerer = recommender.steerer
-    state = steerer.state(query(3, user=USER, wishes={"mode": "discover"}))
+    state = recommender.candidates.state(query(3, user=USER, wishes={"mode": "discover"}))
     songs = np.arange(SONGS, dtype=np.int32)
     known = np.isin(songs, np.concatenate([state.history, state.played]))
     scores = np.where(known, 100.0, 0.0) + np.random.default_rng(1).normal(size=SONGS)
@@ -162,7 +163,7 @@ def test_known_songs_far_ahead_of_all_others_are_passed_by_discovery_all_the_sam
     assert known[np.argsort(-scores)[: known.sum()]].all()
     assert not known[first].any()
     # Where familiar songs lie ahead already, their step is the weight alone.
-    plain = steerer.state(query(3, user=USER, wishes={"mode": "familiar"}))
+    plain = recommender.candidates.state(query(3, user=USER, wishes={"mode": "familiar"}))
     raised = steerer.moved(plain, songs, scores) - scores
     assert np.ptp(raised[known]) < 1e-9
 
@@ -183,7 +184,7 @@ def test_a_radio_goes_on_from_its_seed(recommender, wishes, user):
 
 def test_a_radios_songs_are_continued_from_but_not_played(recommender):
     seeds = (song_id(6), song_id(16))
-    state = recommender.steerer.state(query(4, wishes={"seed_songs": seeds}))
+    state = recommender.candidates.state(query(4, wishes={"seed_songs": seeds}))
     assert state.session.tolist() == [6, 16, 4]
     assert state.played.tolist() == [4]
     assert state.acted.tolist() == [4]
@@ -191,9 +192,9 @@ def test_a_radios_songs_are_continued_from_but_not_played(recommender):
     # The latest play and the radio take turns.
     assert state.seeds(10).tolist() == [4, 6, 16]
     assert state.seeds(2).tolist() == [4, 6]
-    played = recommender.steerer.state(query(4, 5, 6, 5, wishes={"seed_songs": seeds}))
+    played = recommender.candidates.state(query(4, 5, 6, 5, wishes={"seed_songs": seeds}))
     assert played.seeds(10).tolist() == [5, 6, 16, 4]
-    apart = recommender.steerer.state(query(4, 5, wishes={"seed_songs": seeds}))
+    apart = recommender.candidates.state(query(4, 5, wishes={"seed_songs": seeds}))
     assert apart.seeds(10).tolist() == [5, 6, 4, 16]
 
 
@@ -225,7 +226,7 @@ def test_the_first_seeds_lie_over_the_whole_list(count):
 
 def test_a_long_playlists_radio_heeds_all_of_it(recommender):
     wishes = {"seed_songs": tuple(song_id(i) for i in range(100))}
-    state = recommender.steerer.state(query(wishes=wishes))
+    state = recommender.candidates.state(query(wishes=wishes))
     # So many seeds generators take, and nearness.
     for few in (3, 5, 10, ANCHORS):
         places = np.sort(state.seeds(few))
@@ -235,18 +236,18 @@ def test_a_long_playlists_radio_heeds_all_of_it(recommender):
 def test_a_radio_from_a_song_that_nobody_played_stays_in_its_genre(recommender):
     last = SONGS - 1  # Odd songs are pop; of this one neither artist nor factors are known.
     unheard = with_numbers(recommender, last, {SongRow.POPULARITY: 0.0})
-    assert unheard.steerer.same_genre.beside(np.array([last, 6])).tolist() == list(
+    assert unheard.candidates.same_genre.beside(np.array([last, 6])).tolist() == list(
         range(1, SONGS, 2)
     )
-    assert len(recommender.steerer.same_genre.beside(np.array([last, 6]))) == 0
+    assert len(recommender.candidates.same_genre.beside(np.array([last, 6]))) == 0
     # Nor what sessions would say of it.
     linked = {*LINKS, "sessions", "continuations", "vectors"}
     unlinked = without(unheard.retrieval, tuple(linked))
-    found = ask(unheard.over(unlinked), wishes={"seed_songs": (song_id(last),)})
+    found = ask(replace(unheard, retrieval=unlinked), wishes={"seed_songs": (song_id(last),)})
     assert {i % 2 for i in found} == {1}
     barred = {"seed_songs": (song_id(last),), "refused_languages": frozenset({"en"})}
-    state = unheard.steerer.state(query(wishes=barred))
-    added = unheard.steerer.pool(state).added[FURTHER]
+    state = unheard.candidates.state(query(wishes=barred))
+    added = unheard.candidates.pool(state).added[FURTHER]
     assert all(i % 2 for i in added[:50])
     assert all(i % 3 for i in added)
 
@@ -258,7 +259,7 @@ def test_a_radio_keeps_its_course_while_it_plays(recommender):
 
 def test_a_radio_is_heard_though_own_songs_lie_far_ahead_of_all_others(recommender):
     steerer = recommender.steerer
-    state = steerer.state(query(user=USER, wishes={"seed_artist": "Artist 6"}))
+    state = recommender.candidates.state(query(user=USER, wishes={"seed_artist": "Artist 6"}))
     songs = np.arange(SONGS, dtype=np.int32)
     own = np.isin(songs, state.history)
     scores = np.where(own, 100.0, 0.0) + np.random.default_rng(1).normal(size=SONGS)
@@ -330,7 +331,7 @@ def test_each_word_and_id_that_is_not_known_is_noted(recommender):
         f"profile.refused_languages: no song is of 'English'; {lists}",
     )
     assert recommender.recommend(asked, 5).notes == notes
-    popular = recommender.steerer.popular
+    popular = recommender.candidates.popular
     left = most_popular(recommender.retrieval.songs, popular, asked, 5).notes
     assert left == (*notes, "seed, less_like, context: not heeded in a degraded answer.")
     # A context that is not asked for, as in batch, is no wish.
@@ -355,10 +356,10 @@ def test_songs_of_one_title_by_two_artists_are_two(recommender):
     frame = songs_frame()
     frame.loc[[24, 25], Song.TITLE] = "Hello"
     songs = replace(recommender.retrieval.songs, names=names(frame))
-    named_anew = recommender.over(replace(recommender.retrieval, songs=songs))
+    named_anew = replace(recommender, retrieval=replace(recommender.retrieval, songs=songs))
     candidates, asked = np.array([24, 25], np.int32), query(wishes={"spacing": True})
-    state, steerer = named_anew.steerer.state(asked), named_anew.steerer
-    chosen = steerer.chosen(state, candidates, np.array([1.0, 0.5]), 2, Explore(0.0, 1))
+    state, scores = named_anew.candidates.state(asked), np.array([1.0, 0.5])
+    chosen = named_anew.spacing.chosen(state, candidates, scores, 2, Explore(0.0, 1))
     assert chosen.places.tolist() == [0, 1]
     assert chosen.relaxed == ()
 
@@ -367,9 +368,9 @@ def test_a_radios_seeds_take_nobodys_place(recommender):
     """They were not played: an answer may begin with songs of their artist."""
     seeds = tuple(song_id(i) for i in (3, 13, 23))
     asked = query(6, wishes={"seed_songs": seeds, "spacing": True})
-    steerer = recommender.steerer
-    state, candidates = steerer.state(asked), np.array([33, 43, 8], np.int32)
-    chosen = steerer.chosen(state, candidates, np.array([3.0, 2.0, 1.0]), 3, Explore(0.0, 1))
+    state, candidates = recommender.candidates.state(asked), np.array([33, 43, 8], np.int32)
+    scores = np.array([3.0, 2.0, 1.0])
+    chosen = recommender.spacing.chosen(state, candidates, scores, 3, Explore(0.0, 1))
     assert chosen.places.tolist() == [0, 1, 2]
 
 
@@ -384,7 +385,7 @@ def test_a_recording_under_several_ids_comes_once(recommender, temperature):
     frame.loc[[23, heard_before], Song.TITLE] = ["As heard", "as heard"]
     frame.loc[[once, again], Song.TITLE] = ["Twice", "TWICE"]
     songs = replace(recommender.retrieval.songs, names=names(frame))
-    named_anew = recommender.over(replace(recommender.retrieval, songs=songs))
+    named_anew = replace(recommender, retrieval=replace(recommender.retrieval, songs=songs))
     spaced = set(found(named_anew, spacing=True))
     assert heard_before not in spaced
     assert len(spaced & {once, again}) == 1
@@ -444,8 +445,8 @@ def test_a_stranger_who_excludes_all_that_is_listed_gets_what_is_popular_next(re
 
 @pytest.mark.parametrize("popular", [0, 10, SONGS])
 def test_what_nobody_lists_is_found_in_the_whole_catalogue(recommender, popular):
-    steerer = listing(recommender, 20).steerer
-    few = replace(steerer, popular=steerer.popular[:popular])
+    candidates = listing(recommender, 20).candidates
+    few = replace(candidates, popular=candidates.popular[:popular])
     refused = frozenset({"en", "hi"})
     state = few.state(query(exclude={song_id(2)}, wishes={"refused_languages": refused}))
     found = few.pool(state, 10).pool.songs
@@ -482,10 +483,7 @@ def test_wishes_go_through_blocks_as_through_single_answers(recommender):
 
 
 def test_albums_of_two_artists_with_one_name_are_two_albums(recommender):
-    steerer = recommender.steerer
-    state = steerer.state(query(wishes={"spacing": True}))
-    songs = np.array([0, 40, 80, 1], np.int32)
-    album = steerer._limits(state, songs)[0].codes
+    album = album_codes(recommender.retrieval.songs, np.array([0, 40, 80, 1], np.int32))
     codes = recommender.retrieval.songs.codes
     # Songs 0, 40 and 80 share an album's name and an artist.
     assert codes[Song.ALBUM].codes[0] == codes[Song.ALBUM].codes[40]

@@ -10,8 +10,8 @@ import pytest
 from features.params import load_params
 from features.query import Query, SessionEvent
 from features.state import resolve
+from serving.candidates import most_popular_first
 from serving.recommender import Recommender
-from serving.steering import most_popular_first
 from tests.serving.conftest import AS_OF, song_id, write_bundle
 from training.dataset import build_rows, query_rows
 from training.evaluate import TOP, ask
