@@ -30,7 +30,7 @@ from serving.context_songs import CODES, TAGS, context_match
 from serving.recommender import Recommender
 from serving.scores import best
 from simulation.truth import Truth
-from training.dataset import phase_queries, utc
+from training.dataset import phase_queries
 from training.metrics import Floats, answer_ranks, cluster_bootstrap, interval, ndcg
 from training.phases import Cut, read_phases
 from training.queries import Labelled, Sample
@@ -76,14 +76,11 @@ class Judge:
         }
 
     def _heard(self, labelled: Labelled) -> IntArray:
-        start, end = self.latest.span_of.get(labelled.user_id, (0, 0))
-        moment = utc(labelled.query.ts)
-        here = start + int(np.searchsorted(self.latest.times[start:end], moment, side="left"))
-        songs = self.songs.indices(self.latest.songs[start:here].tolist())
+        songs = self.songs.indices(self.latest.heard_by(labelled).tolist())
         return songs[songs >= 0]
 
     def _chances(self, queries: Sequence[Labelled], answers: IntArray) -> dict[str, Floats]:
-        recent = [self.latest.before(one.user_id, utc(one.query.ts)) for one in queries]
+        recent = [self.latest.before(one) for one in queries]
         return chances(self.truth, queries, self.songs.ids, answers, recent)
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from features.catalogue import IntArray
 from features.columns import Action, Event
+from features.timelines import Timelines
 from features.words import Words
 from simulation.memory import RECENT
 from training.dataset import utc
@@ -21,25 +22,23 @@ class Latest:
     """Listenings by listener and time, to look up what somebody heard last."""
 
     songs: NDArray[Any]
-    times: NDArray[np.datetime64]
-    span_of: Mapping[str, tuple[int, int]]
+    timelines: Timelines
 
     @classmethod
     def of(cls, events: pd.DataFrame) -> "Latest":
         """Read events (user_id, ts, event_id, song_id, action)."""
         heard = events[events[Event.ACTION].isin(Action.LISTENINGS)]
         heard = heard.sort_values([Event.USER, Event.TS, Event.ID], ignore_index=True)
-        ends = heard.groupby(Event.USER).size().cumsum()
-        starts = ends.shift(fill_value=0)
-        users = ends.index.astype(str)
-        spans = {u: (int(s), int(e)) for u, s, e in zip(users, starts, ends, strict=True)}
-        return cls(heard[Event.SONG].to_numpy(), naive(heard[Event.TS]), spans)
+        timelines = Timelines.of(heard[Event.USER], heard[Event.TS])
+        return cls(heard[Event.SONG].to_numpy(), timelines)
 
-    def before(self, user: str, moment: np.datetime64) -> NDArray[Any]:
-        """Return the songs of a listener's latest RECENT listenings before a moment."""
-        start, end = self.span_of.get(user, (0, 0))
-        here = start + int(np.searchsorted(self.times[start:end], moment, side="left"))
-        return self.songs[max(start, here - RECENT) : here]
+    def heard_by(self, labelled: Labelled) -> NDArray[Any]:
+        """Return the songs of all listenings of a query's listener before its moment."""
+        return self.songs[self.timelines.before(labelled.user_id, labelled.query.ts_us)]
+
+    def before(self, labelled: Labelled) -> NDArray[Any]:
+        """Return the songs of the latest RECENT of them."""
+        return self.heard_by(labelled)[-RECENT:]
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from serving.recommender import Recommender
 from serving.rules import allowed, barred
 from serving.scores import best
 from simulation.truth import Truth
-from training.dataset import phase_queries, utc
+from training.dataset import phase_queries
 from training.methods import POPULARITY, SEGUE
 from training.metrics import NEXT, START, Floats, cluster_bootstrap, interval
 from training.phases import Phases, read_phases
@@ -263,7 +263,7 @@ class Judge:
     ) -> "Judge":
         """Read events (user_id, ts, event_id, song_id, action) until the last query or later."""
         latest = Latest.of(events)
-        heard = [latest.before(labelled.user_id, utc(labelled.query.ts)) for labelled in queries]
+        heard = [latest.before(labelled) for labelled in queries]
         held = {name: Held.of(events, *actions) for name, actions in GIVEN.items()}
         return cls(truth, queries, ids, heard, held)
 

@@ -4,7 +4,7 @@ The store knows a listener as of its latest snapshot. What came between that and
 service knows from its event log; who asks about the past reads it from the lake.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +18,7 @@ from features.columns import Event, Song, User, UserRow
 from features.lake import SESSION_MARK, read_events, read_late, read_songs
 from features.query import Row
 from features.store import historical_user_rows, snapshot_before
+from features.timelines import Timelines, whole_microseconds
 from features.times import microseconds
 from serving.feedback import caught_up, running_session
 from serving.logged import MOST_RECENT, RECENT, Logged
@@ -76,13 +77,12 @@ def with_arrays(row: Row) -> Row:
 class Past:
     """Events of listeners, those of each in order of time: what their event log held.
 
-    `times` (events,) is when each happened, `known` (events,) from when on it could be known.
+    `known` (events,) is from when on each could be known, in whole microseconds since 1970.
     """
 
     events: list[Logged]
-    times: NDArray[np.int64]
     known: NDArray[np.int64]
-    span_of: Mapping[str, tuple[int, int]]
+    timelines: Timelines
 
     @classmethod
     def read(cls, lake: Path, asked: pd.DataFrame) -> "Past":
@@ -101,32 +101,22 @@ class Past:
     def of(cls, events: pd.DataFrame) -> "Past":
         """Take events that are sorted by time."""
         events = events.sort_values(Event.USER, kind="stable", ignore_index=True)
-        times = _whole(events[Event.TS])
-        known = _whole(events[Event.RECEIVED].fillna(events[Event.TS]))
+        timelines = Timelines.of(events[Event.USER], events[Event.TS])
+        known = whole_microseconds(events[Event.RECEIVED].fillna(events[Event.TS]))
         columns = (events[name] for name in (Event.SONG, Event.ACTION, Event.PLAYED_MS))
         logged = [
             Logged(song, action, None if pd.isna(ms) else int(ms), session, ts)
             for song, action, ms, session, ts in zip(
-                *columns, events[Event.SESSION], times.tolist(), strict=True
+                *columns, events[Event.SESSION], timelines.times.tolist(), strict=True
             )
         ]
-        users, starts = np.unique(events[Event.USER].to_numpy(dtype=np.str_), return_index=True)
-        ends = [*starts[1:].tolist(), len(events)][: len(starts)]
-        spans = zip(starts.tolist(), ends, strict=True)
-        return cls(logged, times, known, dict(zip(users.tolist(), spans, strict=True)))
+        return cls(logged, known, timelines)
 
     def recent(self, user: str, before_us: int) -> list[Logged]:
         """Return as many of a listener's latest events before a moment as an answer heeds.
 
         One that arrived later is not among them.
         """
-        start, end = self.span_of.get(user, (0, 0))
-        here = start + int(np.searchsorted(self.times[start:end], before_us))
-        known = start + np.flatnonzero(self.known[start:here] < before_us)
+        happened = self.timelines.before(user, before_us)
+        known = happened.start + np.flatnonzero(self.known[happened] < before_us)
         return [self.events[at] for at in known[-MOST_RECENT:]]
-
-
-def _whole(moments: pd.Series) -> NDArray[np.int64]:
-    """Return moments in whole microseconds since 1970."""
-    plain = moments.dt.tz_convert(None).to_numpy(dtype="datetime64[us]")
-    return np.asarray(plain.astype(np.int64))

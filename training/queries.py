@@ -8,6 +8,7 @@ nothing later, and nothing of that very moment.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,8 @@ from features.columns import Event
 from features.pairs import missing
 from features.params import Evaluation, Ranker
 from features.query import MAX_SESSION, Query, Row, SessionEvent
+from features.timelines import Timelines
+from features.times import microseconds
 from training.sessions import OUTCOME, PLACE
 
 
@@ -122,8 +125,7 @@ class Sessions:
     """Events of sessions, each session's in order of time."""
 
     events: list[SessionEvent]
-    times: pd.DatetimeIndex
-    span_of: dict[str, tuple[int, int]]
+    timelines: Timelines
 
     @classmethod
     def of(cls, events: pd.DataFrame) -> "Sessions":
@@ -131,16 +133,12 @@ class Sessions:
         columns = zip(
             events[Event.SONG], events[Event.ACTION], events[Event.PLAYED_MS], strict=True
         )
-        names, starts = np.unique(events[Event.SESSION].to_numpy(dtype=np.str_), return_index=True)
-        ends = np.append(starts[1:], len(events))
         return cls(
             [SessionEvent(s, a, None if missing(ms) else int(ms)) for s, a, ms in columns],
-            pd.DatetimeIndex(events[Event.TS]),
-            {str(n): (int(a), int(b)) for n, a, b in zip(names, starts, ends, strict=True)},
+            Timelines.of(events[Event.SESSION], events[Event.TS]),
         )
 
-    def before(self, session: str, moment: pd.Timestamp) -> tuple[SessionEvent, ...]:
+    def before(self, session: str, moment: datetime) -> tuple[SessionEvent, ...]:
         """Return the session's latest events strictly before a moment."""
-        start, end = self.span_of[session]
-        here = start + int(self.times[start:end].searchsorted(moment, side="left"))
-        return tuple(self.events[max(start, here - MAX_SESSION) : here])
+        so_far = self.timelines.before(session, microseconds(moment))
+        return tuple(self.events[max(so_far.start, so_far.stop - MAX_SESSION) : so_far.stop])

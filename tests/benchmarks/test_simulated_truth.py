@@ -91,11 +91,16 @@ def test_latest_listenings_are_the_listener_s_own_before_the_moment() -> None:
     events = pd.DataFrame(rows, columns=["user_id", "ts", "event_id", "song_id", "action"])
     events["ts"] = pd.Timestamp("2024-01-01", tz="UTC") + pd.to_timedelta(events["ts"], "min")
     latest = Latest.of(events.sample(frac=1, random_state=1))
-    at = np.datetime64("2024-01-01T00:03", "us")
-    assert latest.before("u", at).tolist() == ["s00", "s01", "s02"]
-    assert latest.before("v", at).tolist() == ["theirs"]
-    assert latest.before("nobody", at).tolist() == []
-    late = latest.before("u", np.datetime64("2024-01-02", "us")).tolist()
+
+    def before(user: str, moment: datetime) -> list[str]:
+        query = Query(ts=moment)
+        return latest.before(Labelled("q", user, query, 0, "x", "full", (), ())).tolist()
+
+    at = datetime(2024, 1, 1, 0, 3, tzinfo=UTC)
+    assert before("u", at) == ["s00", "s01", "s02"]
+    assert before("v", at) == ["theirs"]
+    assert before("nobody", at) == []
+    late = before("u", datetime(2024, 1, 2, tzinfo=UTC))
     assert late == [f"s{i:02d}" for i in range(5, RECENT + 5)]
 
 
