@@ -41,7 +41,15 @@ from features.mistakes import run_command
 from features.names import SCHEMA, save_names
 from features.params import Params, SignalName, load_params
 from features.query import Query, SessionEvent
-from serving.bundle import factors_file, index_factors, load_retrieval
+from serving.bundle import index_factors, load_retrieval
+from serving.files import (
+    CALIBRATION_FILE,
+    SESSIONS_FILE,
+    SETTINGS_FILE,
+    factors_file,
+    links_file,
+    trees_file,
+)
 from serving.layout import save_artists, save_sessions, save_trending
 from serving.lookup import save_search
 from serving.manifest import FORMAT, MANIFEST, checksums
@@ -238,7 +246,7 @@ def write_sessions(drawn: World, folder: Path, params: Params) -> csr_matrix:
     )
     heard = np.bincount(played, minlength=len(drawn))
     save_sessions(
-        folder / "sessions.npz",
+        folder / SESSIONS_FILE,
         matrix,
         params.generators.sessions.per_song,
         np.linspace(0.3, 1, count).astype(np.float32),
@@ -259,7 +267,7 @@ def write_settings(folder: Path, params: Params) -> None:
         name: params.signals[name].model_dump() | {"candidates": 90 if name == "listen" else 0}
         for name in SIGNALS
     }
-    write_json(folder / "settings.json", {"generators": generators, "signals": signals})
+    write_json(folder / SETTINGS_FILE, {"generators": generators, "signals": signals})
 
 
 def labelled(drawn: World, past: csr_matrix, songs: Catalogue, rows: list[Any]) -> list[Labelled]:
@@ -280,8 +288,8 @@ def write_ranker(queries: list[Labelled], folder: Path, params: Params) -> None:
     """Train the ranker on real pools by the real code."""
     rows = build_rows(folder, queries, params.ranker, workers=1)
     names = load_retrieval(folder).feature_names
-    fit_ranker(rows, names, params.ranker).save_model(folder / "ranker.txt")
-    write_json(folder / "calibration.json", {})
+    fit_ranker(rows, names, params.ranker).save_model(folder / trees_file("ranker"))
+    write_json(folder / CALIBRATION_FILE, {})
 
 
 def write_manifest(folder: Path, songs: int) -> None:
@@ -313,7 +321,7 @@ def write_bundle(songs: int, out: Path, params: Params, bodies: int = 20_000) ->
     write_factors(drawn, folder, params)
     done("factors")
     for kind, name in enumerate(("transitions", "together")):
-        write_links(drawn, folder / f"{name}.npz", kind)
+        write_links(drawn, folder / links_file(name), kind)
     past = write_sessions(drawn, folder, params)
     done("links and sessions")
     save_artists(folder, catalogue)

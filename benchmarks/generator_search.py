@@ -37,10 +37,11 @@ from features.paths import data_dir
 from features.state import State, resolve
 from features.times import asked_moment
 from serving.bundle import load_factors, load_generators
+from serving.files import LINKS
 from serving.generators import Generator, SignalFactors
 from training.dataset import phase_queries
 from training.factors import fit_factors, read_matrix, save_fit
-from training.generators import LINKS, write_factors, write_generators
+from training.generators import write_factors, write_generators
 from training.metrics import METRICS, cluster_bootstrap, interval
 from training.phases import Cut, Phases, read_phases
 from training.plays import read_plays

@@ -1,18 +1,4 @@
-"""The bundle: one immutable directory with everything that is needed to answer.
-
-songs.npz, songs.arrow songs as columns (`features.catalogue`); titles and artists
-search.txt, search.npz names of the most popular songs as one text, and where each begins
-listeners.json, .npz   some listeners to try; the neighbours of `listeners`, if that is enabled
-fit.json, ranker_fit.json   until when generators and ranker saw events
-factors_<signal>.npz   item factors over the catalogue
-factors_<signal>.faiss an index over them (large catalogues, signals that propose)
-artists.npz            each artist's most popular songs
-<generator>.npz        the other generators that are enabled
-settings.json          the parameters of generators and of `SERVING_SECTIONS`
-ranker.txt             LightGBM, orders the pool (absent in a bundle that only retrieves)
-starts.txt             what is added to it at session starts (absent where labels have too few)
-p_like.txt, p_skip.txt, calibration.json   LightGBM probabilities, where the source has them
-manifest.json          version, times, feature list, parameters, metrics, checksums
+"""Reading a bundle, whose files `serving.files` lists.
 
 Arrays are memory-mapped: processes that serve the same bundle share its pages.
 """
@@ -40,6 +26,22 @@ from features.params import (
 )
 from serving.continuations import Continuations
 from serving.dayparts import Dayparts, TensorFactors
+from serving.files import (
+    ARTISTS_FILE,
+    BOOSTERS,
+    CALIBRATION_FILE,
+    DAYPARTS_FILE,
+    LINKS,
+    SESSIONS_FILE,
+    SETTINGS_FILE,
+    TENSOR_FILE,
+    TRENDING_FILE,
+    VECTORS_FILE,
+    factors_file,
+    index_file,
+    links_file,
+    trees_file,
+)
 from serving.fold_in import FactorModel
 from serving.forest import forest
 from serving.generators import (
@@ -53,23 +55,13 @@ from serving.generators import (
     Trending,
 )
 from serving.index import EXACT_BELOW, build_index, load_index
-from serving.layout import (
-    ARTISTS_FILE,
-    DAYPARTS_FILE,
-    FACTOR_SCALARS,
-    SESSIONS_FILE,
-    TENSOR_FILE,
-    TRENDING_FILE,
-    stored_factors,
-)
+from serving.layout import FACTOR_SCALARS, stored_factors
 from serving.links import Links
 from serving.manifest import BundleError
 from serving.ranker import SESSION_LENGTH, Calibration, Ranker, Starts, Trees
 from serving.retrieval import BLEND, Retrieval
 from serving.sequences import SessionLoops, SongVectors
 
-LINKS: Final = ("transitions", "rules", "together", "listeners", "ease")
-SETTINGS: Final = "settings.json"
 # What of params.yaml bends an answer without any fit.
 SERVING_SECTIONS: Final[Mapping[str, type[BaseModel]]] = {
     "exploration": Exploration,
@@ -79,14 +71,9 @@ SERVING_SECTIONS: Final[Mapping[str, type[BaseModel]]] = {
 }
 
 
-def factors_file(signal: SignalName) -> str:
-    """Return the file name of a signal's factors."""
-    return f"factors_{signal}.npz"
-
-
 def read_settings(folder: Path) -> dict[str, Any]:
     """Return what of params.yaml a bundle answers by."""
-    settings: dict[str, Any] = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+    settings: dict[str, Any] = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
     return settings
 
 
@@ -128,12 +115,12 @@ def load_retrieval(folder: Path) -> Retrieval:
 def load_generators(folder: Path, params: Generators, songs: Catalogue) -> dict[str, Generator]:
     """Return the enabled generators, but factors and blend, in a fixed order."""
     found: dict[str, Generator] = {
-        name: Neighbours(map_rows(folder / f"{name}.npz"), getattr(params, name))
+        name: Neighbours(map_rows(folder / links_file(name)), getattr(params, name))
         for name in LINKS
         if getattr(params, name).enabled
     }
     if params.vectors.enabled:
-        found["vectors"] = _load_vectors(folder / "vectors.npz", params)
+        found["vectors"] = _load_vectors(folder / VECTORS_FILE, params)
     if params.sessions.enabled:
         near = _load_sessions(folder / SESSIONS_FILE, params)
         found["sessions"] = near
@@ -166,11 +153,6 @@ def index_factors(folder: Path) -> None:
         model = load_factors(path)
         if len(model.known) >= EXACT_BELOW and model.known.any():
             build_index(folder / index_file(signal), model)
-
-
-def index_file(signal: SignalName) -> str:
-    """Return the file name of a signal's index."""
-    return f"factors_{signal}.faiss"
 
 
 def _load_signal(folder: Path, signal: SignalName) -> SignalFactors:
@@ -274,18 +256,18 @@ def load_ranker(folder: Path, feature_names: tuple[str, ...]) -> Ranker:
         If the lists differ.
     """
     boosters = {
-        name: lightgbm.Booster(model_file=folder / f"{name}.txt")
-        for name in ("ranker", "starts", "p_like", "p_skip")
-        if (folder / f"{name}.txt").exists()
+        name: lightgbm.Booster(model_file=folder / trees_file(name))
+        for name in BOOSTERS
+        if (folder / trees_file(name)).exists()
     }
     for name, booster in boosters.items():
         if tuple(booster.feature_name()) != feature_names:
             different = set(booster.feature_name()) ^ set(feature_names)
             raise BundleError(
-                f"{folder / name}.txt was trained on other features than this code computes "
-                f"({sorted(different)[:5]}, or their order); train again with `dvc repro`."
+                f"{folder / trees_file(name)} was trained on other features than this code "
+                f"computes ({sorted(different)[:5]}, or their order); train again with `dvc repro`."
             )
-    curves = json.loads((folder / "calibration.json").read_text(encoding="utf-8"))
+    curves = json.loads((folder / CALIBRATION_FILE).read_text(encoding="utf-8"))
     return Ranker(
         trees=_trees(boosters["ranker"]),
         probabilities={

@@ -15,17 +15,13 @@ from scipy.sparse import csr_matrix
 from features.arrays import save_arrays
 from features.catalogue import Catalogue, FloatArray, IntArray
 from features.columns import Song, SongRow
+from serving.files import ARTISTS_FILE, TRENDING_FILE
 from serving.fold_in import FactorModel, gram
 from serving.generators import LISTED, OF_ARTIST
 from serving.index import EXACT_BELOW
 from serving.packed import Factors, Packed, packed
 from serving.scores import best
 
-ARTISTS_FILE: Final = "artists.npz"
-TRENDING_FILE: Final = "trending.npz"
-SESSIONS_FILE: Final = "sessions.npz"
-DAYPARTS_FILE: Final = "dayparts.npz"
-TENSOR_FILE: Final = "tensor.npz"
 FACTOR_SCALARS: Final = (
     "regularization",
     "alpha",

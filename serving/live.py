@@ -16,6 +16,7 @@ from features.catalogue import IntArray
 from serving.api import Listener, Listeners, faults
 from serving.exploration import Explore
 from serving.fallback import most_popular
+from serving.files import LISTENERS_FILE
 from serving.lookup import Lookup, lookup
 from serving.manifest import BundleError
 from serving.recommender import Recommender
@@ -25,7 +26,6 @@ from serving.warm_up import warm_up_queries
 
 log = logging.getLogger("serving.live")
 
-LISTENERS: Final = "listeners.json"
 EVERY_SECONDS: Final = 1.0
 # How long a bundle that could not be used is left alone.
 AGAIN_SECONDS: Final = 60.0
@@ -144,7 +144,7 @@ def _try_out(loaded: Loaded) -> None:
 
 
 def _listeners(folder: Path) -> tuple[Listener, ...]:
-    path = folder / LISTENERS
+    path = folder / LISTENERS_FILE
     if not path.exists():
         return ()
     try:

@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 from features.arrays import map_arrays, save_arrays
 from features.catalogue import Catalogue, IntArray
 from features.columns import Song, SongRow
+from serving.files import SEARCH_FILE, TEXT_FILE
 from serving.generators import Neighbours, SignalFactors
 from serving.retrieval import Retrieval
 from serving.scores import best
 
-SEARCH_FILE: Final = "search.npz"
-TEXT_FILE: Final = "search.txt"
 # A search looks through at most so many songs' names.
 SEARCHED: Final = 1_000_000
 SIMILAR_FROM: Final = 1000

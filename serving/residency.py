@@ -25,6 +25,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from serving.files import SEARCH_FILE, TEXT_FILE
+
 log = logging.getLogger("serving.residency")
 
 SMAPS: Final = Path("/proc/self/smaps")
@@ -34,7 +36,7 @@ MADV_POPULATE_READ: Final = 22
 # Smaller files fit into the caches of page tables as they are.
 LARGE: Final = 64 * 2**20
 # Read once from the start to the end, or hardly at all.
-SELDOM: Final = ("search.txt", "search.npz")
+SELDOM: Final = (TEXT_FILE, SEARCH_FILE)
 
 
 @dataclass(frozen=True)

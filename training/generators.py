@@ -20,13 +20,20 @@ from features.mistakes import run_command
 from features.params import SIGNALS, Params, Sessions, load_params
 from features.paths import data_dir
 from features.store import historical_song_rows
-from serving.bundle import SETTINGS, factors_file, index_factors
+from serving.bundle import index_factors
+from serving.files import (
+    DAYPARTS_FILE,
+    LINKS,
+    SESSIONS_FILE,
+    SETTINGS_FILE,
+    TENSOR_FILE,
+    VECTORS_FILE,
+    factors_file,
+    links_file,
+)
 from serving.fold_in import FactorModel
 from serving.layout import (
-    DAYPARTS_FILE,
     FACTOR_SCALARS,
-    SESSIONS_FILE,
-    TENSOR_FILE,
     save_artists,
     save_factors,
     save_sessions,
@@ -78,7 +85,7 @@ def scalars_of(fitted: Mapping[str, NDArray[Any]]) -> Any:
     return {name: float(fitted[name]) for name in FACTOR_SCALARS if name in fitted}
 
 
-LINKS: Final[Mapping[str, Callable[..., csr_matrix]]] = {
+FIT_OF: Final[Mapping[str, Callable[..., csr_matrix]]] = {
     "transitions": transitions,
     "rules": transitions,
     "together": together,
@@ -92,13 +99,13 @@ def write_generators(
 ) -> None:
     """Fit and write every generator that is enabled and needs fitting."""
     generators, n = params.generators, len(songs)
-    for name, fit in LINKS.items():
+    for name in LINKS:
         section = getattr(generators, name)
         if section.enabled:
-            save_rows(out / f"{name}.npz", fit(plays, until, section, n))
+            save_rows(out / links_file(name), FIT_OF[name](plays, until, section, n))
     if generators.vectors.enabled:
         vectors = song_vectors(plays, until, generators.vectors, n)
-        save_arrays(out / "vectors.npz", {"vectors": vectors, "known": vectors.any(axis=1)})
+        save_arrays(out / VECTORS_FILE, {"vectors": vectors, "known": vectors.any(axis=1)})
     if generators.sessions.enabled:
         write_sessions(plays, until, generators.sessions, n, out)
     write_time(plays, until, params, n, out)
@@ -156,7 +163,7 @@ def write_retrieval(
         "generators": params.generators.model_dump(),
         "signals": {name: signal.model_dump() for name, signal in params.signals.items()},
     }
-    write_json(out / SETTINGS, settings)
+    write_json(out / SETTINGS_FILE, settings)
     index_factors(out)
     write_json(out / FIT, {"cut": cut, "seen_until": until.isoformat()})
 

@@ -17,13 +17,8 @@ from features.pairs import missing
 from features.params import Params, load_params
 from features.paths import data_dir
 from features.store import historical_user_rows
-from serving.bundle import (
-    SERVING_SECTIONS,
-    SETTINGS,
-    load_ranker,
-    load_retrieval,
-    read_settings,
-)
+from serving.bundle import SERVING_SECTIONS, load_ranker, load_retrieval, read_settings
+from serving.files import LISTENERS_FILE, SETTINGS_FILE
 from serving.manifest import FORMAT, MANIFEST, checksums
 from training.files import FIT, RANKER_FIT, write_json
 from training.phases import Cut, Phases, read_phases, refuse_later
@@ -53,7 +48,7 @@ def main() -> None:
     write_sections(out, params)
     moment = phases.features_at(arguments.cut)
     listeners = busiest(pd.read_parquet(arguments.users, columns=[User.ID])[User.ID], moment)
-    write_json(out / "listeners.json", {"listeners": listeners})
+    write_json(out / LISTENERS_FILE, {"listeners": listeners})
     figures = {}
     if arguments.metrics:
         figures = json.loads(arguments.metrics.read_text(encoding="utf-8"))
@@ -64,7 +59,7 @@ def main() -> None:
 def write_sections(folder: Path, params: Params) -> None:
     """Add the parameters that only answers depend on to a bundle's settings, and so its version."""
     sections = params.model_dump(mode="json", include=set(SERVING_SECTIONS))
-    write_json(folder / SETTINGS, read_settings(folder) | sections)
+    write_json(folder / SETTINGS_FILE, read_settings(folder) | sections)
 
 
 def manifest(

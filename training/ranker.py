@@ -15,6 +15,7 @@ from sklearn.metrics import log_loss
 from features.catalogue import FloatArray
 from features.mistakes import Mistake, run_command
 from features.params import Ranker, load_params
+from serving.files import CALIBRATION_FILE, trees_file
 from training.boosting import query_weights, settings_of, train
 from training.files import RANKER_FIT, write_json
 from training.rows import Rows, concatenate, read_rows
@@ -179,18 +180,18 @@ def main() -> None:
     params = load_params().ranker
     rows, names = concatenate([read_rows(path) for path in arguments.rows])
     arguments.out.mkdir(parents=True, exist_ok=True)
-    save(fit_ranker(rows, names, params), arguments.out / "ranker.txt")
-    save(fit_starts(rows, names, params), arguments.out / "starts.txt")
+    save(fit_ranker(rows, names, params), arguments.out / trees_file("ranker"))
+    save(fit_starts(rows, names, params), arguments.out / trees_file("starts"))
     curves = {}
     played = rows.features[rows.answer]
     listeners = rows.listener[rows.answer]
     outcome = rows.outcome[rows.answer]
     for name, label in OUTCOME_OF.items():
         fitted = fit_probability(played, outcome == OUTCOMES.index(label), listeners, names, params)
-        save(fitted.booster if fitted else None, arguments.out / f"{name}.txt")
+        save(fitted.booster if fitted else None, arguments.out / trees_file(name))
         if fitted:
             curves[name] = {"raw": fitted.raw.tolist(), "share": fitted.share.tolist()}
-    write_json(arguments.out / "calibration.json", curves)
+    write_json(arguments.out / CALIBRATION_FILE, curves)
     last = pd.Timestamp(rows.ts.max(), tz="UTC") + pd.Timedelta(1, "us")
     write_json(arguments.out / RANKER_FIT, {"seen_until": last.isoformat()})
 

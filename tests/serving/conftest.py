@@ -32,7 +32,8 @@ from features.params import SIGNALS, load_params
 from features.query import Query, SessionEvent
 from features.snapshots import write_snapshots
 from features.state import resolve
-from serving.bundle import LINKS, factors_file, load_retrieval
+from serving.bundle import load_retrieval
+from serving.files import LINKS, factors_file
 from serving.fold_in import FactorModel
 from serving.layout import save_artists, save_factors, save_sessions, save_trending
 from serving.lookup import save_search

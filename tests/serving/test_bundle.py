@@ -12,8 +12,9 @@ from scipy.sparse import csr_matrix
 
 from features.params import SIGNALS
 from features.query import Query
-from serving.bundle import blend, index_factors, index_file, load_factors, load_retrieval
+from serving.bundle import blend, index_factors, load_factors, load_retrieval
 from serving.fallback import prepared_with
+from serving.files import index_file
 from serving.fold_in import FactorModel
 from serving.generators import SignalFactors
 from serving.layout import latest, save_factors

@@ -14,6 +14,7 @@ from features.columns import Action, Song, SongRow, User, UserRow
 from features.params import Recent, Seeds, Sessions
 from features.query import Query, SessionEvent
 from features.state import resolve
+from serving.files import TRENDING_FILE
 from serving.generators import (
     NearestSessions,
     Neighbours,
@@ -21,7 +22,7 @@ from serving.generators import (
     SameArtist,
     Trending,
 )
-from serving.layout import TRENDING_FILE, artist_lists, save_trending
+from serving.layout import artist_lists, save_trending
 from serving.scores import NO_SCORES
 from serving.sequences import SongVectors
 from tests.features import small

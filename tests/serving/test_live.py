@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from features.query import Query, SessionEvent
-from serving.live import AGAIN_SECONDS, LISTENERS, Live, load
+from serving.files import LISTENERS_FILE
+from serving.live import AGAIN_SECONDS, Live, load
 from serving.manifest import MANIFEST, BundleError
 from serving.recommender import Recommender
 from tests.serving.conftest import write_manifest
@@ -201,14 +202,14 @@ def test_another_format_is_refused(copy_bundle: Copy) -> None:
 
 def test_a_bundle_without_listeners_has_none(copy_bundle: Copy) -> None:
     folder = copy_bundle("plain")
-    (folder / LISTENERS).unlink()
+    (folder / LISTENERS_FILE).unlink()
     write_manifest(folder, "plain")
     assert load(folder).listeners == ()
 
 
 def test_wrong_listeners_are_refused(copy_bundle: Copy) -> None:
     folder = copy_bundle("wrong")
-    (folder / LISTENERS).write_text('{"listeners": [{"label": "?"}]}', encoding="utf-8")
+    (folder / LISTENERS_FILE).write_text('{"listeners": [{"label": "?"}]}', encoding="utf-8")
     write_manifest(folder, "wrong")
     with pytest.raises(BundleError, match=r"listeners\.json.*user_id"):
         load(folder)

@@ -11,10 +11,10 @@ from features.columns import Action, Song, SongRow, User, UserRow
 from features.params import Generators, load_params
 from features.query import Query, SessionEvent, Wishes
 from features.state import resolve
-from serving.bundle import LINKS
 from serving.candidates import CONTEXT, FURTHER, REPEATS
 from serving.context_songs import CODES
 from serving.evidence import FEATURES, GENERATORS, KINDS, columns, evidence
+from serving.files import LINKS
 from serving.radio import tuned
 from serving.ranker import Ranker, Trees
 from serving.reasons import MOST, PROPOSED, SAID, links, proposed, sentence, tastes

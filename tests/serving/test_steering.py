@@ -10,10 +10,10 @@ import pytest
 from features.columns import Action, Song, SongRow, User, UserRow
 from features.names import names
 from features.query import MODES, Query, SessionEvent, Wishes
-from serving.bundle import LINKS
 from serving.candidates import CONTEXT, ENOUGH, FURTHER, REPEATS, most_popular_first
 from serving.exploration import Explore
 from serving.fallback import most_popular, without
+from serving.files import LINKS
 from serving.radio import radio_seeds, spread_order
 from serving.recommender import Recommender
 from serving.spacing import album_codes
