@@ -24,6 +24,9 @@ IntArray = NDArray[np.int32]
 FloatArray = NDArray[np.float32]
 
 
+# The code of a word, or the place of a song, that the catalogue lacks. It equals nothing, whereas
+# -1 stands for "none" among the codes and places of songs.
+ABSENT: Final = -2
 SONGS_FILE: Final = "songs.npz"
 NAMES_FILE: Final = "songs.arrow"
 
@@ -39,6 +42,10 @@ class Codes:
     def code_of(self) -> Mapping[str, int]:
         """Map each word to its code."""
         return self.vocabulary.places
+
+    def code(self, word: str) -> int:
+        """Return a word's code, `ABSENT` where no song has it."""
+        return self.code_of.get(word, ABSENT)
 
 
 @dataclass(frozen=True)

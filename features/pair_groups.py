@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from features.catalogue import Catalogue, FloatArray, IntArray
+from features.catalogue import ABSENT, Catalogue, FloatArray, IntArray
 from features.columns import Song, SongRow, User, UserRow
 from features.compiled import equals, taken
 from features.dayparts import DAYPARTS
@@ -138,13 +138,13 @@ def tastes(pairs: Pairs) -> Group:
         if languages is None or len(languages) == 0
         else where_known(language, among(language, known_codes(known, languages)))
     )
-    region = pairs.songs.codes[Song.REGION].code_of.get(str(pairs.row.get(User.REGION)), -2)
+    region = pairs.songs.codes[Song.REGION].code(str(pairs.row.get(User.REGION)))
     return {
         "language_spoken": speaks,
         "language_share": pairs.share(
             Song.LANGUAGE, UserRow.LANGUAGE_KEYS, UserRow.LANGUAGE_SHARES
         ),
-        "region_home": None if region == -2 else equals(pairs.code(Song.REGION), region),
+        "region_home": None if region == ABSENT else equals(pairs.code(Song.REGION), region),
         "region_share": pairs.share(Song.REGION, UserRow.REGION_KEYS, UserRow.REGION_SHARES),
         "era_share": pairs.share("era", UserRow.ERA_KEYS, UserRow.ERA_SHARES),
         "genre_share": pairs.share(Song.GENRES, UserRow.GENRE_KEYS, UserRow.GENRE_SHARES),
@@ -195,9 +195,7 @@ def context_match(pairs: Pairs) -> Group:
         **{
             f"asked_{key}_match": None
             if missing(context.get(key))
-            else equals(
-                pairs.code(name), pairs.songs.codes[name].code_of.get(str(context[key]), -2)
-            )
+            else equals(pairs.code(name), pairs.songs.codes[name].code(str(context[key])))
             for key, name in asked.items()
         },
     }

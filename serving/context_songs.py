@@ -85,7 +85,7 @@ def context_match(songs: Catalogue, context: Mapping[str, Any], candidates: IntA
             total += 0 if column is None else tags.has[candidates, column]
         else:
             codes = songs.codes[CODES[kind]]
-            total += codes.codes[candidates] == codes.code_of.get(word, -2)
+            total += codes.codes[candidates] == codes.code(word)
     return total / np.float32(max(len(asked), 1))
 
 

@@ -44,7 +44,7 @@ class Rights:
             masks.append(~self.explicit[candidates])
         if query.wishes.refused_languages:
             codes = songs.codes[Song.LANGUAGE]
-            refused = [codes.code_of.get(word, -2) for word in query.wishes.refused_languages]
+            refused = [codes.code(word) for word in query.wishes.refused_languages]
             masks.append(~np.isin(codes.codes[candidates], refused))
         place = query.user.get(User.REGION)
         if self.regions is not None and isinstance(place, str):

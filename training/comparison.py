@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.catalogue import Catalogue
+from features.catalogue import ABSENT, Catalogue
 from features.columns import SongRow
 from features.params import Evaluation
 from training.methods import SEGUE, Answers
@@ -47,8 +47,13 @@ class Table:
     ranks: NDArray[np.float64]
 
 
+def of_segue(tables: Sequence[Table]) -> Table:
+    """Return Segue's table."""
+    return next(table for table in tables if table.method == SEGUE)
+
+
 def per_query(songs: Catalogue, queries: Sequence[Labelled], answers: Answers) -> list[Table]:
-    """Return every method's metrics for every query, Segue's first; NaN where one does not apply.
+    """Return every method's metrics for every query; NaN where one does not apply.
 
     What never happened in these sessions, the source may not know: its rates are not known either.
     """
@@ -91,7 +96,7 @@ def session_recall(
     for i, labelled in enumerate(queries):
         if labelled.is_start:
             coming, top = set(labelled.rest), set(found[i].tolist())
-            recall[i] = sum(index_of.get(song, -2) in top for song in coming) / len(coming)
+            recall[i] = sum(index_of.get(song, ABSENT) in top for song in coming) / len(coming)
     return recall
 
 
@@ -106,7 +111,7 @@ def outcome_rate(
     for i, labelled in enumerate(queries):
         top = set(found[i, :TOP_OUTCOMES].tolist())
         pairs = zip(labelled.rest, labelled.rest_outcomes, strict=True)
-        became = [result == outcome for song, result in pairs if index_of.get(song, -2) in top]
+        became = [result == outcome for song, result in pairs if index_of.get(song, ABSENT) in top]
         if became:
             rates[i] = np.mean(became)
     return rates
@@ -117,15 +122,15 @@ def summarise(
 ) -> pd.DataFrame:
     """Return one row per method and metric: mean, 95 % interval, and the paired lead of Segue.
 
-    The first of the tables is Segue's.
     Each mean is over all queries where the method's value is known, each lead over those where
     both are. `lead_limit` is the upper end of intervals that hold for all methods at once
     (Bonferroni). Without `FEWEST_LISTENERS` there are no intervals.
     """
-    metrics = list(tables[0].values.columns)
+    segue = of_segue(tables).values
+    metrics = list(segue.columns)
     stacked = np.hstack([table.values[keep].to_numpy() for table in tables])
     clusters = pd.factorize(listeners[keep])[0]
-    leads = np.tile(stacked[:, : len(metrics)], len(tables)) - stacked
+    leads = np.tile(segue[keep].to_numpy(), len(tables)) - stacked
     at_once = 100 - 2.5 / max(len(tables) - 1, 1)
     own = percentiles(stacked, clusters, BOTH_SIDES, how)
     ahead = percentiles(leads, clusters, (*BOTH_SIDES, at_once), how)

@@ -31,6 +31,7 @@ from training.comparison import (
     coverage,
     headline,
     kinds_of,
+    of_segue,
     per_query,
     pool_recall,
     slices_by_task,
@@ -71,7 +72,7 @@ class Evaluated:
     @property
     def ranks(self) -> NDArray[np.float64]:
         """Segue's rank of each answer, NaN beyond the first 20."""
-        return self.tables[0].ranks
+        return of_segue(self.tables).ranks
 
 
 def evaluate(
@@ -100,7 +101,7 @@ def evaluate(
         pools[task] = pool_recall(answers, keep)
     meeting = error_analysis.meetings(heard, queries)
     kinds = slices(recommender, queries).assign(meeting=meeting)
-    fate = error_analysis.fates(tables[0].ranks, answers.in_pool, meeting)
+    fate = error_analysis.fates(of_segue(tables).ranks, answers.in_pool, meeting)
     summary = pd.concat(parts, ignore_index=True)
     return Evaluated(answers, tables, kinds, np.where(start, START, NEXT), fate, summary, pools)
 
