@@ -20,8 +20,8 @@ from features.query import Row
 from features.store import historical_user_rows, snapshot_before
 from features.timelines import Timelines, whole_microseconds
 from features.times import microseconds
-from serving.feedback import caught_up, running_session
 from serving.logged import MOST_RECENT, RECENT, Logged
+from serving.overlay import caught_up, running_session
 
 _KINDS: Final = dict.fromkeys(UserRow.HISTORY, np.float32) | {
     UserRow.HISTORY_SONGS: np.object_,

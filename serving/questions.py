@@ -11,7 +11,8 @@ from features.query import Query, SessionEvent, Wishes
 from features.times import microseconds
 from serving.api import Context, Profile, RecommendRequest, Seed
 from serving.context_songs import LISTED, named, words_of
-from serving.feedback import (
+from serving.logged import Logged
+from serving.overlay import (
     caught_up,
     is_past,
     known_at,
@@ -20,7 +21,6 @@ from serving.feedback import (
     row_at,
     running_session,
 )
-from serving.logged import Logged
 
 NO_CONTEXT: Final = Context()
 NO_PROFILE: Final = Profile()

@@ -11,7 +11,8 @@ from features.catalogue import Catalogue, catalogue
 from features.columns import UserRow
 from features.query import SessionEvent
 from features.users import history
-from serving.feedback import (
+from serving.logged import Logged
+from serving.overlay import (
     known_at,
     merged,
     newer,
@@ -20,7 +21,6 @@ from serving.feedback import (
     row_at,
     running_session,
 )
-from serving.logged import Logged
 from tests.features.worlds import small_params, tables
 from tests.serving.conftest import songs_frame
 
