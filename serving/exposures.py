@@ -305,30 +305,6 @@ def frame(found: Sequence[Exposure]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def skew(exposure: Exposure, songs: Sequence[str], features: NDArray[np.float32]) -> dict[str, int]:
-    """Compare logged features with the same computed again; return the candidates that differ.
-
-    Parameters
-    ----------
-    songs, features
-        The candidates found again (m,) and their features (m, features).
-
-    Returns
-    -------
-    dict
-        Feature name to the number of candidates for which it differs; "candidates" for songs that
-        only one side has. Empty if nothing differs.
-    """
-    place_of = {song: place for place, song in enumerate(songs)}
-    both = [(i, place_of[song]) for i, song in enumerate(exposure.songs) if song in place_of]
-    alone = len(exposure.songs) + len(songs) - 2 * len(both)
-    ours, theirs = np.array(both, dtype=np.intp).reshape(-1, 2).T
-    logged, found = exposure.features[ours], features[theirs]
-    same = np.isclose(logged, found, rtol=1e-5, atol=1e-6, equal_nan=True)
-    counts = dict(zip(exposure.feature_names, (~same).sum(axis=0).tolist(), strict=True))
-    return {name: n for name, n in ({"candidates": alone} | counts).items() if n}
-
-
 def _made(make: Callable[[], Exposure]) -> Exposure | None:
     try:
         return make()

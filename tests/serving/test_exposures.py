@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from numpy.typing import NDArray
 from sqlalchemy import event, update
 
 from features.columns import User, UserRow
@@ -41,7 +42,6 @@ from serving.exposures import (
     exposures_total,
     frame,
     metadata,
-    skew,
 )
 from serving.logged import Logged
 from serving.questions import filled, query_of
@@ -430,6 +430,30 @@ def recomputed(
     assert query.ts == one.asked_ts
     prepared = recommender.prepare(query)
     return [str(song) for song in songs.ids[prepared.pool.songs]], prepared.features
+
+
+def skew(exposure: Exposure, songs: Sequence[str], features: NDArray[np.float32]) -> dict[str, int]:
+    """Compare logged features with the same computed again; return the candidates that differ.
+
+    Parameters
+    ----------
+    songs, features
+        The candidates found again (m,) and their features (m, features).
+
+    Returns
+    -------
+    dict
+        Feature name to the number of candidates for which it differs; "candidates" for songs that
+        only one side has. Empty if nothing differs.
+    """
+    place_of = {song: place for place, song in enumerate(songs)}
+    both = [(i, place_of[song]) for i, song in enumerate(exposure.songs) if song in place_of]
+    alone = len(exposure.songs) + len(songs) - 2 * len(both)
+    ours, theirs = np.array(both, dtype=np.intp).reshape(-1, 2).T
+    logged, found = exposure.features[ours], features[theirs]
+    same = np.isclose(logged, found, rtol=1e-5, atol=1e-6, equal_nan=True)
+    counts = dict(zip(exposure.feature_names, (~same).sum(axis=0).tolist(), strict=True))
+    return {name: n for name, n in ({"candidates": alone} | counts).items() if n}
 
 
 @pytest.mark.parametrize("behind", [None, timedelta(seconds=2)])
