@@ -217,7 +217,7 @@ class Segue:
 
     @bentoml.api(route="/recommend")
     async def recommend(self, request: RecommendRequest, /) -> RecommendResponse:
-        """Return the next songs for a listener, best first; newcomers and empty sessions too."""
+        """Answer `POST /recommend`, as `serving.described` says."""
         return RecommendResponse.model_validate(await self.answered(request))
 
     async def answered(self, request: RecommendRequest) -> dict[str, Any]:
