@@ -9,7 +9,7 @@ takes out columns and the songs that only the missing ones proposed.
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -50,7 +50,7 @@ from serving.ranker import SESSION_LENGTH
 from serving.retrieval import BLEND, Retrieval
 from training.dataset import phase_queries
 from training.metrics import METRICS, TOP, cluster_bootstrap, hit_rate, interval
-from training.phases import Cut, read_phases
+from training.phases import Cut, Phases, read_phases
 from training.queries import Labelled, Sample
 from training.ranker import fit_ranker
 from training.rows import Rows, read_rows, write_rows
@@ -91,53 +91,85 @@ def trials(retrieval: Retrieval, params: Params, joint: Sequence[str] = ()) -> l
     Mistake
         If `joint` names what is neither a generator that is on nor a group of features.
     """
-    variants = {f"{name}_{part}" for name in VARIANTS for part in (SIGNAL, BLEND)}
     off = {
         name
         for name in retrieval.names
         if not getattr(getattr(params.generators, name, None), "enabled", True)
     }
-    base = frozenset(retrieval.names) - variants - off
+    variants = {f"{name}_{part}" for name in VARIANTS for part in (SIGNAL, BLEND)}
     # The order of starts knows them by their length; without it, it would be gone as well.
     groups = {
-        name: [column for column in columns if column != SESSION_LENGTH]
+        name: frozenset(columns) - {SESSION_LENGTH}
         for name, columns in feature_groups(retrieval).items()
     }
-    time_features = frozenset(groups.pop("dayparts"))
-    plain = Trial("base", "base", base, time_features, 1)
-    found = [plain]
+    time_features = groups.pop("dayparts")
+    base = Trial("base", "base", frozenset(retrieval.names) - variants - off, time_features, 1)
+    return [
+        base,
+        *time_trials(base),
+        *factor_trials(base),
+        *generator_trials(base, off - {"tensor"}),
+        *(
+            replace(base, name=name, kind="features", without=base.without | columns, sign=-1)
+            for name, columns in groups.items()
+        ),
+        *([joint_trial(base, joint, groups)] if joint else ()),
+        # What the sum brings beside one of its parts alone.
+        replace(base, name="their forest", kind="starts", sign=-1, at_starts="ranker"),
+        replace(base, name="the ranker", kind="starts", sign=-1, at_starts="forest"),
+        *(
+            replace(base, name=f"another seed ({seed})", kind="refit", seed=seed)
+            for seed in range(1, REFITS + 1)
+        ),
+    ]
 
-    def add(name: str, kind: str, generators: Any, without: Any, sign: int) -> None:
-        found.append(Trial(name, kind, frozenset(generators), frozenset(without), sign))
 
-    add("tensor", "time", base | {"tensor"}, time_features, 1)
-    add("dayparts, all four", "time", base, (), 1)
-    for name in sorted(time_features):
-        add(name, "time", base, time_features - {name}, 1)
+def time_trials(base: Trial) -> Iterator[Trial]:
+    """Yield the base with the tensor, and with the daypart features that it goes without."""
+    yield replace(base, name="tensor", kind="time", generators=base.generators | {"tensor"})
+    yield replace(base, name="dayparts, all four", kind="time", without=frozenset())
+    for name in sorted(base.without):
+        yield replace(base, name=name, kind="time", without=base.without - {name})
+
+
+def factor_trials(base: Trial) -> Iterator[Trial]:
+    """Yield the base with each variant of the factors in their place."""
+    own = base.generators & {SIGNAL, BLEND}
     for name in VARIANTS:
-        own = base & {SIGNAL, BLEND}
-        swapped = base - own | {f"{name}_{part}" for part in own}
+        swapped = base.generators - own | {f"{name}_{part}" for part in own}
         if name == "skip_zero":
             swapped -= {"skip"}
-        add(name, "factors", swapped, time_features, 1)
-    for name in sorted(base):
-        add(name, "generator, on", base - {name}, time_features, -1)
-    for name in sorted(off - {"tensor"}):
-        add(name, "generator, off", base | {name}, time_features, 1)
-    for name, columns in groups.items():
-        add(name, "features", base, time_features | set(columns), -1)
-    if joint:
-        if lost := sorted(set(joint) - base - groups.keys()):
-            known = sorted(base | groups.keys())
-            raise Mistake(f"--joint names {lost}; there are {known}.")
-        columns = [column for name in joint for column in groups.get(name, ())]
-        add(" + ".join(joint), "joint", base - set(joint), time_features | set(columns), -1)
-    # What the sum brings beside one of its parts alone.
-    found.append(replace(plain, name="their forest", kind="starts", sign=-1, at_starts="ranker"))
-    found.append(replace(plain, name="the ranker", kind="starts", sign=-1, at_starts="forest"))
-    for seed in range(1, REFITS + 1):
-        found.append(Trial(f"another seed ({seed})", "refit", base, time_features, 1, seed))
-    return found
+        yield replace(base, name=name, kind="factors", generators=swapped)
+
+
+def generator_trials(base: Trial, off: Collection[str]) -> Iterator[Trial]:
+    """Yield the base without each generator that is on, and with each that is off."""
+    for name in sorted(base.generators):
+        left = base.generators - {name}
+        yield replace(base, name=name, kind="generator, on", generators=left, sign=-1)
+    for name in sorted(off):
+        yield replace(base, name=name, kind="generator, off", generators=base.generators | {name})
+
+
+def joint_trial(base: Trial, joint: Sequence[str], groups: Mapping[str, frozenset[str]]) -> Trial:
+    """Return the base without several generators and groups of features at once.
+
+    Raises
+    ------
+    Mistake
+        If one is neither a generator that is on nor a group of features.
+    """
+    if lost := sorted(set(joint) - base.generators - groups.keys()):
+        known = sorted(base.generators | groups.keys())
+        raise Mistake(f"--joint names {lost}; there are {known}.")
+    return replace(
+        base,
+        name=" + ".join(joint),
+        kind="joint",
+        generators=base.generators - set(joint),
+        without=base.without.union(*(groups.get(name, ()) for name in joint)),
+        sign=-1,
+    )
 
 
 @dataclass(frozen=True)
@@ -274,8 +306,8 @@ def markdown(table: pd.DataFrame, cost: dict[str, float], context: str) -> str:
 
 def prepared(
     arguments: argparse.Namespace, params: Params
-) -> tuple[Rows, tuple[Asked, Asked], tuple[str, ...], Retrieval]:
-    """Return label rows, next songs and starts of the test cut, built once, and column names."""
+) -> tuple[Rows, tuple[Asked, Asked], Retrieval]:
+    """Return label rows, next songs and starts of the test cut, built once, and its retrieval."""
     phases = read_phases(arguments.data / "phases.json")
     if arguments.until:
         refuse_main_weeks(phases, arguments.until)
@@ -288,35 +320,53 @@ def prepared(
         "as_of": phases.as_of.isoformat(),
     }
     refuse_other_settings(arguments.work, settings)
-    how = params.ranker
-    made = []
-    asked: Sequence[tuple[Cut, int, int, float]] = (
-        ("labels", arguments.labels, arguments.negatives, how.starts_share),
-        ("test", arguments.queries, WHOLE_POOL, 0.0),
-        ("test", arguments.starts, WHOLE_POOL, 1.0),
-    )
-    for cut, count, negatives, starts in asked:
-        folder: Path = arguments.work / cut
+    how, source = params.ranker, Source(arguments.data, arguments.work, phases, params)
+    labelled = Sample(arguments.labels, how.seed, how.starts_share)
+    labels = source.asked("labels", labelled, arguments.negatives)
+    follow = source.asked("test", Sample(arguments.queries, how.seed), WHOLE_POOL)
+    begun = source.asked("test", Sample(arguments.starts, how.seed, 1.0), WHOLE_POOL)
+    return labels.rows, (follow, begun), source.retrieval("test")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where queries and their rows come from; what is made of `data` is kept in `work`."""
+
+    data: Path
+    work: Path
+    phases: Phases
+    params: Params
+
+    def retrieval(self, cut: Cut) -> Retrieval:
+        """Return everything that retrieves as of a cut, fitted where it is not yet."""
+        folder = self.work / cut
         if not folder.exists():
             with made_whole(folder) as fresh:
-                fit_wide(params, phases, cut, arguments.data, fresh)
-        retrieval = load_wide(folder, params)
-        lake, history = arguments.data / "lake", params.features.history_songs
-        queries = phase_queries(lake, phases, cut, history, Sample(count, how.seed, starts))
-        if starts == 1:
+                fit_wide(self.params, self.phases, cut, self.data, fresh)
+        return load_wide(folder, self.params)
+
+    def asked(self, cut: Cut, sample: Sample, negatives: int) -> Asked:
+        """Return the queries of a sample with their rows, built where they are not yet.
+
+        Raises
+        ------
+        Mistake
+            If the rows have features of an older version.
+        """
+        retrieval, starts = self.retrieval(cut), sample.starts_share == 1
+        history = self.params.features.history_songs
+        queries = phase_queries(self.data / "lake", self.phases, cut, history, sample)
+        if starts:
             # All there are, should there be fewer than wanted; the sample is filled with others.
             queries = [labelled for labelled in queries if labelled.is_start]
-        path = arguments.work / f"{cut}_{count}{'_starts' if starts == 1 else ''}.parquet"
+        path = self.work / f"{cut}_{sample.max_queries}{'_starts' if starts else ''}.parquet"
         if not path.exists():
-            write_rows(
-                build(retrieval, queries, negatives, how.seed, cut), retrieval.feature_names, path
-            )
+            made = build(retrieval, queries, negatives, sample.seed, cut)
+            write_rows(made, retrieval.feature_names, path)
         rows, names = read_rows(path)
         if names != retrieval.feature_names:
             raise Mistake(f"{path} has features of an older version; name an empty --work.")
-        made.append(Asked(queries, rows))
-    labels, follow, begun = made
-    return labels.rows, (follow, begun), names, retrieval
+        return Asked(queries, rows)
 
 
 def absent(retrieval: Retrieval, params: Params) -> list[str]:
@@ -356,7 +406,7 @@ def values_of_all(
 def run(arguments: argparse.Namespace) -> str:
     """Write results and table of all trials; return the table, and where the results are."""
     facts, params = machine(), with_ease(load_params(), arguments.ease_songs)
-    labels, test, names, retrieval = prepared(arguments, params)
+    labels, test, retrieval = prepared(arguments, params)
     cost = costs(retrieval, test[0].queries)
     update = {"rounds": arguments.rounds, "learning_rate": arguments.learning_rate}
     ranker = params.ranker.model_copy(update=update)
@@ -364,7 +414,7 @@ def run(arguments: argparse.Namespace) -> str:
     every = trials(retrieval, params, arguments.joint)
     tried = [trial for trial in every if not arguments.kinds or trial.kind in wanted]
     values = arguments.work / f"values, {', '.join(f'{name} {v}' for name, v in update.items())}"
-    found = values_of_all(tried, labels, test, names, ranker, values)
+    found = values_of_all(tried, labels, test, retrieval.feature_names, ranker, values)
     users = [labelled.user_id for asked in test for labelled in asked.queries]
     listeners = pd.factorize(np.array(users))[0]
     table = summary(found, tried, listeners, params.evaluation.bootstrap, params.evaluation.seed)
