@@ -65,9 +65,7 @@ class Counts:
     by_reason: dict[str, int]
 
 
-def ingest(
-    source: Source, lake: Path, max_bad_share: float, now: datetime, progress: bool = False
-) -> dict[str, Any]:
+def ingest(source: Source, lake: Path, max_bad_share: float, now: datetime) -> dict[str, Any]:
     """Replace the lake by what the source holds, and return the summary.
 
     Parameters
@@ -80,8 +78,6 @@ def ingest(
         Largest tolerated share of quarantined rows in each table, in [0, 1].
     now
         Time of the import, aware; events after it are in the future.
-    progress
-        Whether to show a progress bar.
 
     Raises
     ------
@@ -100,7 +96,7 @@ def ingest(
         (new / QUARANTINE).mkdir(parents=True)
         with (
             Quarantine(new / QUARANTINE) as quarantine,
-            tqdm(total=size, unit="B", unit_scale=True, disable=not progress) as bar,
+            tqdm(total=size, unit="B", unit_scale=True) as bar,
         ):
             read = {
                 table: _stage(batches, TABLES[table], now, work, quarantine, bar)
@@ -324,7 +320,7 @@ def main(arguments: list[str] | None = None) -> None:
         params.source.columns,
     )
     share = params.ingest.max_bad_share
-    summary = ingest(source, options.lake, share, options.now, progress=True)
+    summary = ingest(source, options.lake, share, options.now)
     if isinstance(source, Files) and (unread := source.unread()):
         names = ", ".join(path.name for path in unread)
         sys.stdout.write(f"not read, by name or format: {names}\n")

@@ -171,7 +171,7 @@ def _contract_table(rows: Sequence[Row[Any]]) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def export(log: EventLog, out: Path, form: str = "parquet", progress: bool = False) -> int:
+def export(log: EventLog, out: Path, form: str = "parquet") -> int:
     """Write the whole log below `out` as the source `files` reads it; return how many events.
 
     The folder `out/events` is replaced as a whole at the end; other files in `out` stay. Two that
@@ -184,10 +184,10 @@ def export(log: EventLog, out: Path, form: str = "parquet", progress: bool = Fal
     """
     out.mkdir(parents=True, exist_ok=True)
     with alone_in(out):
-        return _export(log, out, form, progress)
+        return _export(log, out, form)
 
 
-def _export(log: EventLog, out: Path, form: str, progress: bool) -> int:
+def _export(log: EventLog, out: Path, form: str) -> int:
     target, new, old = (out / name for name in (NAME, f".{NAME}-new", f".{NAME}-old"))
     if old.exists() and not target.exists():
         # Killed between the two steps of the swap.
@@ -203,7 +203,7 @@ def _export(log: EventLog, out: Path, form: str, progress: bool) -> int:
         shutil.rmtree(folder, ignore_errors=True)
     new.mkdir(parents=True)
     try:
-        written = _write(log, new, form, progress)
+        written = _write(log, new, form)
     except BaseException:
         # Half an export would keep the space that others need, as where the disk is full.
         shutil.rmtree(new, ignore_errors=True)
@@ -215,9 +215,9 @@ def _export(log: EventLog, out: Path, form: str, progress: bool) -> int:
     return written
 
 
-def _write(log: EventLog, folder: Path, form: str, progress: bool) -> int:
+def _write(log: EventLog, folder: Path, form: str) -> int:
     written = 0
-    with tqdm(total=log.count(), unit="event", disable=not progress) as bar:
+    with tqdm(total=log.count(), unit="event") as bar:
         for number, block in enumerate(log.blocks()):
             _WRITERS[form](block, folder / f"log-{number:05}.{form}")
             written += block.num_rows
@@ -244,7 +244,7 @@ def main(arguments: list[str] | None = None) -> None:
             if options.command == "count":
                 sys.stdout.write(f"{log.count():,} events\n")
             else:
-                count = export(log, options.out, options.form, progress=True)
+                count = export(log, options.out, options.form)
                 sys.stdout.write(f"wrote {count:,} events to {options.out / NAME}\n")
     except Unavailable as error:
         sys.exit(str(error))

@@ -20,7 +20,7 @@ from simulation.truth import Truth
 from simulation.world import World, build_world
 
 
-def simulate(size: Size, seed: int, out: Path, truth: Path, progress: bool = False) -> int:
+def simulate(size: Size, seed: int, out: Path, truth: Path) -> int:
     """Write a world's data to `out` and its probability model to `truth`.
 
     Earlier parts in `out/events` are replaced. Events are in order of time within and across
@@ -37,14 +37,14 @@ def simulate(size: Size, seed: int, out: Path, truth: Path, progress: bool = Fal
     write(world.users_table, out / "users.parquet")
     write(world.songs_table, out / "songs.parquet")
     shutil.rmtree(out / "events", ignore_errors=True)
-    return _write_events(world, seed, out / "events", progress)
+    return _write_events(world, seed, out / "events")
 
 
-def _write_events(world: World, seed: int, folder: Path, progress: bool) -> int:
+def _write_events(world: World, seed: int, folder: Path) -> int:
     variant = variants(seed, world.size.listeners)
     waiting: list[pa.Table] = []
     rows = total = part = 0
-    bar = tqdm(days(world), total=world.size.days, unit="day", disable=not progress)
+    bar = tqdm(days(world), total=world.size.days, unit="day")
     for number, columns in enumerate(bar, start=1):
         waiting.append(event_table(columns, world.listeners, world.songs, variant))
         rows += waiting[-1].num_rows
@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for events, users, songs")
     parser.add_argument("--truth", type=Path, required=True, help="folder for the known truth")
     args = parser.parse_args()
-    total = simulate(SIZES[args.size], args.seed, args.out, args.truth, progress=True)
+    total = simulate(SIZES[args.size], args.seed, args.out, args.truth)
     sys.stdout.write(
         f"Wrote {total:,} events to {args.out}, their probabilities to {args.truth}.\n"
     )

@@ -1,6 +1,7 @@
 """What holds of every command: where its files lie, and how it ends."""
 
 import argparse
+import ast
 import importlib
 import os
 import shutil
@@ -8,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import TypeGuard
 
 import pytest
 
@@ -31,6 +33,10 @@ def commands() -> list[str]:
         if "argparse.ArgumentParser(" in text and "def main(" in text and module not in ELSEWHERE:
             found.append(module)
     return found
+
+
+def _is_bar(node: ast.AST) -> TypeGuard[ast.Call]:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "tqdm"
 
 
 class Parsed(Exception):  # noqa: N818 - no error: it ends the command where it begins
@@ -96,6 +102,16 @@ def test_an_error_of_the_code_itself_keeps_its_traceback() -> None:
 def test_commands_tell_mistakes_in_a_sentence(module: str) -> None:
     text = (PROJECT / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")
     assert text.endswith('if __name__ == "__main__":\n    run_command(main)\n')
+
+
+def test_every_progress_bar_can_be_switched_off_by_the_environment() -> None:
+    # An argument `disable` would win over TQDM_DISABLE, by which task logs are kept readable.
+    files = [file for name in PACKAGES for file in (PROJECT / name).rglob("*.py")]
+    trees = [(file.name, ast.parse(file.read_text(encoding="utf-8"))) for file in files]
+    calls = [(name, node) for name, tree in trees for node in ast.walk(tree) if _is_bar(node)]
+    assert calls
+    deaf = {name for name, call in calls for word in call.keywords if word.arg == "disable"}
+    assert not deaf
 
 
 def test_a_stage_whose_lake_is_not_there_says_so_without_a_traceback(tmp_path: Path) -> None:
