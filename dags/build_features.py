@@ -4,6 +4,7 @@ Runs the DVC stages that come after the lake and lead to the feature snapshots, 
 feature views with Feast, and loads the online store up to the end of the phases.
 
 * **Form**: another *as of* is written into `params.yaml` first.
+* **Waits** while `train` runs, since it changes what that reads.
 * **Safe to repeat**: snapshots are functions of (events, as of); loading is told its end
   explicitly and overwrites.
 * **Next**: the asset `features` starts `train`.
@@ -24,6 +25,7 @@ from wiring import (
     roots,
     set_params,
     stage_tasks,
+    wait,
 )
 
 _ALL = read_stages(PROJECT)
@@ -46,7 +48,7 @@ def features() -> None:
     tasks = stage_tasks(STAGES)
     apply = command.override(task_id="apply")("python", "-m", "features.store", "apply")
     leaves(tasks) >> apply >> materialize.override(outlets=[FEATURES])()
-    set_params() >> roots(tasks)
+    wait(["train"]) >> set_params() >> roots(tasks)
 
 
 features()

@@ -5,6 +5,7 @@ lead there. Runs daily once it is switched on, and whenever it is triggered.
 
 * **Form**: another source and path, or another *as of*, are written into `params.yaml` first;
   what follows (features, train, deploy) goes by them too.
+* **Waits** while `features` or `train` runs, since it changes what they read.
 * **Safe to repeat**: the same files and parameters give the same lake; DVC then does nothing.
 * **Next**: the asset `lake` starts `features`.
 """
@@ -14,7 +15,18 @@ from datetime import timedelta
 from airflow.sdk import CronTriggerTimetable, dag
 
 from dvc_graph import read_stages, with_ancestors
-from wiring import DEFAULT_ARGS, LAKE, PROJECT, check, form, leaves, roots, set_params, stage_tasks
+from wiring import (
+    DEFAULT_ARGS,
+    LAKE,
+    PROJECT,
+    check,
+    form,
+    leaves,
+    roots,
+    set_params,
+    stage_tasks,
+    wait,
+)
 
 STAGES = with_ancestors(read_stages(PROJECT), ["ingest"])
 
@@ -38,7 +50,7 @@ def ingest() -> None:
     """Set the parameters, bring in the events, tell that the lake is there."""
     tasks = stage_tasks(STAGES)
     leaves(tasks) >> check.override(outlets=[LAKE])([stage.name for stage in STAGES])
-    set_params() >> roots(tasks)
+    wait(["features", "train"]) >> set_params() >> roots(tasks)
 
 
 ingest()

@@ -1,6 +1,7 @@
 """What the DAG files share: where to run, the assets between them, the form, the commands."""
 
 import json
+import logging
 import os
 import shlex
 import sys
@@ -16,6 +17,8 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from answers import assignments, refuse_unknown
 from dvc_graph import Stage, isolated, read_stages, upstream
+
+log = logging.getLogger(__name__)
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -130,6 +133,23 @@ def form(stages: Sequence[Stage], *, source: bool) -> dict[str, Param]:
         description="Stages to run again even though nothing that they read has changed.",
     )
     return {**_TIME_PARAMS, **(_SOURCE_PARAMS if source else {}), "force": force}
+
+
+@task.sensor(
+    mode="reschedule",
+    poke_interval=30,
+    timeout=timedelta(hours=12).total_seconds(),
+    # It writes nothing, and the slot is what the others need to come to their end.
+    pool="default_pool",
+)
+def wait(dag_ids: Sequence[str], ti: Any = None) -> bool:
+    """Wait for runs further down the chain: what this one changes, they have begun to read.
+
+    None waits for those further up, which bring on a new run of it anyway.
+    """
+    busy = [dag_id for dag_id in dag_ids if ti.get_dr_count(dag_id, states=["running"])]
+    log.info("Runs under way that read what this one changes: %s", ", ".join(busy) or "none")
+    return not busy
 
 
 @task.bash(**_BASH)

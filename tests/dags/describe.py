@@ -8,6 +8,7 @@ import json
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from airflow.dag_processing.dagbag import BundleDagBag
@@ -88,12 +89,29 @@ def decisions(bag: BundleDagBag) -> dict[str, str]:
     return decided
 
 
+def waits(bag: BundleDagBag) -> dict[str, dict[str, bool]]:
+    """Return which DAGs wait while which one runs."""
+
+    def does_wait(task: Any, running: str) -> bool:
+        ti = SimpleNamespace(get_dr_count=lambda dag_id, states: int(dag_id == running))
+        return not task.python_callable(*task.op_args, ti=ti)
+
+    tasks = {
+        dag_id: dag.get_task("wait") for dag_id, dag in bag.dags.items() if "wait" in dag.task_dict
+    }
+    return {
+        dag_id: {running: does_wait(task, running) for running in bag.dags}
+        for dag_id, task in tasks.items()
+    }
+
+
 def main(folder: Path, out: Path) -> None:
     """Describe the DAGs of a folder."""
     bag = BundleDagBag(dag_folder=folder, bundle_path=folder)
     description = {
         "commands": commands(bag),
         "decisions": decisions(bag),
+        "waits": waits(bag),
         "dags": {dag_id: describe_dag(dag) for dag_id, dag in bag.dags.items()},
         "import_errors": bag.import_errors,
         "modules": sorted({name.partition(".")[0] for name in sys.modules}),

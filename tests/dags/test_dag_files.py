@@ -69,8 +69,9 @@ def test_rules_that_hold_for_every_dag(described: dict[str, Any], dag_id: str):
     assert dag["catchup"] is False
     assert dag["max_active_runs"] == 1
     assert dag["doc_md"].startswith("### ")
-    for task in dag["tasks"].values():
-        assert task["pool"] == "dvc"
+    for name, task in dag["tasks"].items():
+        # Waiting, it would keep the slot from those that it waits for.
+        assert task["pool"] == ("default_pool" if name == "wait" else "dvc")
         assert task["retries"] >= 1
         assert task["retry_delay"] >= 30
         assert task["retry_policy"] == "MistakesFailAtOnce"
@@ -83,6 +84,27 @@ def test_only_the_calendar_waits_to_be_switched_on(described: dict[str, Any]):
     paused = {name for name, dag in described["dags"].items() if dag["is_paused_upon_creation"]}
     assert paused == {"ingest"}
     assert described["dags"]["ingest"]["timetable"] == "CronTriggerTimetable"
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "busy", "waits"),
+    [
+        ("ingest", [], False),
+        ("ingest", ["features"], True),
+        ("ingest", ["train"], True),
+        ("ingest", ["deploy"], False),
+        ("features", ["train"], True),
+        # They wait for it: each for the other would be for ever.
+        ("features", ["ingest"], False),
+    ],
+)
+def test_a_run_waits_for_those_that_read_what_it_changes(
+    described: dict[str, Any], dag_id: str, busy: list[str], waits: bool
+):
+    tasks = described["dags"][dag_id]["tasks"]
+    assert tasks["set_params"]["upstream"] == ["wait"]
+    assert tasks["wait"]["upstream"] == []
+    assert any(described["waits"][dag_id][other] for other in busy) is waits
 
 
 def test_train_has_one_task_for_each_dvc_stage(described: dict[str, Any]):
@@ -104,8 +126,8 @@ def test_train_has_the_edges_of_dvc_yaml(described: dict[str, Any]):
 
 def test_ingest_and_features_share_out_the_way_to_the_snapshots(described: dict[str, Any]):
     ingest, features = described["dags"]["ingest"]["tasks"], described["dags"]["features"]["tasks"]
-    assert set(ingest) == {"set_params", "simulate", "ingest", "check"}
-    assert set(features) == {"set_params", "phases", "snapshots", "apply", "materialize"}
+    assert set(ingest) == {"wait", "set_params", "simulate", "ingest", "check"}
+    assert set(features) == {"wait", "set_params", "phases", "snapshots", "apply", "materialize"}
     assert features["apply"]["upstream"] == ["snapshots"]
     assert features["materialize"]["upstream"] == ["apply"]
 

@@ -229,6 +229,7 @@ def test_the_simulator_is_skipped_where_events_come_from_elsewhere(
         params.write_text(before, encoding="utf-8")
         lock.write_bytes(locked)
     assert states == {
+        "wait": "success",
         "set_params": "success",
         "simulate": "skipped",
         "ingest": "success",
