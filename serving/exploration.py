@@ -31,6 +31,9 @@ class Explore:
     @classmethod
     def of(cls, request_id: str, temperature: float) -> "Explore":
         """Take the seed from a request's id, so that its slate can be drawn again."""
+        if temperature == 0:
+            # Nothing is drawn.
+            return cls(temperature, seed=0)
         digest = hashlib.sha256(request_id.encode()).digest()
         return cls(temperature, int.from_bytes(digest[:8], "big"))
 

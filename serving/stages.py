@@ -6,7 +6,7 @@ batch, that measures nothing.
 
 import json
 import re
-import uuid
+import secrets
 from contextvars import ContextVar, Token
 from time import perf_counter
 from typing import Any, Final
@@ -19,7 +19,7 @@ class Stages:
     """The seconds of one request by stage; in use between `with`'s ends."""
 
     def __init__(self, request_id: str = "") -> None:
-        self.request_id = request_id if WELL_FORMED.fullmatch(request_id) else uuid.uuid4().hex
+        self.request_id = request_id if WELL_FORMED.fullmatch(request_id) else new_id()
         self.seconds: dict[str, float] = {}
         self.facts: dict[str, Any] = {}
         self._begun = perf_counter()
@@ -67,10 +67,15 @@ def current() -> Stages | None:
     return _current.get()
 
 
+def new_id() -> str:
+    """Return an id that no other request has: 128 random bits as hex digits."""
+    return secrets.token_hex(16)
+
+
 def request_id() -> str:
     """Return the current request's id, a new one outside a request."""
     stages = _current.get()
-    return uuid.uuid4().hex if stages is None else stages.request_id
+    return new_id() if stages is None else stages.request_id
 
 
 class stage:  # noqa: N801 - reads as a word of the language
