@@ -114,10 +114,17 @@ def lower_bound(ascending: Any, value: Any, low: int, high: int) -> Any:
 
 @compiled
 def values_at(ascending: Any, values: Any, wanted: Any) -> Any:
-    """Return the values that stand beside the wanted keys, NaN for keys that are not there."""
+    """Return the values that stand beside the wanted keys, NaN for keys that are not there.
+
+    Wanted keys that ascend themselves are found in one walk.
+    """
     found = np.empty(len(wanted), np.float32)
+    place = 0
     for i in range(len(wanted)):
-        place = lower_bound(ascending, wanted[i], 0, len(ascending))
+        if i > 0 and wanted[i] < wanted[i - 1]:
+            place = 0
+        while place < len(ascending) and ascending[place] < wanted[i]:
+            place += 1
         hit = place < len(ascending) and ascending[place] == wanted[i]
         found[i] = values[place] if hit else np.nan
     return found
@@ -268,51 +275,52 @@ def sum_by_key(keys: Any, values: Any) -> Any:
 
 
 @compiled
-def largest(values: Any, count: int) -> Any:
-    """Return the places of the largest values, largest first, ties by place.
+def nth_largest(values: Any, count: int) -> Any:
+    """Return the `count`-th largest value, from 1 on; the values are put in another order.
 
-    A min-heap of the best so far, the worst of them on top.
+    Quickselect (Hoare, "Algorithm 65: Find", CACM 1961).
     """
+    low, high = 0, len(values) - 1
+    while low < high:
+        pivot = values[(low + high) // 2]
+        i, j = low, high
+        while i <= j:
+            while values[i] > pivot:
+                i += 1
+            while values[j] < pivot:
+                j -= 1
+            if i <= j:
+                values[i], values[j] = values[j], values[i]
+                i += 1
+                j -= 1
+        if count - 1 <= j:
+            high = j
+        elif count - 1 >= i:
+            low = i
+        else:
+            break
+    return values[count - 1]
+
+
+@compiled
+def largest(values: Any, count: int) -> Any:
+    """Return the places of the largest values, largest first, ties by place; none is NaN."""
     count = max(min(count, len(values)), 0)
-    heap = np.empty(count, np.int64)
-    size = 0
+    places = np.empty(count, np.int64)
+    negated = np.empty(count, values.dtype)
+    least = nth_largest(values.copy(), count) if count else np.inf
+    equals = count
+    for value in values:
+        equals -= value > least
+    at = 0
     for place in range(len(values)):
         value = values[place]
-        if size == count:
-            # The later of equals is the worse: it never replaces an earlier one.
-            if count == 0 or not value > values[heap[0]]:
-                continue
-            at = 0
-            while True:
-                child = 2 * at + 1
-                if child >= size:
-                    break
-                right = child + 1
-                if right < size:
-                    a, b = values[heap[right]], values[heap[child]]
-                    if a < b or (a == b and heap[right] > heap[child]):
-                        child = right
-                below = values[heap[child]]
-                if not below < value:
-                    break
-                heap[at] = heap[child]
-                at = child
-            heap[at] = place
-        else:
-            at = size
-            size += 1
-            while at > 0:
-                above = (at - 1) // 2
-                if not value <= values[heap[above]]:
-                    break
-                heap[at] = heap[above]
-                at = above
-            heap[at] = place
-    found = np.sort(heap)
-    chosen = np.empty(count, values.dtype)
-    for i in range(count):
-        chosen[i] = -values[found[i]]
-    return found[np.argsort(chosen, kind="mergesort")]
+        if at < count and (value > least or (value == least and equals > 0)):
+            equals -= value == least
+            places[at] = place
+            negated[at] = -value
+            at += 1
+    return places[:at][np.argsort(negated[:at], kind="mergesort")]
 
 
 @compiled

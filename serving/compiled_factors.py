@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from features.compiled import compiled, largest
+from features.compiled import compiled, largest, sort_by_key
 
 
 @compiled
@@ -60,7 +60,7 @@ def best_byte_products(
     codes: Any, scales: Any, known: Any, songs: Any, vector: Any, count: int
 ) -> Any:
     """Return the songs with the largest `byte_products`, best first, ties by song."""
-    ascending = np.sort(songs)
+    ascending, _ = sort_by_key(songs.copy(), np.empty(len(songs), np.float32))
     kept = 0
     for song in ascending:
         if len(known) == 0 or known[song]:

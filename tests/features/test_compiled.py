@@ -69,10 +69,19 @@ def test_words_are_found_whatever_their_width(seed: int) -> None:
         assert places_of_words(keys, sample, step, asked_rows).tolist() == expected
 
 
+@pytest.mark.parametrize("count", [1, 7, 300, 999, 1000])
+def test_the_largest_of_many_come_first(count: int) -> None:
+    values = np.random.default_rng(count).normal(size=1000)
+    values[[3, 500]] = -np.inf
+    assert largest(values, count).tolist() == np.argsort(-values, kind="stable")[:count].tolist()
+
+
 def test_values_stand_beside_their_keys() -> None:
     keys, values = np.array([2, 5, 9], np.int32), np.array([0.5, 1.5, 2.5], np.float32)
     found = values_at(keys, values, np.array([9, 1, 5, 10, 2], np.int32))
     np.testing.assert_array_equal(found, np.array([2.5, np.nan, 1.5, np.nan, 0.5], np.float32))
+    ascending = values_at(keys, values, np.array([2, 2, 3, 9, 11], np.int32))
+    np.testing.assert_array_equal(ascending, np.array([0.5, 0.5, np.nan, 2.5, np.nan], np.float32))
     assert np.isnan(values_at(keys[:0], values[:0], keys)).all()
 
 
