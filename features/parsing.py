@@ -233,16 +233,25 @@ def _unix_time(numbers: npt.NDArray[np.float64]) -> pa.Array:
 
 
 def _texts(raw: pa.Array) -> pa.Array:
-    """Return lists of texts without blank ones."""
+    """Return lists of texts, each text once, without blank ones."""
     lists = _split(raw) if _is_text(raw.type) else raw.cast(TEXTS)
     words = without_blanks(lists.flatten())
     full = pc.is_valid(words)
     # What lies behind a null is neither flattened nor counted.
     lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
     owners = np.repeat(np.arange(len(lists)), lengths)[full.to_numpy(zero_copy_only=False)]
-    counts = np.bincount(owners, minlength=len(lists))
+    words = words.filter(full)
+    once = _first_of_each(owners, words)
+    counts = np.bincount(owners[once], minlength=len(lists))
     offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]), pa.int32())
-    return pa.ListArray.from_arrays(offsets, words.filter(full), mask=pc.is_null(lists))
+    return pa.ListArray.from_arrays(offsets, words.take(once), mask=pc.is_null(lists))
+
+
+def _first_of_each(owners: npt.NDArray[np.int64], words: pa.Array) -> npt.NDArray[np.int64]:
+    """Return the places, ascending, at which an owner's words stand for the first time."""
+    encoded = words.dictionary_encode()
+    pairs = owners * max(len(encoded.dictionary), 1) + encoded.indices.to_numpy()
+    return np.sort(np.unique(pairs, return_index=True)[1])
 
 
 def _split(texts: pa.Array) -> pa.Array:

@@ -153,6 +153,12 @@ def test_a_list_that_python_cannot_read_costs_no_other(inside):
     assert parse(texts, TEXTS).to_pylist() == [None, ["a"]]
 
 
+def test_a_word_that_stands_twice_in_a_list_counts_once():
+    raw = pa.array(["rock|pop| rock", "pop|rock", None, "", "jazz|jazz"])
+    expected = [["rock", "pop"], ["pop", "rock"], None, [], ["jazz"]]
+    assert parse(raw, TEXTS).to_pylist() == expected
+
+
 def test_what_lies_behind_a_null_list_is_no_ones():
     fixed = pa.array([None, ["a", " "]], pa.list_(pa.string(), 2))
     assert parse(fixed, TEXTS).to_pylist() == [None, ["a"]]
