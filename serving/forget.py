@@ -69,10 +69,12 @@ def forget(user_id: str) -> None:
 
 
 def _tell(what: str, gone: Iterable[int]) -> None:
+    total = 0
+    # A bar that is switched off does not count.
     with tqdm(unit=f" {what}") as bar:
         for count in gone:
             bar.update(count)
-        total = bar.n
+            total += count
     sys.stdout.write(f"erased {total:,} {what}\n")
 
 

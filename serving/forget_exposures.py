@@ -29,11 +29,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if url is None:
         raise Mistake("SEGUE_EXPOSURES_URL is `off`; name the exposure log by --url.")
     refuse_missing(url, "exposure log", "SEGUE_EXPOSURES_URL")
+    total = 0
     try:
         with closing(ExposureLog.open(url)) as log, tqdm(unit="exposure") as bar:
             for gone in log.forget(options.before):
                 bar.update(gone)
-            total = bar.n
+                total += gone
     except Unavailable as error:
         sys.exit(str(error))
     sys.stdout.write(f"deleted {total:,} exposures of before {options.before.isoformat()}\n")

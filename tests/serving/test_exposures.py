@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 from sqlalchemy import event, update
+from tqdm import tqdm
 
 from features.columns import User, UserRow
 from features.ingest import ingest
@@ -254,8 +255,10 @@ def test_what_was_deleted_in_the_file_is_room(tmp_path: Path, roomy_disk: Simple
 
 
 def test_the_command_deletes_what_is_older(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    # As by TQDM_DISABLE: such a bar does not count.
+    monkeypatch.setattr(forget_exposures, "tqdm", partial(tqdm, disable=True))
     url = f"sqlite:///{tmp_path / 'exposures.db'}"
     with closing(ExposureLog.open(url)) as log:
         log.write([exposure(number) for number in range(5)])
