@@ -69,13 +69,18 @@ def forget(user_id: str) -> None:
 
 
 def _tell(what: str, gone: Iterable[int]) -> None:
+    sys.stdout.write(f"erased {counted(gone, f' {what}'):,} {what}\n")
+
+
+def counted(parts: Iterable[int], unit: str) -> int:
+    """Return the sum of what is done part by part, with a progress bar meanwhile."""
     total = 0
-    # A bar that is switched off does not count.
-    with tqdm(unit=f" {what}") as bar:
-        for count in gone:
+    # The bar, where it is switched off, counts nothing.
+    with tqdm(unit=unit) as bar:
+        for count in parts:
             bar.update(count)
             total += count
-    sys.stdout.write(f"erased {total:,} {what}\n")
+    return total
 
 
 if __name__ == "__main__":

@@ -8,13 +8,12 @@ import sys
 from collections.abc import Sequence
 from contextlib import closing
 
-from tqdm import tqdm
-
 from features.mistakes import Mistake, run_command
 from features.paths import exposures_url
 from features.times import asked_moment
 from serving.database import refuse_missing
 from serving.exposures import ExposureLog
+from serving.forget import counted
 from serving.refusals import Unavailable
 
 
@@ -29,12 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if url is None:
         raise Mistake("SEGUE_EXPOSURES_URL is `off`; name the exposure log by --url.")
     refuse_missing(url, "exposure log", "SEGUE_EXPOSURES_URL")
-    total = 0
     try:
-        with closing(ExposureLog.open(url)) as log, tqdm(unit="exposure") as bar:
-            for gone in log.forget(options.before):
-                bar.update(gone)
-                total += gone
+        with closing(ExposureLog.open(url)) as log:
+            total = counted(log.forget(options.before), "exposure")
     except Unavailable as error:
         sys.exit(str(error))
     sys.stdout.write(f"deleted {total:,} exposures of before {options.before.isoformat()}\n")

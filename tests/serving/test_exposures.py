@@ -258,7 +258,7 @@ def test_the_command_deletes_what_is_older(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # As by TQDM_DISABLE: such a bar does not count.
-    monkeypatch.setattr(forget_exposures, "tqdm", partial(tqdm, disable=True))
+    monkeypatch.setattr("serving.forget.tqdm", partial(tqdm, disable=True))
     url = f"sqlite:///{tmp_path / 'exposures.db'}"
     with closing(ExposureLog.open(url)) as log:
         log.write([exposure(number) for number in range(5)])
