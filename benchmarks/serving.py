@@ -229,7 +229,7 @@ def places(out: Path) -> Iterator[dict[str, str]]:
         yield {
             "SEGUE_DATA": str(out / "data"),
             "SEGUE_BUNDLE": str(out / "bundle"),
-            "SEGUE_EXPOSURES_URL": f"sqlite:///{folder}/exposures.db",
+            "SEGUE_EXPOSURES": folder,
         }
 
 

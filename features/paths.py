@@ -73,17 +73,21 @@ def deadline_seconds() -> float:
     return _number("SEGUE_DEADLINE_MS", 250, at_least=1) / 1000
 
 
-def exposures_url() -> str | None:
-    """Return where exposures go (`SEGUE_EXPOSURES_URL`; `off` is None).
+def exposures_folder() -> Path | None:
+    """Return where exposures go (`SEGUE_EXPOSURES`, default below the data folder; `off` is None).
 
-    By default beside the event log: `exposures.db`, or the same PostgreSQL database.
+    Raises
+    ------
+    Mistake
+        If it names no folder.
     """
-    named = os.environ.get("SEGUE_EXPOSURES_URL", "").strip()
-    if named:
-        return None if named == "off" else named
-    url = events_url()
-    folder, slash, _ = url.rpartition("/")
-    return f"{folder}{slash}exposures.db" if url.startswith("sqlite") else url
+    named = os.environ.get("SEGUE_EXPOSURES", "").strip()
+    if named == "off":
+        return None
+    # A word that was mistyped for `off`, or a database's address, would become a folder's name.
+    if named and ("/" not in named or "://" in named):
+        raise Mistake(f"SEGUE_EXPOSURES must be a folder's path or `off`, not {named!r}.")
+    return PROJECT / (named or data_dir() / "events" / "exposures")
 
 
 def api_keys() -> str:

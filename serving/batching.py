@@ -27,8 +27,6 @@ class Batcher(Generic[Item, Result]):
         How many items may wait; `submit` refuses more.
     largest
         How many are written at most in one go.
-    linger_seconds
-        How long the first item waits for others.
     """
 
     def __init__(
@@ -37,13 +35,11 @@ class Batcher(Generic[Item, Result]):
         name: str,
         most: int,
         largest: int,
-        linger_seconds: float = 0.0,
     ) -> None:
         self.write = write
         self.most = most
         self.largest = largest
-        self.linger_seconds = linger_seconds
-        self._waiting: deque[tuple[Item, Future[Result] | None]] = deque()
+        self._waiting: deque[tuple[Item, Future[Result]]] = deque()
         self._changed = threading.Condition()
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -58,18 +54,12 @@ class Batcher(Generic[Item, Result]):
             If too many wait, or the batcher was stopped.
         """
         future: Future[Result] = Future()
-        self._add(item, future)
+        with self._changed:
+            if self._stopped or len(self._waiting) >= self.most:
+                raise FullError(f"{len(self._waiting)} items wait to be written; try again later.")
+            self._waiting.append((item, future))
+            self._changed.notify()
         return future
-
-    def put(self, item: Item) -> None:
-        """Hand an item in whose result nobody but `write` wants.
-
-        Raises
-        ------
-        FullError
-            If too many wait, or the batcher was stopped.
-        """
-        self._add(item, None)
 
     def stop(self) -> None:
         """Write what waits, and end."""
@@ -78,37 +68,24 @@ class Batcher(Generic[Item, Result]):
             self._changed.notify()
         self._thread.join(STOP_SECONDS)
 
-    def _add(self, item: Item, future: "Future[Result] | None") -> None:
-        with self._changed:
-            if self._stopped or len(self._waiting) >= self.most:
-                raise FullError(f"{len(self._waiting)} items wait to be written; try again later.")
-            self._waiting.append((item, future))
-            # In between the writer lingers; to wake it would only take time from its callers.
-            if len(self._waiting) in (1, self.largest):
-                self._changed.notify()
-
     def _run(self) -> None:
         while group := self._take():
             # From here on a caller cannot withdraw its item any more.
-            kept = [(i, f) for i, f in group if f is None or f.set_running_or_notify_cancel()]
+            kept = [(i, f) for i, f in group if f.set_running_or_notify_cancel()]
             if not kept:
                 continue
             items, futures = zip(*kept, strict=True)
             try:
                 results = self.write(items)
             except BaseException as error:  # noqa: BLE001 - the callers are the ones to know
-                for future in filter(None, futures):
+                for future in futures:
                     future.set_exception(error)
             else:
                 for future, result in zip(futures, results, strict=True):
-                    if future is not None:
-                        future.set_result(result)
+                    future.set_result(result)
 
-    def _take(self) -> list[tuple[Item, "Future[Result] | None"]]:
+    def _take(self) -> list[tuple[Item, "Future[Result]"]]:
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._stopped)
-            self._changed.wait_for(
-                lambda: self._stopped or len(self._waiting) >= self.largest, self.linger_seconds
-            )
             count = min(len(self._waiting), self.largest)
             return [self._waiting.popleft() for _ in range(count)]

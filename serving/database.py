@@ -1,8 +1,6 @@
 """One database behind the logs: SQLite in WAL mode, or PostgreSQL, through SQLAlchemy."""
 
 import logging
-import math
-import shutil
 import sqlite3
 import threading
 import time
@@ -55,19 +53,9 @@ class Database:
         `sqlite:///path` or `postgresql://...`.
     metadata
         The tables; made at first use where there are none.
-    synchronous
-        SQLite only: `FULL` survives a power cut at every commit, `NORMAL` a killed process.
-    page_bytes
-        SQLite only: how large the pages of a new file are; a power of two up to 65536.
     """
 
-    def __init__(
-        self,
-        url: str,
-        metadata: MetaData,
-        synchronous: str = "FULL",
-        page_bytes: int = 4096,
-    ) -> None:
+    def __init__(self, url: str, metadata: MetaData) -> None:
         self.url = address(url)
         self.metadata = metadata
         self._made = False
@@ -84,9 +72,9 @@ class Database:
             )
             self.reader: Engine = self.writer.execution_options(isolation_level="AUTOCOMMIT")
         else:
-            self.writer = _sqlite_engine(self.url, synchronous, page_bytes)
+            self.writer = _sqlite_engine(self.url)
             # As one reader waits for no writer in WAL mode, only the writer begins transactions.
-            self.reader = _sqlite_engine(self.url, synchronous, page_bytes)
+            self.reader = _sqlite_engine(self.url)
             event.listen(self.writer, "begin", _begin_immediate)
 
     @contextmanager
@@ -133,22 +121,8 @@ class Database:
         """
         if not rows:
             return []
-        insert = self._insert(connection.dialect, table, rows, column, returning=True)
+        insert = self._insert(connection.dialect, table, rows, column)
         return list(connection.execute(insert, list(rows)).scalars())
-
-    def count_new(
-        self,
-        connection: Connection,
-        table: Table,
-        rows: Sequence[Mapping[str, Any]],
-        column: str,
-    ) -> int:
-        """Do what `insert_new` does and return how many were inserted, which is sooner known."""
-        if not rows:
-            return 0
-        insert = self._insert(connection.dialect, table, rows, column, returning=False)
-        kept = {"preserve_rowcount": True}
-        return int(connection.execute(insert, list(rows), execution_options=kept).rowcount)
 
     def _insert(
         self,
@@ -156,19 +130,18 @@ class Database:
         table: Table,
         rows: Sequence[Mapping[str, Any]],
         column: str,
-        returning: bool,
     ) -> Any:
         """Return the statement in SQL: SQLAlchemy keeps none that heeds conflicts.
 
         To make it anew takes ten times as long as to insert a row.
         """
         names, many = tuple(rows[0]), len(rows) > 1
-        made, key = self._inserts, (table.name, names, column, many, returning)
+        made, key = self._inserts, (table.name, names, column, many)
         if key not in made:
             kind = postgresql if self.is_postgresql else sqlite
             # Any other conflict is an error: such a row is not there, and would be lost in silence.
             insert = kind.insert(table).on_conflict_do_nothing(index_elements=[column])
-            made[key] = (insert.returning(table.c[column]) if returning else insert).compile(
+            made[key] = insert.returning(table.c[column]).compile(
                 dialect=dialect, column_keys=list(names), for_executemany=many
             )
         return made[key]
@@ -223,18 +196,6 @@ class Database:
                     log.info("A kept connection failed: %s", error.orig)
             kept.connection = self._new_connection()
             return self._fetched(kept, sql, parameters)
-
-    def room_bytes(self) -> float:
-        """Return by how much its rows can grow on this machine; infinite for a server's.
-
-        What was deleted in a SQLite file is room, too.
-        """
-        if self.is_postgresql:
-            return math.inf
-        settings = ("freelist_count", "page_size")
-        pages, size = (self.rows(f"PRAGMA {name}", ())[0][0] for name in settings)
-        free = shutil.disk_usage(Path(str(self.url.database)).parent).free
-        return float(free + pages * size)
 
     @property
     def mark(self) -> str:
@@ -365,20 +326,18 @@ def address(url: str) -> URL:
         parsed = make_url(url)
     except ArgumentError:
         # It may hold a password: it is not shown.
-        raise Mistake(
-            f"SEGUE_EVENTS_URL (or SEGUE_EXPOSURES_URL) is no address; {kinds}."
-        ) from None
+        raise Mistake(f"SEGUE_EVENTS_URL is no address; {kinds}.") from None
     backend = parsed.get_backend_name()
     if backend in ("postgresql", "postgres"):
         return parsed.set(drivername="postgresql+psycopg")
     # What lies in memory is lost with each connection.
     if backend != "sqlite" or parsed.database in (None, "", ":memory:"):
-        raise Mistake(f"SEGUE_EVENTS_URL (or SEGUE_EXPOSURES_URL) names {backend!r}; {kinds}.")
+        raise Mistake(f"SEGUE_EVENTS_URL names {backend!r}; {kinds}.")
     return parsed
 
 
-def refuse_missing(url: str, what: str, setting: str) -> None:
-    """Refuse a log in a file that is not there, which would be made.
+def refuse_missing(url: str) -> None:
+    """Refuse an event log in a file that is not there, which would be made.
 
     Raises
     ------
@@ -388,20 +347,19 @@ def refuse_missing(url: str, what: str, setting: str) -> None:
     place = address(url)
     if place.get_backend_name() == "sqlite" and not Path(str(place.database)).exists():
         raise Mistake(
-            f"There is no {what} at {place.database}; name another by --url or {setting}."
+            f"There is no event log at {place.database}; name another by --url or SEGUE_EVENTS_URL."
         )
 
 
-def _sqlite_engine(url: URL, synchronous: str, page_bytes: int) -> Engine:
+def _sqlite_engine(url: URL) -> Engine:
     engine = create_engine(url, connect_args={"timeout": BUSY_MS / 1000})
 
     def settle(connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
         # SQLAlchemy's listener begins transactions, not Python's module.
         connection.isolation_level = None
-        # Heeded before a file's first page only, which WAL mode writes.
-        connection.execute(f"PRAGMA page_size={page_bytes}")
         connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute(f"PRAGMA synchronous={synchronous}")
+        # Survives a power cut at every commit.
+        connection.execute("PRAGMA synchronous=FULL")
         # The first read opens the WAL.
         connection.execute("SELECT 1 FROM sqlite_master").close()
         record.info[_FILES] = files_of(str(url.database))

@@ -238,7 +238,7 @@ def main(arguments: list[str] | None = None) -> None:
     write.add_argument("--out", type=Path, required=True, help="folder; events/ in it is replaced")
     write.add_argument("--form", choices=sorted(_WRITERS), default="parquet")
     options = parser.parse_args(arguments)
-    refuse_missing(options.url or events_url(), "event log", "SEGUE_EVENTS_URL")
+    refuse_missing(options.url or events_url())
     try:
         with closing(EventLog.open(options.url)) as log:
             if options.command == "count":

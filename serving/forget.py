@@ -9,16 +9,16 @@ import argparse
 import sqlite3
 import sys
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing
 
 from tqdm import tqdm
 
 from features.mistakes import run_command, told
-from features.paths import events_url, exposures_url
+from features.paths import events_url, exposures_folder
 from features.store import forget_online_user, reach_online
 from serving.database import refuse_missing
 from serving.event_log import EventLog
-from serving.exposures import ExposureLog
+from serving.exposure_log import ExposureLog
 from serving.refusals import Unavailable
 
 REST = "What still knows the listener, and what to do before the next training: docs/events.md."
@@ -48,20 +48,14 @@ def forget(user_id: str) -> None:
     OSError
         If the online store is not there, or does not give or take rows.
     """
-    events, exposures = events_url(), exposures_url()
-    refuse_missing(events, "event log", "SEGUE_EVENTS_URL")
-    if exposures is not None:
-        refuse_missing(exposures, "exposure log", "SEGUE_EXPOSURES_URL")
-    with ExitStack() as opened:
-        log = opened.enter_context(closing(EventLog.open(events)))
-        shown = None
-        if exposures is not None:
-            shown = opened.enter_context(closing(ExposureLog.open(exposures)))
-            shown.database.ensure()
+    events, folder = events_url(), exposures_folder()
+    refuse_missing(events)
+    shown = None if folder is None else ExposureLog(folder)
+    with closing(EventLog.open(events)) as log:
         reach_online()
         _tell("events", log.forget(user_id))
         if shown is None:
-            sys.stdout.write("SEGUE_EXPOSURES_URL is `off`: no exposures were looked for\n")
+            sys.stdout.write("SEGUE_EXPOSURES is `off`: no exposures were looked for\n")
         else:
             _tell("exposures", shown.forget_user(user_id))
         gone = "erased the" if forget_online_user(user_id) else "found no"

@@ -6,33 +6,29 @@ python -m serving.forget_exposures --before 2026-11-01
 import argparse
 import sys
 from collections.abc import Sequence
-from contextlib import closing
+from pathlib import Path
 
-from features.mistakes import Mistake, run_command
-from features.paths import exposures_url
+from features.mistakes import Mistake, run_command, told
+from features.paths import exposures_folder
 from features.times import asked_moment
-from serving.database import refuse_missing
-from serving.exposures import ExposureLog
+from serving.exposure_log import ExposureLog
 from serving.forget import counted
-from serving.refusals import Unavailable
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Delete the exposures of before a moment; the room is used for new ones."""
+    """Delete the exposures of before a moment, and give their room back."""
     name = "python -m serving.forget_exposures"
     parser = argparse.ArgumentParser(prog=name, description=main.__doc__)
-    parser.add_argument("--url", help="the database (default: where the service writes them)")
+    parser.add_argument("--folder", type=Path, help="default: where the service writes them")
     parser.add_argument("--before", type=asked_moment, required=True, help="moment (ISO 8601, UTC)")
     options = parser.parse_args(arguments)
-    url = options.url or exposures_url()
-    if url is None:
-        raise Mistake("SEGUE_EXPOSURES_URL is `off`; name the exposure log by --url.")
-    refuse_missing(url, "exposure log", "SEGUE_EXPOSURES_URL")
+    folder = options.folder or exposures_folder()
+    if folder is None:
+        raise Mistake("SEGUE_EXPOSURES is `off`; name the exposure log by --folder.")
     try:
-        with closing(ExposureLog.open(url)) as log:
-            total = counted(log.forget(options.before), "exposure")
-    except Unavailable as error:
-        sys.exit(str(error))
+        total = counted(ExposureLog(folder).forget(options.before), "exposure")
+    except OSError as error:
+        sys.exit(told(error))
     sys.stdout.write(f"deleted {total:,} exposures of before {options.before.isoformat()}\n")
 
 

@@ -32,7 +32,7 @@ from features.paths import (
     api_keys,
     deadline_seconds,
     events_url,
-    exposures_url,
+    exposures_folder,
     online_url,
     request_rate,
     served_bundle,
@@ -51,7 +51,7 @@ from serving.errors import InShape
 from serving.event_log import EventLog
 from serving.events import EventDesk
 from serving.exploration import Explore
-from serving.exposures import ExposureLog
+from serving.exposure_log import ExposureWriter
 from serving.guard import BodyGuard
 from serving.live import Live, Loaded
 from serving.recommender import Recommender
@@ -172,8 +172,8 @@ class Segue:
         # A log that is gone at the start must not keep anyone from being answered.
         events = EventLog.open(eager=False)
         self.desk = EventDesk(events)
-        url = exposures_url()
-        self.exposures = None if url is None else ExposureLog.open(url)
+        folder = exposures_folder()
+        self.exposures = None if folder is None else ExposureWriter(folder)
         expose = self.exposures.put if self.exposures else lambda _: None
         self.sources = Sources(online_user_row, events.recent, expose)
         self.seconds = deadline_seconds()
@@ -240,8 +240,8 @@ def check_settings() -> None:
     deadline_seconds()
     request_rate()
     read_keys(api_keys())
-    for url in filter(None, (events_url(), exposures_url())):
-        address(url)
+    address(events_url())
+    exposures_folder()
 
 
 def log_as_json() -> None:

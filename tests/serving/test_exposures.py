@@ -1,49 +1,32 @@
-"""Exposures: written behind the answers, read as frames, and without skew."""
+"""Exposures: packed and unpacked, read as frames, what the service logs, and without skew."""
 
 import json
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
-from sqlalchemy import event, update
-from tqdm import tqdm
 
 from features.columns import User, UserRow
 from features.ingest import ingest
 from features.lake import read_events
-from features.mistakes import Mistake
 from features.sources import open_source
 from features.store import historical_user_rows
 from features.words import Words
-from serving import forget_exposures
 from serving.api import Profile, RecommendRequest
-from serving.database import Database
 from serving.event_log import EventLog, export
 from serving.exploration import Explore, drawn
 from serving.exploration import propensities as plackett_luce
-from serving.exposures import (
-    LEAST_ROOM_BYTES,
-    PAGE_BYTES,
-    Exposure,
-    ExposureLog,
-    _compressed,
-    exposures,
-    exposures_total,
-    frame,
-    metadata,
-)
+from serving.exposure_log import ExposureLog
+from serving.exposures import Exposure, frame, packed, unpacked
 from serving.logged import Logged
 from serving.questions import filled, query_of
 from serving.recommender import Recommender
@@ -84,193 +67,27 @@ def wait_for(condition: Callable[[], bool]) -> None:
         pause.wait(0.02)
 
 
-@pytest.fixture(autouse=True)
-def roomy_disk(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """Let the disk look as if it had just enough room, however full it really is."""
-    # Other processes change what is really free.
-    disk = SimpleNamespace(free=LEAST_ROOM_BYTES)
-    monkeypatch.setattr("serving.database.shutil.disk_usage", lambda path: disk)
-    return disk
-
-
-@pytest.fixture
-def log(database: str) -> Iterator[ExposureLog]:
-    opened = ExposureLog.open(database)
-    yield opened
-    opened.close()
-
-
 def written(log: ExposureLog) -> list[Exposure]:
     return list(log.read(datetime(2020, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)))
 
 
-def test_what_is_put_can_be_read(log: ExposureLog) -> None:
-    bare = {"features": np.empty((0, 0), "f4"), "feature_names": NAMES, "user_id": None}
-    for make in (partial(exposure, 1), partial(exposure, 0), partial(exposure, 2, **bare)):
-        log.put(make)
-    wait_for(lambda: len(written(log)) == 3)
-    found = written(log)
-    assert [one.request_id for one in found] == ["r0", "r1", "r2"]
-    for got, put in zip(found[:2], (exposure(0), exposure(1)), strict=True):
-        for name, value in vars(put).items():
-            np.testing.assert_array_equal(getattr(got, name), value)
-    assert found[2].user_id is None
-    assert found[2].features.shape == (0, 0)
-    some = list(log.read(AS_OF + timedelta(seconds=1), AS_OF + timedelta(seconds=2)))
-    assert [one.request_id for one in some] == ["r1"]
+LOOKED_UP = Words.of(["[x]", "a", "ü\n🎵"]).chosen(np.array([2, 0, 1]))
 
 
-@pytest.mark.parametrize("count", [0, 1, 3, 4, 6, 7])
-def test_a_period_is_read_in_blocks_and_holds_no_connection(
-    log: ExposureLog, monkeypatch: pytest.MonkeyPatch, count: int
+@pytest.mark.parametrize("songs", [[], ["[x]"], ["ü\n🎵", "a"], LOOKED_UP])
+@pytest.mark.parametrize("names", [NAMES, ()])
+def test_a_packed_exposure_is_the_same_when_unpacked(
+    songs: Sequence[str], names: tuple[str, ...]
 ) -> None:
-    monkeypatch.setattr("serving.exposures.READ_ROWS", 3, raising=False)
-    # Several of one moment: blocks end among them.
-    put = [exposure(number, ts=AS_OF + timedelta(seconds=number // 5)) for number in range(count)]
-    log.write(put)
-    found = []
-    for one in log.read(AS_OF, AS_OF + timedelta(days=1)):
-        assert log.database.reader.pool.checkedout() == 0  # type: ignore[attr-defined]
-        found.append(one.request_id)
-    assert found == [one.request_id for one in put]
-
-
-def test_song_ids_are_read_whether_they_were_given_looked_up_or_written_as_json(
-    log: ExposureLog,
-) -> None:
-    words = Words.of(["[x]", "a", "b", "ü\n🎵"])
-    given: list[Sequence[str]] = [[], ["[x]"], ["ü\n🎵", "a"], words.chosen(np.array([3, 0, 1]))]
-    for number, songs in enumerate(given):
-        log.put(partial(exposure, number, songs=songs, features=np.zeros((len(songs), 2), "f4")))
-    wait_for(lambda: len(written(log)) == len(given))
-    assert [one.songs for one in written(log)] == [list(songs) for songs in given]
-    old = _compressed(json.dumps(["[x]", "ü\n🎵"]).encode())
-    with log.database.writing() as connection:
-        connection.execute(update(exposures).values(songs=old, features=_compressed(b"")))
-    assert [one.songs for one in written(log)] == [["[x]", "ü\n🎵"]] * len(given)
-
-
-def outcomes(log: ExposureLog, group: list[Exposure]) -> dict[str, float]:
-    """Put a group in, wait for it, and return how many had each outcome."""
-    kinds = ("written", "known", "failed", "dropped")
-
-    def counted() -> dict[str, float]:
-        return {kind: exposures_total.labels(kind)._value.get() for kind in kinds}
-
-    before = counted()
-    for one in group:
-        log.put(lambda one=one: one)  # type: ignore[misc]
-    wait_for(lambda: sum(counted().values()) - sum(before.values()) == len(group))
-    return {kind: n - before[kind] for kind, n in counted().items() if n > before[kind]}
-
-
-def test_a_new_file_has_large_pages_and_an_old_one_keeps_its_own(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/exposures.db"
-    before = Database(url, metadata)
-    before.ensure()
-    before.close()
-    for path, size in ((url, 4096), (f"sqlite:///{tmp_path}/new.db", PAGE_BYTES)):
-        log = ExposureLog.open(path)
-        assert log.write([exposure()]) == ["written"]
-        with log.database.reading() as connection:
-            assert connection.exec_driver_sql("PRAGMA page_size").scalar() == size
-            assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
-        log.close()
-
-
-def test_a_request_id_that_comes_again_costs_that_exposure_alone(log: ExposureLog) -> None:
-    assert outcomes(log, [exposure(0)]) == {"written": 1}
-    again = [exposure(0, user_id="u2"), exposure(1, user_id="u2")]
-    group = [exposure(1), *again, exposure(2)]
-    assert sorted(log.write(group)) == ["known", "known", "written", "written"]
-    assert outcomes(log, group) == {"known": 4}
-    assert [(one.request_id, one.user_id) for one in written(log)] == [
-        ("r0", "u1"),
-        ("r1", "u1"),
-        ("r2", "u1"),
-    ]
-
-
-def test_an_exposure_that_cannot_be_written_costs_no_other(log: ExposureLog) -> None:
-    bad = exposure(1, variant=None)
-    assert outcomes(log, [exposure(0), bad, exposure(2)]) == {"written": 2, "failed": 1}
-    assert [one.request_id for one in written(log)] == ["r0", "r2"]
-
-
-def test_an_exposure_that_cannot_be_made_costs_no_other(log: ExposureLog) -> None:
-    failed = exposures_total.labels("failed")._value
-    before = failed.get()
-    log.put(lambda: 1 / 0)  # type: ignore[arg-type, return-value]
-    log.put(partial(exposure, 0))
-    wait_for(lambda: failed.get() == before + 1 and bool(written(log)))
-    assert [one.request_id for one in written(log)] == ["r0"]
-
-
-def test_a_database_that_is_gone_is_asked_once_for_a_group() -> None:
-    log = ExposureLog.open("postgresql://nobody@127.0.0.1:9/none")
-    tries = []
-    event.listen(log.database.writer, "do_connect", lambda *_: tries.append(1))
-    assert outcomes(log, [exposure(number) for number in range(20)]) == {"failed": 20}
-    assert len(tries) < 5
-    log.close()
-
-
-def test_old_exposures_are_forgotten_in_blocks(
-    log: ExposureLog, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("serving.exposures.READ_ROWS", 3)
-    log.write([exposure(number) for number in range(8)])
-    assert list(log.forget(AS_OF + timedelta(seconds=7))) == [3, 3, 1]
-    assert [one.request_id for one in written(log)] == ["r7"]
-    assert list(log.forget(AS_OF + timedelta(seconds=7))) == [0]
-
-
-def test_exposures_leave_the_last_of_the_disk_to_the_events(
-    tmp_path: Path, roomy_disk: SimpleNamespace, caplog: pytest.LogCaptureFixture
-) -> None:
-    roomy_disk.free -= 1
-    with closing(ExposureLog.open(f"sqlite:///{tmp_path / 'exposures.db'}")) as log:
-        dropped = exposures_total.labels("dropped")._value
-        for number in range(3):
-            reached = dropped.get() + 1
-            log.put(partial(exposure, number))
-            wait_for(lambda reached=reached: dropped.get() == reached)
-        assert written(log) == []
-        assert caplog.text.count("forget_exposures") == 1
-        roomy_disk.free += 1
-        log.put(partial(exposure, 4))
-        wait_for(lambda: [one.request_id for one in written(log)] == ["r4"])
-
-
-def test_what_was_deleted_in_the_file_is_room(tmp_path: Path, roomy_disk: SimpleNamespace) -> None:
-    roomy_disk.free = 1000
-    with closing(ExposureLog.open(f"sqlite:///{tmp_path / 'exposures.db'}")) as log:
-        log.write([exposure(number) for number in range(200)])
-        assert log.database.room_bytes() == 1000
-        list(log.forget(AS_OF + timedelta(days=1)))
-        with log.database.reading() as connection:
-            pages = connection.exec_driver_sql("PRAGMA freelist_count").scalar_one()
-        assert pages > 0
-        assert log.database.room_bytes() == 1000 + pages * PAGE_BYTES
-
-
-def test_the_command_deletes_what_is_older(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    # As by TQDM_DISABLE: such a bar does not count.
-    monkeypatch.setattr("serving.forget.tqdm", partial(tqdm, disable=True))
-    url = f"sqlite:///{tmp_path / 'exposures.db'}"
-    with closing(ExposureLog.open(url)) as log:
-        log.write([exposure(number) for number in range(5)])
-        moment = (AS_OF + timedelta(seconds=2)).isoformat()
-        forget_exposures.main(["--url", url, "--before", moment])
-        assert "deleted 2 exposures" in capsys.readouterr().out
-        assert [one.request_id for one in written(log)] == ["r2", "r3", "r4"]
-    with pytest.raises(Mistake, match="no exposure log at"):
-        forget_exposures.main(["--url", f"sqlite:///{tmp_path / 'none.db'}", "--before", moment])
-    with pytest.raises(SystemExit):
-        forget_exposures.main(["--url", url, "--before", "yesterday"])
-    assert "no moment" in capsys.readouterr().err
+    random = np.random.default_rng(len(songs))
+    features = np.asfortranarray(random.normal(size=(len(songs), len(names))).astype("f4"))
+    features[::2] = np.nan
+    scores = random.normal(size=len(songs))
+    one = exposure(songs=songs, scores=scores, features=features, feature_names=names, user_id=None)
+    header, body = packed(one)
+    again = unpacked(json.loads(json.dumps(header)), memoryview(body))
+    for name, value in vars(replace(one, songs=list(songs))).items():
+        np.testing.assert_array_equal(getattr(again, name), value)
 
 
 def test_a_frame_of_nothing_has_no_rows() -> None:
@@ -304,34 +121,11 @@ def test_a_frame_has_one_row_a_candidate() -> None:
     np.testing.assert_array_equal(first["second"], exposure(0).features[:, 1])
 
 
-def test_a_full_queue_drops_and_never_waits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("serving.exposures.MOST", 4)
-    log = ExposureLog.open(f"sqlite:///{tmp_path / 'exposures.db'}")
-    gate = threading.Event()
-    real = log._batcher.write
-    log._batcher.write = lambda group: gate.wait(SECONDS) and real(group)  # type: ignore[assignment, func-returns-value]
-    answering = threading.Thread(
-        target=lambda: [log.put(partial(exposure, number)) for number in range(100)]
-    )
-    answering.start()
-    answering.join(SECONDS)
-    # All are put while nothing is written.
-    assert not answering.is_alive()
-    gate.set()
-    log.close()
-    log = ExposureLog.open(f"sqlite:///{tmp_path / 'exposures.db'}")
-    # Those that waited, and those that the thread had already taken.
-    assert 4 <= len(written(log)) < 100
-    log.close()
-
-
 @pytest.fixture
-def exposed(client: Client, store_data: Path) -> Iterator[Callable[[dict[str, Any]], Exposure]]:
-    """Yield a function that returns the exposure of an answer of the service."""
+def exposed(client: Client, store_data: Path) -> Callable[[dict[str, Any]], Exposure]:
+    """Return a function that returns the exposure of an answer of the service."""
     del client
-    log = ExposureLog.open(f"sqlite:///{store_data / 'events' / 'exposures.db'}")
+    log = ExposureLog(store_data / "events" / "exposures")
 
     def of(answer: dict[str, Any]) -> Exposure:
         found: list[Exposure] = []
@@ -343,8 +137,7 @@ def exposed(client: Client, store_data: Path) -> Iterator[Callable[[dict[str, An
         wait_for(there)
         return found[0]
 
-    yield of
-    log.close()
+    return of
 
 
 def asked(client: Client, **body: Any) -> dict[str, Any]:

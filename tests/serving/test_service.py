@@ -26,7 +26,7 @@ import psutil
 import pytest
 from tornado.ioloop import IOLoop
 
-from features.paths import PROJECT, exposures_url
+from features.paths import PROJECT, exposures_folder
 from serving.api import EXAMPLE
 from tests.serving.conftest import EVIL_TITLE, Client, free_port
 
@@ -636,7 +636,8 @@ def test_a_damaged_bundle_stops_the_start_with_a_clear_message(
     [
         ("SEGUE_ONLINE_URL", "http://features", "must be empty or redis://"),
         ("SEGUE_EVENTS_URL", "mysql://x/y", "names 'mysql'; give sqlite"),
-        ("SEGUE_EXPOSURES_URL", "of", "is no address; give sqlite"),
+        ("SEGUE_EXPOSURES", "of", "a folder's path or `off`, not 'of'"),
+        ("SEGUE_EXPOSURES", "sqlite:///x/y.db", "a folder's path or `off`"),
         ("SEGUE_DEADLINE_MS", "fast", "at least 1, not 'fast'"),
         ("SEGUE_DEADLINE_MS", "0", "at least 1, not '0'"),
         ("SEGUE_RATE", "-1", "at least 0, not '-1'"),
@@ -665,9 +666,9 @@ def test_settings_in_white_space_are_as_if_not_there(
 ) -> None:
     for name in ("SEGUE_DEADLINE_MS", "SEGUE_EVENTS_URL"):
         monkeypatch.setenv(name, " ")
-    monkeypatch.setenv("SEGUE_EXPOSURES_URL", "off ")
+    monkeypatch.setenv("SEGUE_EXPOSURES", "off ")
     checked(app)
-    assert exposures_url() is None
+    assert exposures_folder() is None
 
 
 @pytest.mark.slow
