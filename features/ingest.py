@@ -11,7 +11,6 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,19 +27,17 @@ from features.contract import SEQUENCE, TABLES, Table, conform
 from features.doubts import doubts
 from features.lake import EVENTS, LATE, QUARANTINE, SONGS, SUMMARY, USERS
 from features.lake_writer import connect, one, write_lake
-from features.locks import alone_in
 from features.mistakes import Mistake, run_command
 from features.params import load_params
 from features.paths import PROJECT, data_dir
 from features.quarantine import Quarantine
+from features.replacing import NEW, replaced
 from features.sources import open_source
 from features.sources.batch import Batch, Source
 from features.sources.files import Files
 from features.times import asked_moment
 
 _TOP_REASONS = 5
-# The lake that is replaced, for the moment of the swap.
-OLD = "old"
 SHARED = "session ids of several listeners"
 DOUBTS = "doubts"
 
@@ -89,10 +86,9 @@ def ingest(source: Source, lake: Path, max_bad_share: float, now: datetime) -> d
     lake = lake.absolute()
     _check_replaceable(lake)
     size = sum(path.stat().st_size for path in source.files())
-    lake.parent.mkdir(parents=True, exist_ok=True)
     refused = lake.with_name(f"{lake.name}-refused")
-    with _scratch(lake) as work:
-        new = work / "lake"
+    with replaced(lake) as work:
+        new = work / NEW
         (new / QUARANTINE).mkdir(parents=True)
         with (
             Quarantine(new / QUARANTINE) as quarantine,
@@ -114,25 +110,7 @@ def ingest(source: Source, lake: Path, max_bad_share: float, now: datetime) -> d
             write_lake(connection, new)
             summary = _summary(connection, counts)
         (new / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-        _swap(new, lake, work / OLD)
     return summary
-
-
-@contextmanager
-def _scratch(lake: Path) -> Iterator[Path]:
-    """Give a folder beside the lake to one import at a time; what a killed one left goes."""
-    # One name for each lake: of `lake-*`, what an import into `lake-2` left would be taken, too.
-    folder = lake.with_name(f".{lake.name}.part")
-    with alone_in(lake.parent):
-        # Killed between the two steps of the swap.
-        if not lake.exists() and (folder / OLD).exists():
-            (folder / OLD).rename(lake)
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _batches(source: Source) -> Iterator[tuple[str, Iterator[Batch]]]:
@@ -252,19 +230,6 @@ def _check_replaceable(lake: Path) -> None:
             f"{lake} holds something that is no lake, and the import would replace it; "
             "give another --lake, or remove it."
         )
-
-
-def _swap(new: Path, lake: Path, old: Path) -> None:
-    """Put the new lake in the place of the old one."""
-    is_there = lake.exists()
-    if is_there:
-        lake.rename(old)
-    try:
-        new.rename(lake)
-    except OSError:
-        if is_there:
-            old.rename(lake)
-        raise
 
 
 def format_summary(summary: dict[str, Any]) -> str:

@@ -10,7 +10,6 @@ what the source `files` of `features.ingest` reads.
 """
 
 import argparse
-import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -29,10 +28,10 @@ from tqdm import tqdm
 from features.columns import Event
 from features.contract import TABLES
 from features.lake import EVENTS as NAME
-from features.locks import alone_in
 from features.mistakes import Mistake, run_command
 from features.parsing import TIME
 from features.paths import events_url
+from features.replacing import NEW, replaced
 from features.times import microseconds
 from serving.database import IDENTITY, Database, refuse_missing
 from serving.logged import CLOCK_SLACK, MOST_RECENT, RECENT, Logged
@@ -182,37 +181,18 @@ def export(log: EventLog, out: Path, form: str = "parquet") -> int:
     Mistake
         If `out/events` holds something that no export wrote.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    with alone_in(out):
-        return _export(log, out, form)
-
-
-def _export(log: EventLog, out: Path, form: str) -> int:
-    target, new, old = (out / name for name in (NAME, f".{NAME}-new", f".{NAME}-old"))
-    if old.exists() and not target.exists():
-        # Killed between the two steps of the swap.
-        old.rename(target)
-    strange = [path for path in target.glob("*") if not path.name.startswith("log-")]
-    if strange:
-        name = strange[0].name
-        raise Mistake(
-            f"{target} holds {name}, which is no export. Put it beside that folder, as "
-            f"{NAME}-{name}: it is imported all the same."
-        )
-    for folder in (new, old):
-        shutil.rmtree(folder, ignore_errors=True)
-    new.mkdir(parents=True)
-    try:
-        written = _write(log, new, form)
-    except BaseException:
-        # Half an export would keep the space that others need, as where the disk is full.
-        shutil.rmtree(new, ignore_errors=True)
-        raise
-    if target.exists():
-        target.rename(old)
-    new.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
-    return written
+    target = out / NAME
+    with replaced(target) as work:
+        strange = [path for path in target.glob("*") if not path.name.startswith("log-")]
+        if strange:
+            name = strange[0].name
+            raise Mistake(
+                f"{target} holds {name}, which is no export. Put it beside that folder, as "
+                f"{NAME}-{name}: it is imported all the same."
+            )
+        new = work / NEW
+        new.mkdir()
+        return _write(log, new, form)
 
 
 def _write(log: EventLog, folder: Path, form: str) -> int:

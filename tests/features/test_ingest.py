@@ -559,7 +559,7 @@ def test_a_lake_that_cannot_be_moved_into_place_says_why(
     rename = Path.rename
 
     def refused(path: Path, target: Path) -> Path:
-        if Path(target) == lake and path.name == "lake":
+        if Path(target) == lake and path.name == "new":
             raise OSError(18, "Invalid cross-device link")
         return rename(path, target)
 
@@ -570,7 +570,7 @@ def test_a_lake_that_cannot_be_moved_into_place_says_why(
 
 
 def test_what_a_killed_import_left_is_taken_away(planted: Path, tmp_path: Path) -> None:
-    left = tmp_path / ".lake.part" / "lake"
+    left = tmp_path / ".lake.part" / "new"
     left.mkdir(parents=True)
     (left / "events.parquet").write_bytes(b"half")
     ingest(Files(planted), tmp_path / "lake", 0.9, NOW)

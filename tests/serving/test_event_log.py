@@ -412,7 +412,9 @@ def test_what_an_export_killed_in_the_swap_replaced_comes_back(
     log.append([rows(0, 5)])
     export(log, out)
     before = pd.read_parquet(out / "events")
-    (out / "events").rename(out / ".events-old")
+    left = out / ".events.part"
+    left.mkdir()
+    (out / "events").rename(left / "old")
 
     def full(block: Any, path: Path) -> None:
         path.touch()
