@@ -11,8 +11,8 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from heapq import merge
-from itertools import chain
+from heapq import heappop, heappush
+from itertools import count
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Final
@@ -23,7 +23,7 @@ from features.columns import Event
 from features.mistakes import Mistake
 from features.times import microseconds
 from serving.exposures import Exposure, packed, unpacked
-from serving.segments import Appender, Record, begun, by_writer, cut, records, segments
+from serving.segments import Appender, Record, begun, cut, records, segments
 
 log = logging.getLogger("serving.exposure_log")
 
@@ -133,8 +133,8 @@ class ExposureLog:
     def read(self, since: datetime, until: datetime) -> Iterator[Exposure]:
         """Yield the exposures with since <= ts < until in order of time.
 
-        Of each writer one file lies in memory at a time, and of what was yielded the request ids:
-        of one that came twice only the first is.
+        In memory lie the files that were being filled at one moment, and the request ids of what
+        was yielded: of one that came twice only the first is.
         """
         first, last = microseconds(since), microseconds(until)
         known: set[str] = set()
@@ -155,9 +155,18 @@ class ExposureLog:
 
     def _records(self, since: datetime, until: datetime) -> Iterator[Record]:
         """Yield all records of the files that may hold some of a period, in order of time."""
-        paths = [path for path in self._paths() if _may_hold(path, since, until)]
-        writers = (chain.from_iterable(map(_in_order, own)) for own in by_writer(paths))
-        return merge(*writers, key=_when)
+        heap: list[tuple[tuple[int, str], int, Record]] = []
+        number = count()
+        for path in self._paths():
+            if not _may_hold(path, since, until):
+                continue
+            # What is older than a file is older than all that is in it.
+            while heap and heap[0][0][0] < microseconds(begun(path)):
+                yield heappop(heap)[-1]
+            for record in records(path):
+                heappush(heap, (_when(record), next(number), record))
+        while heap:
+            yield heappop(heap)[-1]
 
     def _cut(self, unwanted: Callable[[Mapping[str, Any]], bool]) -> Iterator[int]:
         return (cut(path, unwanted) for path in self._paths())
@@ -170,10 +179,6 @@ class ExposureLog:
                 f"There is no exposure log at {self.folder}: {error.strerror}. SEGUE_EXPOSURES "
                 "(or --folder) names another folder."
             ) from error
-
-
-def _in_order(path: Path) -> list[Record]:
-    return sorted(records(path), key=_when)
 
 
 def _when(record: Record) -> tuple[int, str]:

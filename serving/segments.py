@@ -124,17 +124,8 @@ def segments(folder: Path) -> list[Path]:
 
 def begun(path: Path) -> datetime:
     """Return when a file was begun, by its name."""
-    moment, _ = path.stem.split("-")
+    moment, _, _ = path.stem.partition("-")
     return datetime.strptime(moment, MOMENT).replace(tzinfo=UTC)
-
-
-def by_writer(paths: Sequence[Path]) -> list[list[Path]]:
-    """Return the files of each writer, in their order."""
-    found: dict[str, list[Path]] = {}
-    for path in paths:
-        _, writer = path.stem.split("-")
-        found.setdefault(writer, []).append(path)
-    return list(found.values())
 
 
 def records(path: Path) -> list[Record]:

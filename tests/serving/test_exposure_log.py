@@ -17,7 +17,7 @@ from features.mistakes import Mistake
 from serving import forget_exposures
 from serving.exposure_log import LEAST_ROOM_BYTES, ExposureLog, ExposureWriter, exposures_total
 from serving.exposures import Exposure, packed
-from serving.segments import Appender, segments
+from serving.segments import Appender, records, segments
 from tests.serving.test_exposures import AS_OF, SECONDS, exposure, wait_for
 
 EVER = (datetime(2020, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
@@ -92,6 +92,22 @@ def test_a_period_is_read_in_order_of_time_from_all_writers(tmp_path: Path) -> N
     found = list(log.read(now + timedelta(seconds=5), now + timedelta(seconds=20)))
     assert sorted(ids(found)) == sorted(f"r{n}" for n in range(10, 40))
     assert [one.ts for one in found] == sorted(one.ts for one in found)
+
+
+def test_a_file_is_read_when_what_is_older_was_yielded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    since = datetime.now(UTC)
+    for number in range(4):
+        write(tmp_path, [exposure(number, ts=datetime.now(UTC))])
+    read: list[Path] = []
+    monkeypatch.setattr(
+        "serving.exposure_log.records", lambda path: [read.append(path), *records(path)][1:]
+    )
+    found = ExposureLog(tmp_path).read(since, since + timedelta(hours=1))
+    for number in range(4):
+        assert next(found).request_id == f"r{number}"
+        assert len(read) == number + 1
 
 
 def test_files_of_other_times_are_not_looked_at(
