@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from typing import Final
 
 import duckdb
+import pyarrow as pa
 
-from features.columns import Event, Song
+from features.columns import Event, Song, User
 from features.contract import TABLES
 from features.lake import EVENTS, SONGS, USERS
 from features.times import SECOND_US
@@ -15,6 +16,14 @@ _NONE: Final = ("null", "(null)", "none", "nan", "<na>", "n/a", "#n/a", "\\n", "
 _IN_MS: Final = ((EVENTS, Event.PLAYED_MS), (SONGS, Song.DURATION_MS))
 _SECOND_MS: Final = 1_000
 _YEARS: Final = (1000, 2100)
+# Words that are compared with each other, as listeners' languages with songs'.
+_WORDS: Final = {
+    "languages": ((SONGS, Song.LANGUAGE), (USERS, User.LANGUAGES)),
+    "regions": ((SONGS, Song.REGION), (SONGS, Song.REGIONS_AVAILABLE), (USERS, User.REGION)),
+    "genres": ((SONGS, Song.GENRES),),
+    "moods": ((SONGS, Song.MOODS), (EVENTS, Event.MOOD)),
+    "occasions": ((SONGS, Song.OCCASIONS), (EVENTS, Event.OCCASION)),
+}
 _HOUR_US: Final = 3_600 * SECOND_US
 # Shares of the events that are no chance, and from how many events on.
 _FEW: Final = 0.1
@@ -26,10 +35,10 @@ def doubts(connection: duckdb.DuckDBPyConnection) -> list[str]:
     """Return a sentence for each thing in the staged tables (`lake_writer.connect`) that looks odd.
 
     Ids that spell "none", sessions that go on for days, times that name no more than days,
-    milliseconds that look like seconds, years that are none, listeners or songs none of whose ids
-    occurs in an event.
+    milliseconds that look like seconds, years that are none, words that differ by case only,
+    listeners or songs none of whose ids occurs in an event.
     """
-    looks = (_ids_of_none, _endless_sessions, _bare_days, _seconds, _odd_years, _unmet)
+    looks = (_ids_of_none, _endless_sessions, _bare_days, _seconds, _odd_years, _cases, _unmet)
     return [doubt for look in looks for doubt in look(connection)]
 
 
@@ -97,6 +106,26 @@ def _odd_years(connection: duckdb.DuckDBPyConnection) -> Iterator[str]:
             f"{count:,} songs have a {Song.RELEASE_YEAR} such as {usual}, an era of its own: if "
             "the year is not known, leave it empty."
         )
+
+
+def _cases(connection: duckdb.DuckDBPyConnection) -> Iterator[str]:
+    for words, columns in _WORDS.items():
+        spelt = " UNION ALL ".join(_words(name, column) for name, column in columns)
+        found = connection.execute(
+            f"SELECT list(DISTINCT word ORDER BY word) AS ways FROM ({spelt}) "
+            "WHERE word IS NOT NULL GROUP BY lower(word) HAVING len(ways) > 1 ORDER BY ways LIMIT 1"
+        ).fetchall()
+        if found:
+            yield (
+                f"Some {words} differ by case only, such as {', '.join(found[0][0])}: each is a "
+                "word of its own, and who asks for one, or refuses it, does not mean the others. "
+                "Spell them alike."
+            )
+
+
+def _words(name: str, column: str) -> str:
+    is_list = pa.types.is_list(TABLES[name].schema.field(column).type)
+    return f"SELECT {f'unnest({column})' if is_list else column} AS word FROM staged_{name}"
 
 
 def _unmet(connection: duckdb.DuckDBPyConnection) -> Iterator[str]:

@@ -65,6 +65,16 @@ def test_years_that_are_none_are_told(tmp_path: Path) -> None:
     assert told.startswith("3 songs have a release_year such as 0,")
 
 
+def test_words_that_differ_by_case_only_are_told(tmp_path: Path) -> None:
+    songs = "song_id,language,genres 1,EN,Folk|folk 2,en,jazz 3,,jazz"
+    events = "ts,user_id,song_id,mood 2024-01-01,u,1,calm 2024-01-02,u,1,calm"
+    found = _doubts(tmp_path, events=events, songs=songs, users="user_id,languages u,En|hi")
+    assert [doubt.split(":")[0] for doubt in found] == [
+        "Some languages differ by case only, such as EN, En, en",
+        "Some genres differ by case only, such as Folk, folk",
+    ]
+
+
 @pytest.mark.parametrize(("ids", "told"), [("1.0 2.0", ["songs"]), ("1 2.0", []), ("", [])])
 def test_a_catalogue_that_no_event_meets_is_told(tmp_path: Path, ids: str, told: list[str]) -> None:
     found = _doubts(
