@@ -92,7 +92,11 @@ def pad(songs: IntArray) -> IntArray:
 
 
 def slices(recommender: Recommender, queries: Sequence[Labelled]) -> pd.DataFrame:
-    """Return one row a query with the value of each slice; `fit` is how old the bundle was."""
+    """Return one row a query with the value of each slice.
+
+    `fit` is how old the bundle was. `found`, where anything was recommended, parts that from what
+    listeners came by otherwise: who picks from what a model showed picks what its like foretells.
+    """
     songs = recommender.retrieval.songs
     fitted = datetime.fromisoformat(recommender.manifest["seen_until"])
     rows = []
@@ -112,7 +116,11 @@ def slices(recommender: Recommender, queries: Sequence[Labelled]) -> pd.DataFram
                 "fit": f"week {(labelled.query.ts - fitted) // WEEK + 1}",
             }
         )
-    return pd.DataFrame(rows)
+    recommended = np.array([labelled.is_recommended for labelled in queries], dtype=bool)
+    found = (
+        {"found": np.where(recommended, "recommended", "otherwise")} if recommended.any() else {}
+    )
+    return pd.DataFrame(rows).assign(**found)
 
 
 def is_new(labelled: Labelled) -> bool:

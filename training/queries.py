@@ -39,6 +39,8 @@ class Labelled:
     rest: tuple[str, ...]
     rest_outcomes: tuple[str, ...]
     session_id: str | None = None
+    # Whether the listening answered a recommendation.
+    is_recommended: bool = False
 
     @property
     def is_start(self) -> bool:
@@ -117,6 +119,7 @@ def labelled_queries(
             rest=tuple(songs[rest]),
             rest_outcomes=tuple(outcomes[rest]),
             session_id=row[Event.SESSION],
+            is_recommended=not missing(row.get(Event.REQUEST)),
         )
 
 

@@ -25,6 +25,7 @@ COLUMNS = (
     Event.SESSION,
     Event.ACTION,
     Event.PLAYED_MS,
+    Event.REQUEST,
     *Event.CONTEXT,
 )
 

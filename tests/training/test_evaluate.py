@@ -97,6 +97,13 @@ def test_slices_tell_how_old_the_fit_was():
     assert slices(catalogue(), queries)["fit"].tolist() == ["week 1", "week 2"]
 
 
+def test_slices_tell_what_was_recommended_where_anything_was():
+    queries = [labelled("a"), labelled("b")]
+    assert "found" not in slices(catalogue(), queries)
+    queries[1] = replace(queries[1], is_recommended=True)
+    assert slices(catalogue(), queries)["found"].tolist() == ["otherwise", "recommended"]
+
+
 def test_a_listener_whose_history_began_after_the_snapshot_is_known():
     asked = [labelled("a", plays=None, history_songs=songs) for songs in ([], ["b"])]
     assert slices(catalogue(), asked)["listener"].tolist() == ["new", "known"]

@@ -41,7 +41,7 @@ EVENING = [
     tiny.event(15, at(6), "x", "c", "like"),
     tiny.event(16, at(3), "y", "c", user="new", occasion="party"),
     tiny.event(17, SNAPSHOTS[1], "z", "d", user="u0"),
-    tiny.event(19, at(40), "v", "a", user="new"),
+    tiny.event(19, at(40), "v", "a", user="new", request_id="r1"),
     # Another device, at the same time.
     tiny.event(21, at(40.5), "w", "d", user="new"),
     tiny.event(20, at(41), "v", "b", user="new"),
@@ -86,6 +86,10 @@ def test_every_listening_asks_for_its_song(asked):
         "e020": (1, "b", "neutral"),
         "e021": (0, "d", "neutral"),
     }
+
+
+def test_a_query_tells_whether_its_song_was_recommended(asked):
+    assert [name for name, item in asked.items() if item.is_recommended] == ["e019"]
 
 
 def test_a_query_knows_its_session_strictly_before_itself(asked):

@@ -11,13 +11,14 @@ from tests.features import worlds
 
 START = worlds.START
 DAY, MINUTE, TICK = timedelta(days=1), timedelta(minutes=1), timedelta(microseconds=1)
-SCHEMA = pa.schema([*worlds.EVENTS, *(pa.field(name, pa.string()) for name in Event.CONTEXT)])
+TEXTS = (Event.REQUEST, *Event.CONTEXT)
+SCHEMA = pa.schema([*worlds.EVENTS, *(pa.field(name, pa.string()) for name in TEXTS)])
 
 
 def event(number, ts, session, song, action="play", *, user="u0", played_ms=None, **context):
-    """Return one event; `context` may set occasion, mood, activity, device, received_ts."""
+    """Return one event; `context` may set the `TEXTS` and received_ts."""
     return {
-        **dict.fromkeys(Event.CONTEXT),
+        **dict.fromkeys(TEXTS),
         "event_id": f"e{number:03d}",
         "ts": ts,
         "user_id": user,
@@ -39,7 +40,7 @@ def user(user_id):
 
 
 def write_lake(folder, events, users, songs):
-    """Write the tables as the lake lays them out, with the context columns that `worlds` lacks."""
+    """Write the tables as the lake lays them out, with the columns that `worlds` lacks."""
     by_day = {}
     for item in events:
         by_day.setdefault(item["ts"].date(), []).append(item)
