@@ -117,6 +117,11 @@ class Catalogue:
         """Which songs are explicit, None where the source is silent."""
         return self.arrays.get(Song.EXPLICIT)
 
+    @property
+    def withdrawn(self) -> NDArray[np.bool_] | None:
+        """Which songs may be played no more, None where the source is silent."""
+        return self.arrays.get(Song.WITHDRAWN)
+
     @cached_property
     def regions_available(self) -> Tags | None:
         """Where each song may be played, None where the source is silent."""
@@ -274,8 +279,9 @@ def _tagged(frame: pd.DataFrame) -> dict[str, NDArray[Any]]:
 def _rights(frame: pd.DataFrame) -> dict[str, NDArray[Any]]:
     """Encode what may be played to whom and where, as far as the source says; null bars nothing."""
     found: dict[str, NDArray[Any]] = {}
-    if Song.EXPLICIT in frame:
-        found[Song.EXPLICIT] = frame[Song.EXPLICIT].isin([True]).to_numpy(dtype=np.bool_)
+    for name in (Song.EXPLICIT, Song.WITHDRAWN):
+        if name in frame:
+            found[name] = frame[name].isin([True]).to_numpy(dtype=np.bool_)
     if Song.REGIONS_AVAILABLE in frame:
         tags = encode_tags(frame[Song.REGIONS_AVAILABLE])
         found[f"tags_{Song.REGIONS_AVAILABLE}"] = tags.has

@@ -124,9 +124,10 @@ class Song:
     # Only where the source has them; null restricts nothing.
     EXPLICIT: Final = "explicit"
     REGIONS_AVAILABLE: Final = "regions_available"
+    WITHDRAWN: Final = "withdrawn"
 
     AUDIO: Final = (TEMPO, ENERGY, VALENCE, DANCEABILITY, ACOUSTICNESS)
-    RIGHTS: Final = (EXPLICIT, REGIONS_AVAILABLE)
+    RIGHTS: Final = (EXPLICIT, REGIONS_AVAILABLE, WITHDRAWN)
     ORDER: Final = (
         ID,
         TITLE,

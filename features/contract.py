@@ -185,6 +185,7 @@ TABLES: dict[str, Table] = {
                 Song.OCCASIONS: TEXTS,
                 Song.EXPLICIT: TRUTH,
                 Song.REGIONS_AVAILABLE: TEXTS,
+                Song.WITHDRAWN: TRUTH,
             },
         ),
         Song.ID,

@@ -139,9 +139,12 @@ def normal(text: str) -> str:
 
 
 def save_search(songs: Catalogue, folder: Path) -> None:
-    """Write the search text of the `SEARCHED` most popular songs."""
+    """Write the search text of the `SEARCHED` most popular songs, without withdrawn ones."""
     popularity = np.nan_to_num(songs.numbers[SongRow.POPULARITY])
-    order = np.argsort(-popularity, kind="stable")[:SEARCHED].astype(np.int32)
+    order = np.argsort(-popularity, kind="stable").astype(np.int32)
+    if songs.withdrawn is not None:
+        order = order[~songs.withdrawn[order]]
+    order = order[:SEARCHED]
     starts = np.zeros(len(order), dtype=np.int64)
     end = 0
     with (folder / TEXT_FILE).open("wb") as file:

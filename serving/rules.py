@@ -1,7 +1,7 @@
 """What an answer may hold: hard rules, which never give way.
 
-Excluded songs, explicit songs, songs that are not available in the listener's region, refused
-languages.
+Withdrawn songs, excluded songs, explicit songs, songs that are not available in the listener's
+region, refused languages.
 """
 
 from dataclasses import dataclass
@@ -19,15 +19,19 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Rights:
-    """Which songs are explicit, and where songs may be played; None where the source is silent."""
+    """Which songs are explicit, where songs may be played, and which may no more.
+
+    Each None where the source is silent.
+    """
 
     explicit: Mask | None
     regions: Tags | None
+    withdrawn: Mask | None
 
     @classmethod
     def of(cls, songs: Catalogue) -> "Rights":
         """Read what the catalogue holds; null restricts nothing."""
-        return cls(songs.explicit, songs.regions_available)
+        return cls(songs.explicit, songs.regions_available, songs.withdrawn)
 
     def left(
         self, query: Query, songs: Catalogue, candidates: IntArray, barred: IntArray
@@ -40,6 +44,8 @@ class Rights:
     def permitted(self, query: Query, songs: Catalogue, candidates: IntArray) -> Mask | None:
         """Return which candidates the hard rules allow; None where no rule applies."""
         masks = []
+        if self.withdrawn is not None:
+            masks.append(~self.withdrawn[candidates])
         if self.explicit is not None and not query.wishes.allow_explicit:
             masks.append(~self.explicit[candidates])
         if query.wishes.refused_languages:

@@ -48,7 +48,7 @@ def ask(recommender: Recommender, queries: Sequence[Labelled]) -> Answers:
         answers[SEGUE].append(found)
         for name, songs in generator_tops(recommender, prepared):
             answers[name].append(songs)
-        answers[POPULARITY].append(popular)
+        answers[POPULARITY].append(permitted(recommender, prepared, popular))
         truth = retrieval.songs.index_of.get(labelled.answer, -1)
         in_pool.append(truth in prepared.pool.songs)
         size.append(len(prepared.pool.songs))
@@ -83,7 +83,14 @@ def generator_tops(recommender: Recommender, prepared: Prepared) -> Iterator[tup
     """Yield each generator's own best songs for a query."""
     scores = recommender.retrieval.scores(prepared.state)
     for name in recommender.retrieval.names:
-        yield name, scores[name].top(TOP)
+        yield name, permitted(recommender, prepared, scores[name].top(TOP))
+
+
+def permitted(recommender: Recommender, prepared: Prepared, songs: IntArray) -> IntArray:
+    """Return the songs that the hard rules permit: no method hits what Segue may not answer."""
+    catalogue = recommender.retrieval.songs
+    mask = recommender.candidates.rights.permitted(prepared.state.query, catalogue, songs)
+    return songs if mask is None else songs[mask]
 
 
 def pad(songs: IntArray) -> IntArray:

@@ -1,11 +1,14 @@
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from features.catalogue import catalogue
+from features.columns import Song
 from serving.bundle import load_factors
 from serving.live import load
-from serving.lookup import Lookup, normal
+from serving.lookup import Lookup, lookup, normal, save_search
 from tests.serving.conftest import EVIL_TITLE, SONGS, songs_frame
 
 
@@ -34,6 +37,14 @@ def naive(words: str, k: int) -> list[int]:
 )
 def test_search_agrees_with_a_loop_over_the_rows(names: Lookup, words: str) -> None:
     assert names.name_index.search(words, 8) == naive(words, 8)
+
+
+def test_search_leaves_out_what_is_withdrawn(tmp_path: Path) -> None:
+    withdrawn = [i == 3 for i in range(SONGS)]
+    songs = catalogue(songs_frame().assign(**{Song.WITHDRAWN: withdrawn}))
+    save_search(songs, tmp_path)
+    found = lookup(SimpleNamespace(), tmp_path)
+    assert sorted(found.name_index.search("artist 3", 100)) == list(range(13, SONGS, 10))
 
 
 def test_search_finds_all_of_an_artist(names: Lookup) -> None:

@@ -45,6 +45,11 @@ def test_songs_are_barred_where_they_are_not_available(songs):
     assert barred(songs, user={User.REGION: None}) == set()
 
 
+def test_withdrawn_songs_are_barred_for_everybody():
+    withdrawn = pd.array([True, False, *[None] * (SONGS - 2)], dtype="boolean")
+    assert barred(catalogue(songs_frame().assign(**{Song.WITHDRAWN: withdrawn}))) == {0}
+
+
 def test_refused_languages_are_barred_and_unknown_ones_bar_nothing(songs):
     assert barred(songs, refused_languages=frozenset({"hi", "xx"})) == set(range(1, SONGS, 3))
     assert barred(songs, refused_languages=frozenset({"xx"})) == set()

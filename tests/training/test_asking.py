@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from features.columns import Song
 from features.params import load_params
 from features.query import Query, SessionEvent
 from features.state import resolve
@@ -72,6 +73,25 @@ def test_each_query_draws_others_of_its_own_whoever_works(folder, proposed):
     first, second = (one.features[one.query == number] for number in (0, 1))
     assert first.shape == second.shape == (6, one.features.shape[1])
     assert not np.array_equal(first, second, equal_nan=True)
+
+
+def test_what_the_hard_rules_bar_is_nobodys_answer(recommender, proposed):
+    songs = recommender.retrieval.songs
+    popular = most_popular_first(songs, 1)
+    withdrawn = {Song.WITHDRAWN: np.isin(np.arange(len(songs)), popular)}
+    without = replace(songs, arrays={**songs.arrays, **withdrawn})
+    barring = replace(recommender, retrieval=replace(recommender.retrieval, songs=without))
+    every = {name for name, songs in _first(recommender, proposed).items() if popular[0] in songs}
+    assert POPULARITY in every
+    assert len(every) > 2
+    answers = _first(barring, proposed)
+    assert not [name for name, songs in answers.items() if popular[0] in songs]
+
+
+def _first(recommender, proposed):
+    return {
+        name: songs[0] for name, songs in ask(recommender, [asked(proposed[0][0])]).songs.items()
+    }
 
 
 def test_answers_are_those_of_the_recommender_and_of_each_generator(recommender, proposed):
