@@ -15,6 +15,8 @@ EMPTY: Final = -1
 # The machine code is kept beside the module. Sums may be added up in another order: several at a
 # time.
 compiled = njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
+# Where sums keep their order.
+in_order = njit(cache=True, nogil=True, error_model="numpy")
 
 
 @compiled

@@ -10,7 +10,8 @@ import numpy as np
 
 from features.catalogue import ABSENT, Catalogue, FloatArray, IntArray
 from features.columns import Song, SongRow, User, UserRow
-from features.compiled import equals, taken
+from features.compiled import equals
+from features.compiled_groups import own_plays, own_songs, steps_of_sound
 from features.dayparts import DAYPARTS
 from features.pairs import (
     Column,
@@ -19,10 +20,8 @@ from features.pairs import (
     among,
     audio_distance,
     daypart_at,
-    find,
     known_codes,
     local_hour,
-    mean_of_known,
     missing,
     same_as_last,
     scalar,
@@ -30,10 +29,13 @@ from features.pairs import (
     tag_match,
     where_known,
 )
+from features.params import SIGNALS
 from features.state import nobody
 from features.times import DAY_US
 
 TEEN_AGE: Final = 16
+OWN_HISTORY: Final = ("own_place", "own_days_since", *(f"own_{signal}" for signal in SIGNALS))
+SOUND: Final = ("tempo_step", "energy_step", "valence_step", "audio_from_session")
 
 
 def session_state(pairs: Pairs) -> Group:
@@ -49,7 +51,7 @@ def session_state(pairs: Pairs) -> Group:
     )
     return {
         "prefix_length": n,
-        "session_skip_share": state.skipped.mean() if n else np.nan,
+        "session_skip_share": np.count_nonzero(state.skipped) / n if n else np.nan,
         "session_distinct_share": len(set(state.course.tolist())) / n if n else np.nan,
         "session_artist_run": _run_length(pairs.session_codes[Song.ARTISTS]),
         "weekday": weekday,
@@ -80,28 +82,19 @@ def listener_state(pairs: Pairs) -> Group:
 def own_history(pairs: Pairs) -> Group:
     """Say what this listener did with this very song before the session."""
     state = pairs.state
-    place, times = find(state.history, pairs.candidates)
-    last = taken(state.history_last_us, place, times)
-    return {
-        "own_place": taken(np.arange(len(state.history)), place, times),
-        "own_days_since": (state.ts_us - last) / DAY_US,
-        **{
-            f"own_{signal}": taken(array, place, times)
-            for signal, array in state.history_values.items()
-        },
-    }
+    if not len(state.history):
+        return dict.fromkeys(OWN_HISTORY)
+    values = tuple(state.history_values[signal] for signal in SIGNALS)
+    last_us = state.history_last_us
+    found = own_songs(state.history, last_us, values, pairs.candidates, state.ts_us)
+    return dict(zip(OWN_HISTORY, found, strict=True))
 
 
 def own_session(pairs: Pairs) -> Group:
     """Say what this listener did with this very song in the running session."""
     state = pairs.state
-    from_end, counts = find(state.played[::-1], pairs.candidates)
-    skipped = among(pairs.candidates, state.session[state.skipped])
-    return {
-        "session_plays": counts,
-        "session_places_ago": np.where(counts > 0, from_end + 1, np.nan),
-        "session_skipped": skipped,
-    }
+    plays, ago, skipped = own_plays(state.session, state.skipped, state.radio, pairs.candidates)
+    return {"session_plays": plays, "session_places_ago": ago, "session_skipped": skipped}
 
 
 def artists(pairs: Pairs) -> Group:
@@ -156,8 +149,7 @@ def nostalgia(pairs: Pairs) -> Group:
     """How far the song's year lies from the listener's teens, and from the session's years."""
     year = pairs.number(Song.RELEASE_YEAR)
     from_teens = year - (scalar(pairs, User.BIRTH_YEAR) + TEEN_AGE)
-    heard = pairs.songs.numbers[Song.RELEASE_YEAR][pairs.state.course]
-    usual = float(heard[np.isfinite(heard)].mean()) if np.isfinite(heard).any() else np.nan
+    usual = pairs.session_means[pairs.songs.number_places[Song.RELEASE_YEAR]]
     return {
         "years_from_teens": from_teens,
         "years_from_teens_abs": np.abs(from_teens),
@@ -167,17 +159,13 @@ def nostalgia(pairs: Pairs) -> Group:
 
 def flow(pairs: Pairs) -> Group:
     """How the song follows the last one: sound, genre, language."""
-    audio = pairs.songs.audio
-    session = pairs.state.course
-    last = audio[session[-1]] if len(session) else np.full(audio.shape[1], np.nan, np.float32)
-    tempo, energy, valence = np.abs(pairs.audio[:3] - last[:3, None])
+    steps = dict.fromkeys(SOUND)
+    if len(pairs.state.course):
+        first = len(pairs.songs.number_places)
+        last, centre = pairs.session_numbers[first:, -1], pairs.session_means[first:]
+        steps = dict(zip(SOUND, steps_of_sound(pairs.audio, last, centre), strict=True))
     return {
-        "tempo_step": tempo,
-        "energy_step": energy,
-        "valence_step": valence,
-        "audio_from_session": audio_distance(
-            pairs, mean_of_known(audio[session]) if len(session) else None, standardised=True
-        ),
+        **steps,
         "genre_session_share": share_of(pairs.code(Song.GENRES), pairs.session_codes[Song.GENRES]),
         "language_session_share": share_of(
             pairs.code(Song.LANGUAGE), pairs.session_codes[Song.LANGUAGE]

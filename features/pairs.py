@@ -22,6 +22,7 @@ from features.compiled import (
     shares_among,
     shares_at,
 )
+from features.compiled_groups import means_of_known
 from features.dayparts import BLOCKS, local_daypart
 from features.state import State
 from features.times import DAY_SECONDS, SECOND_US
@@ -71,6 +72,17 @@ class Pairs:
         """All code columns of the session's songs."""
         columns = columns_of(self.songs.codes_of, self.state.course)[0]
         return dict(zip(self.songs.codes, columns, strict=True))
+
+    @cached_property
+    def session_numbers(self) -> FloatArray:
+        """All number columns of the session's songs, then the audio features: (columns, songs)."""
+        return columns_of(self.songs.numbers_of, self.state.course)[0]
+
+    @cached_property
+    def session_means(self) -> FloatArray:
+        """The mean of each of these columns over the songs that it is known of."""
+        means: FloatArray = means_of_known(self.session_numbers)
+        return means
 
     @property
     def audio(self) -> FloatArray:
@@ -163,15 +175,6 @@ def tag_match(pairs: Pairs, name: str, tag: object) -> Column:
     column = tags.code_of.get(str(tag))
     match = np.zeros(len(rows), np.float32) if column is None else rows[:, column]
     return np.where(rows.any(axis=1), match, np.nan)
-
-
-def mean_of_known(rows: FloatArray) -> FloatArray:
-    """Return each column's mean over the rows that know it, NaN where none does."""
-    known = np.isfinite(rows)
-    counts = known.sum(axis=0).astype(np.float32)
-    counts[counts == 0] = np.nan
-    means: FloatArray = np.where(known, rows, np.float32(0)).sum(axis=0) / counts
-    return means
 
 
 def audio_distance(pairs: Pairs, centre: Any, standardised: bool = False) -> Column:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from features.compiled import compiled, largest, lower_bound, sort_by_key
+from features.compiled import compiled, in_order, largest, lower_bound, sort_by_key
 
 
 @compiled
@@ -68,6 +68,23 @@ def entries_of_pairs(indptr: Any, indices: Any, data: Any, rows: Any, columns: A
         place = lower_bound(indices, columns[i], indptr[rows[i]], end)
         found[i] = data[place] if place < end and indices[place] == columns[i] else np.nan
     return found
+
+
+@in_order
+def steps_of_links(indptr: Any, indices: Any, data: Any, songs: Any) -> tuple[Any, Any, Any]:
+    """Return a sparse matrix's entries from each song to the next: the last, and what is known.
+
+    The last one, NaN where there is none; the mean of those that there are; and their share. There
+    are at least two songs.
+    """
+    last, total, known = np.float32(np.nan), np.float32(0), 0
+    entries = entries_of_pairs(indptr, indices, data, songs[:-1], songs[1:])
+    for last in entries:
+        if not np.isnan(last):
+            total += last
+            known += 1
+    mean = total / np.float32(known) if known > 0 else np.float32(np.nan)
+    return last, mean, known / len(entries)
 
 
 @compiled

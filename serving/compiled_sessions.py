@@ -183,6 +183,28 @@ def longest_matches(followers: Any, lengths: Any, songs: Any) -> tuple[Any, Any,
 
 
 @compiled
+def loops_here(session: Any, songs: Any) -> tuple[Any, int]:
+    """Return how often each song followed the last one earlier in its session, and how lately.
+
+    Shape (2, songs), the second row counting the last song's followers from the latest on, NaN for
+    songs that never followed it; then how many followers there are.
+    """
+    found = np.zeros((2, len(songs)), np.float32)
+    found[1] = np.nan
+    followers = 0
+    for place in range(len(session) - 2, -1, -1):
+        if session[place] != session[len(session) - 1]:
+            continue
+        for i in range(len(songs)):
+            if songs[i] == session[place + 1]:
+                if found[0, i] == 0:
+                    found[1, i] = followers
+                found[0, i] += 1
+        followers += 1
+    return found, followers
+
+
+@compiled
 def followers_here(session: Any, gaps: int, gap_decay: float, age_decay: float) -> tuple[Any, Any]:
     """Return the songs that followed the last one earlier in its session, and a value each time.
 

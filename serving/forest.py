@@ -14,11 +14,11 @@ from typing import Any, Final
 
 import lightgbm
 import numpy as np
-from numba import njit
 from numba.cpython.unsafe.numbers import trailing_zeros
 from numpy.typing import NDArray
 
 from features.catalogue import FloatArray
+from features.compiled import in_order
 
 LANES: Final = 96
 MOST_LEAVES: Final = 64
@@ -106,8 +106,8 @@ def floor32(threshold: float) -> float:
         return float(near if float(near) <= threshold else np.nextafter(near, -np.float32(np.inf)))
 
 
-# Not as `features.compiled`: leaves are added up in LightGBM's order, to the same bits.
-@njit(cache=True, nogil=True, error_model="numpy")
+# Leaves are added up in LightGBM's order, to the same bits.
+@in_order
 def _score(
     columns: Any, starts: Any, thresholds: Any, trees: Any, masks: Any, leaves: Any, scores: Any
 ) -> None:

@@ -8,12 +8,14 @@ from scipy.sparse import csr_matrix
 from features.catalogue import FloatArray, IntArray
 from features.pairs import Group, find
 from features.state import State
-from serving.compiled import entries_of_pairs
+from serving.compiled import steps_of_links
+from serving.compiled_sessions import loops_here
 from serving.continuations import Continuations
 
 NEAR = 5
 STEPS = 5
 MINUTE_US = 60_000_000
+STEP_NAMES = ("step_last", "step_mean", "step_known")
 TOGETHER_US = 60 * MINUTE_US
 
 
@@ -40,13 +42,10 @@ class Links:
         if self.transitions is None:
             return {}
         matrix, songs = self.transitions, state.course[-STEPS - 1 :]
-        steps = entries_of_pairs(matrix.indptr, matrix.indices, matrix.data, songs[:-1], songs[1:])
-        known = ~np.isnan(steps)
-        return {
-            "step_last": steps[-1] if len(steps) else np.nan,
-            "step_mean": steps[known].mean() if known.any() else np.nan,
-            "step_known": known.mean() if len(steps) else np.nan,
-        }
+        if len(songs) < 2:
+            return dict.fromkeys(STEP_NAMES, np.nan)
+        found = steps_of_links(matrix.indptr, matrix.indices, matrix.data, songs)
+        return dict(zip(STEP_NAMES, found, strict=True))
 
     def nearness(self, state: State, songs: IntArray) -> Group:
         """How near the song lies to the session's last ones, by the cosine of their vectors."""
@@ -64,15 +63,8 @@ class Links:
 
     def loops(self, state: State, songs: IntArray) -> Group:
         """How often the song followed the current one in this session, and how lately."""
-        session = state.course
-        before = np.flatnonzero(session[:-1] == session[-1]) if len(session) else session
-        followers = session[before + 1]
-        latest, counts = find(followers[::-1], songs)
-        return {
-            "loop_count": counts,
-            "loop_latest": np.where(counts > 0, latest, np.nan),
-            "current_plays": len(before),
-        }
+        (counts, latest), times = loops_here(state.course, songs)
+        return {"loop_count": counts, "loop_latest": latest, "current_plays": times}
 
     def own_order(self, state: State, songs: IntArray) -> Group:
         """Minutes from the listener's last play of the current song to that of the candidate."""

@@ -11,8 +11,9 @@ import numpy as np
 
 from features.catalogue import IntArray
 from features.columns import Song, SongRow, User, UserRow
+from features.compiled_groups import means_of_known
 from features.pair_groups import TEEN_AGE
-from features.pairs import Pairs, audio_distance, mean_of_known, missing
+from features.pairs import Pairs, audio_distance, missing
 from features.state import State
 from serving.context_songs import CODES, TAGS
 from serving.retrieval import Retrieval
@@ -104,7 +105,8 @@ def _genre(retrieval: Retrieval, state: State, song: int) -> str | None:
 def _sound(retrieval: Retrieval, state: State, song: int) -> str | None:
     audio = retrieval.songs.audio
     if len(state.course):
-        near = _sounds_like(retrieval, state, song, mean_of_known(audio[state.course]), True)
+        centre = means_of_known(np.ascontiguousarray(audio[state.course].T))
+        near = _sounds_like(retrieval, state, song, centre, True)
         return f"Sounds like this {_going_on(state, len(state.played) > 0)}" if near else None
     usual = state.query.user.get(UserRow.AUDIO_MEANS)
     return (
