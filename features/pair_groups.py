@@ -36,6 +36,7 @@ from features.times import DAY_US
 TEEN_AGE: Final = 16
 OWN_HISTORY: Final = ("own_place", "own_days_since", *(f"own_{signal}" for signal in SIGNALS))
 SOUND: Final = ("tempo_step", "energy_step", "valence_step", "audio_from_session")
+UNKNOWN: Final = np.float32(np.nan)
 
 
 def session_state(pairs: Pairs) -> Group:
@@ -230,8 +231,9 @@ def pair_columns(pairs: Pairs) -> Group:
 
 def fill(rows: FloatArray, columns: Iterable[Any]) -> None:
     """Write columns into the rows of a matrix, NaN for those that are not known."""
-    for row, values in zip(rows, columns, strict=True):
-        row[:] = np.nan if values is None else values
+    # By number: going through the rows would make an object of each.
+    for row, values in enumerate(columns):
+        rows[row] = UNKNOWN if values is None else values
 
 
 def pair_names(songs: Catalogue) -> tuple[str, ...]:
