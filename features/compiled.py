@@ -277,6 +277,28 @@ def sum_by_key(keys: Any, values: Any) -> Any:
 
 
 @compiled
+def positive(keys: Any, values: Any, more_keys: Any, more_values: Any) -> tuple[Any, Any]:
+    """Return the keys and values of two lists end to end, without values that are not above 0."""
+    count = 0
+    for value in values:
+        count += value > 0
+    for value in more_values:
+        count += value > 0
+    found = np.empty(count, keys.dtype)
+    kept = np.empty(count, values.dtype)
+    at = 0
+    for i in range(len(keys)):
+        if values[i] > 0:
+            found[at], kept[at] = keys[i], values[i]
+            at += 1
+    for i in range(len(more_keys)):
+        if more_values[i] > 0:
+            found[at], kept[at] = more_keys[i], more_values[i]
+            at += 1
+    return found, kept
+
+
+@compiled
 def nth_largest(values: Any, count: int) -> Any:
     """Return the `count`-th largest value, from 1 on; the values are put in another order.
 

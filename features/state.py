@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from features.catalogue import Catalogue, FloatArray, IntArray
 from features.columns import Action, Song, UserRow
-from features.compiled import sum_by_key
+from features.compiled import positive, sum_by_key
 from features.params import SIGNALS, SignalName
 from features.query import Query, SessionEvent
 from features.times import EPOCH, SECOND_US, USUAL_DURATION_MS
@@ -75,10 +75,16 @@ class State:
         """
         if not len(self.enjoyed):
             return self.history[:count]
-        places = self._radio_turns() if self.radio else np.arange(len(self.session))[::-1]
-        if enjoyed_first:
-            places = places[np.argsort(self.skipped[places], kind="stable")]
-        return self.session[places[:count]]
+        return (self._enjoyed_first if enjoyed_first else self._latest_first)[:count]
+
+    @cached_property
+    def _latest_first(self) -> IntArray:
+        return self.session[self._radio_turns()] if self.radio else self.session[::-1].copy()
+
+    @cached_property
+    def _enjoyed_first(self) -> IntArray:
+        skipped = self.skipped[self._radio_turns()] if self.radio else self.skipped[::-1]
+        return self._latest_first[np.argsort(skipped, kind="stable")]
 
     def _radio_turns(self) -> NDArray[np.intp]:
         """Take the latest plays and the radio's songs in turn, so that a radio keeps its course."""
@@ -91,10 +97,9 @@ class State:
 
     def observed(self, signal: SignalName) -> tuple[IntArray, FloatArray]:
         """Return songs and values of one signal, history and session together, values > 0."""
-        songs = np.concatenate([self.history, self.acted])
-        values = np.concatenate([self.history_values[signal], self.session_values[signal]])
-        positive = values > 0
-        return songs[positive], values[positive]
+        values, more = self.history_values[signal], self.session_values[signal]
+        found: tuple[IntArray, FloatArray] = positive(self.history, values, self.acted, more)
+        return found
 
     def observed_net(self, signal: SignalName, skip_weight: float) -> tuple[IntArray, FloatArray]:
         """Return songs once each, ascending, and a signal's values less the skips' share of them.

@@ -179,6 +179,18 @@ def weighted_likeness(
 
 
 @compiled
+def rows_filled(starts: Any, rows: Any, values: Any) -> tuple[Any, Any]:
+    """Return those rows of a sparse matrix that hold something, and the values beside them."""
+    found, kept = np.empty_like(rows), np.empty_like(values)
+    count = 0
+    for i in range(len(rows)):
+        if starts[rows[i]] < starts[rows[i] + 1]:
+            found[count], kept[count] = rows[i], values[i]
+            count += 1
+    return found[:count], kept[:count]
+
+
+@compiled
 def rows_decayed(starts: Any, columns: Any, data: Any, rows: Any, decay: float) -> tuple[Any, Any]:
     """Return the entries of some rows of a sparse matrix end to end; the n-th times decay^n."""
     total = 0
@@ -227,11 +239,17 @@ def mean_shares(
 def best_of_shares(
     overall: Any, left: Any, right: Any, columns: Any, totals: Any, listed: Any, count: int
 ) -> Any:
-    """Return the songs of a list with the largest `mean_shares`, best first, ties by song.
+    """Return the songs of some lists with the largest `mean_shares`, best first, ties by song.
 
-    The list may hold a song several times, and -1 for none.
+    `listed` holds a list for `overall`, then one for each column, best first, with -1 for none; of
+    each that is asked for, twice the count is looked at.
     """
-    ascending = np.sort(listed)
+    length = min(2 * count, listed.shape[1])
+    ascending = np.empty((1 + len(columns)) * length, listed.dtype)
+    ascending[:length] = listed[0, :length]
+    for i in range(len(columns)):
+        ascending[(1 + i) * length : (2 + i) * length] = listed[1 + columns[i], :length]
+    ascending.sort()
     distinct = 0
     for song in ascending:
         if song >= 0 and (distinct == 0 or song != ascending[distinct - 1]):

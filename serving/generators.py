@@ -23,6 +23,7 @@ from serving.compiled import (
     best_of_shares,
     mean_shares,
     rows_decayed,
+    rows_filled,
     worth_by_artist,
 )
 from serving.compiled_sessions import songs_of_nearest_sessions
@@ -160,15 +161,27 @@ class NearestSessions:
             self.song_sessions.indices,
             self.recency,
             seeds,
-            self.params.seed_decay ** np.arange(len(seeds)) * self.song_weight[seeds],
+            self._decays[: len(seeds)] * self.song_weight[seeds],
             self.params.neighbours,
             self.session_songs.indptr,
             self.session_songs.indices,
             state.played,
             self._closeness,
-            np.float32(self.params.backward) * self._closeness,
+            self._closeness_before,
         )
         return SparseScores(songs, values) if len(songs) else NO_SCORES
+
+    @cached_property
+    def _decays(self) -> NDArray[np.float64]:
+        """The weight of a seed by its place."""
+        places = np.arange(self.params.seeds, dtype=np.float64)
+        decays: NDArray[np.float64] = self.params.seed_decay**places
+        return decays
+
+    @cached_property
+    def _closeness_before(self) -> FloatArray:
+        """The weight of a song that comes before its session's shared song, by its distance."""
+        return np.float32(self.params.backward) * self._closeness
 
     @cached_property
     def _closeness(self) -> FloatArray:
@@ -211,16 +224,14 @@ class SameArtist:
     def scores(self, state: State) -> Scores:
         """Return popularity within artist times the artist's weight for the listener."""
         artists, weights = self._artists(state)
-        some = self.listed.indptr[artists] < self.listed.indptr[artists + 1]
-        if not some.any():
-            return NO_SCORES
-        return ArtistScores(self, artists[some], weights[some])
+        return ArtistScores(self, artists, weights) if len(artists) else NO_SCORES
 
     def _artists(self, state: State) -> tuple[IntArray, FloatArray]:
         codes = self.songs.codes[Song.ARTISTS]
         weights: dict[int, float] = {}
-        for place, code in enumerate(codes.codes[state.seeds(ARTIST_SEEDS, enjoyed_first=True)]):
-            weights[int(code)] = weights.get(int(code), 0.0) + ARTIST_DECAY**place
+        seeds = state.seeds(ARTIST_SEEDS, enjoyed_first=True)
+        for place, code in enumerate(codes.codes[seeds].tolist()):
+            weights[code] = weights.get(code, 0.0) + ARTIST_DECAY**place
         usual = state.query.user.get(UserRow.ARTIST_KEYS)
         if usual is not None and len(usual):
             shares = state.query.user[UserRow.ARTIST_SHARES]
@@ -233,7 +244,9 @@ class SameArtist:
             weights[code] = weights.get(code, 0.0) + FAVOURITE_WEIGHT
         weights.pop(-1, None)
         keys = np.fromiter(weights, dtype=np.int32, count=len(weights))
-        return keys, np.fromiter(weights.values(), dtype=np.float32, count=len(weights))
+        values = np.fromiter(weights.values(), dtype=np.float32, count=len(weights))
+        listed: tuple[IntArray, FloatArray] = rows_filled(self.listed.indptr, keys, values)
+        return listed
 
 
 @dataclass(frozen=True)
@@ -304,11 +317,10 @@ class TrendingScores:
         A song that is beyond twice the count on each list is below all of those: hardly any is
         missed.
         """
-        one, columns = self.generator, self._columns
-        listed = one.listed[np.append(0, 1 + columns), : 2 * count]
+        one = self.generator
         regions, languages = one.songs.region_popularity, one.songs.language_popularity
         found: IntArray = best_of_shares(
-            one.overall, regions, languages, columns, one.totals, listed.ravel(), count
+            one.overall, regions, languages, self._columns, one.totals, one.listed, count
         )
         return found
 

@@ -105,7 +105,11 @@ class Retrieval:
             # A mixture's parts have just been worked out.
             blended = mixed.mixed(columns) if isinstance(mixed, MixedScores) else mixed.of(songs)
             columns = columns | {BLEND: blended}
-        return np.array(list(columns.values())).T
+        # Filled row by row: NumPy would first go through the columns to find out what they are.
+        found = np.empty((len(columns), len(songs)), dtype=np.float32)
+        for row, column in enumerate(columns.values()):
+            found[row] = column
+        return found.T
 
     def features(self, state: State, pool: Pool) -> FloatArray:
         """Return the ranker's input, shape (candidates, features), columns as `feature_names`."""

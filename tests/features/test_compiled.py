@@ -13,6 +13,7 @@ from features.compiled import (
     is_among,
     largest,
     places_of_words,
+    positive,
     shares_among,
     shares_at,
     sort_by_key,
@@ -141,3 +142,11 @@ def test_what_was_found_is_taken() -> None:
     places, times = first_and_count(np.array([7, 5, 7], np.int32), np.array([5, 6, 7], np.int32))
     found = taken(np.array([10.0, 20.0, 30.0]), places, times)
     np.testing.assert_array_equal(found, [20, np.nan, 10])
+
+
+def test_what_is_positive_of_two_lists_comes_in_their_order() -> None:
+    ours = np.array([7, 5, 6], np.int32), np.array([1, 0, 2], np.float32)
+    more = np.array([5, 7], np.int32), np.array([-1, 3], np.float32)
+    keys, values = positive(*ours, *more)
+    assert keys.tolist() == [7, 6, 7]
+    assert values.tolist() == [1, 2, 3]

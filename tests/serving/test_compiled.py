@@ -9,6 +9,7 @@ from serving.compiled import (
     mean_shares,
     pooled,
     proposals,
+    rows_filled,
     worth_by_artist,
 )
 from serving.compiled_sessions import followers_here
@@ -81,11 +82,12 @@ def test_songs_of_lists_come_by_their_mean_share(seed: int) -> None:
         (random.integers(0, 4, shape) / 10).astype(np.float32) for shape in (30, (30, 2), (30, 3))
     )
     columns, totals = random.permutation(5)[: seed % 3], np.full(5, 2, np.float32)
-    listed = random.integers(-1, 30, 20).astype(np.int32)
+    listed = random.integers(-1, 30, (6, 8)).astype(np.int32)
     count = int(random.integers(1, 12))
     tables = np.hstack([left, right])[:, columns] / 2
     shares = np.column_stack([overall, tables]).mean(axis=1)
-    heard = [s for s in sorted({*listed.tolist()} - {-1}) if shares[s] > 0]
+    asked = listed[[0, *(1 + columns)], : 2 * count].ravel()
+    heard = [s for s in sorted({*asked.tolist()} - {-1}) if shares[s] > 0]
     found = best_of_shares(overall, left, right, columns, totals, listed, count)
     every = np.arange(30, dtype=np.int32)
     worth = mean_shares(overall, left, right, columns, totals, every)[0]
@@ -104,3 +106,10 @@ def test_a_chosen_song_is_of_the_generator_that_ranked_it_best(seed: int) -> Non
     # Of two that ranked it alike, the first.
     expected = [-1 if np.isnan(row).all() else int(np.nanargmin(row)) for row in ranks[chosen]]
     assert first.tolist() == expected
+
+
+def test_rows_without_entries_are_left_out() -> None:
+    starts, rows = np.array([0, 2, 2, 3]), np.array([2, 1, 0], np.int32)
+    found, values = rows_filled(starts, rows, np.array([0.1, 0.2, 0.3], np.float32))
+    assert found.tolist() == [2, 0]
+    assert values.tolist() == np.array([0.1, 0.3], np.float32).tolist()
