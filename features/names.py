@@ -33,7 +33,7 @@ class Names:
     def artists(self, row: int) -> list[str]:
         """Return a song's artists, main artist first; empty where the source names none."""
         _, starts, names = self._columns[row // ROWS]
-        first, end = starts[row % ROWS : row % ROWS + 2]
+        first, end = starts[row % ROWS], starts[row % ROWS + 1]
         return [name for place in range(first, end) if (name := names[place]) is not None]
 
     @cached_property

@@ -239,8 +239,8 @@ def exposure_of(
 def _song(loaded: Loaded, song: RankedSong, position: int) -> dict[str, Any]:
     return {
         "song_id": song.song_id,
-        "title": loaded.lookup.title(song.index),
-        "artists": loaded.lookup.artist_names(song.index),
+        "title": loaded.lookup.title(song.place),
+        "artists": loaded.lookup.artist_names(song.place),
         "position": position,
         "propensity": song.propensity,
         "score": song.score,

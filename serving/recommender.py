@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,16 +35,15 @@ PREDICT_ROWS: Final = 20_000
 BEST: Final = Explore(temperature=0.0, seed=0)
 
 
-@dataclass(frozen=True)
-class RankedSong:
-    """One song of an answer: its id, and `index` in the catalogue.
+class RankedSong(NamedTuple):
+    """One song of an answer: its id, and its `place` in the catalogue.
 
     `sources` are the generators that proposed it, best rank first; `reasons` say why, the
     weightiest first.
     """
 
     song_id: str
-    index: int
+    place: int
     score: float
     p_like: float | None
     sources: tuple[str, ...]
@@ -179,20 +178,20 @@ class Recommender:
         found, rows = pool.songs[chosen], prepared.features[chosen]
         p_like = self.ranker.probability("p_like", rows) if explain else None
         told = reasons(self.retrieval, self.ranker, state, found, rows, raised) if explain else None
-        ids = self.retrieval.songs.ids[found]
+        ids = self.retrieval.songs.ids.chosen(found)
         sources = [self._sources(prepared, row) if explain else () for row in chosen.tolist()]
         songs = tuple(
             RankedSong(
                 song_id=song_id,
-                index=index,
+                place=place,
                 score=float(scores[row]),
                 p_like=None if p_like is None else float(p_like[i]),
                 sources=sources[i],
-                reasons=(told[i] or proposed(self.retrieval, index, sources[i])) if told else (),
+                reasons=(told[i] or proposed(self.retrieval, place, sources[i])) if told else (),
                 propensity=float(chance[i]),
             )
-            for i, (row, song_id, index) in enumerate(
-                zip(chosen.tolist(), ids.tolist(), found.tolist(), strict=True)
+            for i, (row, song_id, place) in enumerate(
+                zip(chosen.tolist(), ids, found.tolist(), strict=True)
             )
         )
         relaxed = (*prepared.relaxed, *answer.relaxed)

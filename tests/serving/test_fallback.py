@@ -35,7 +35,7 @@ def test_popular_songs_that_are_unwanted_or_a_radios_own_are_not_proposed(
     query = Query(ts=AS_OF, exclude=frozenset({song_id(1)}), wishes=wishes)
 
     def found(asked: Query) -> list[int]:
-        return [song.index for song in most_popular(songs, ORDER, asked, 3).songs]
+        return [song.place for song in most_popular(songs, ORDER, asked, 3).songs]
 
     assert found(query) == [3, 4, 5]
     assert found(replace(query, allow_repeats=True)) == [2, 3, 4]
@@ -58,7 +58,7 @@ def test_popular_answers_go_on_where_the_most_popular_do_not_suffice(
     songs = recommender.retrieval.songs
     query = Query(ts=AS_OF, wishes=Wishes(refused_languages=frozenset({"en", "hi"})))
     slate = most_popular(songs, ORDER[:10], query, 5)
-    assert [song.index for song in slate.songs] == [2, 5, 8, 11, 14]
+    assert [song.place for song in slate.songs] == [2, 5, 8, 11, 14]
     assert slate.notes == ()
 
 
@@ -118,7 +118,7 @@ def test_popular_answers_bar_what_was_played_and_not_what_was_only_liked(
 ) -> None:
     session = (SessionEvent(song_id(0), "like"), SessionEvent(song_id(1), "play"))
     slate = most_popular(recommender.retrieval.songs, ORDER, Query(ts=AS_OF, session=session), 2)
-    assert [song.index for song in slate.songs] == [0, 2]
+    assert [song.place for song in slate.songs] == [0, 2]
 
 
 WISHES = Wishes(mode="popular", less_like=(song_id(7),), spacing=True, heed_context=True)
@@ -131,7 +131,7 @@ def test_an_answer_in_retrievals_order_is_moved_and_spaced_as_wished(
         asked = Query(ts=AS_OF, session=(SessionEvent(song_id(3)),), wishes=wishes)
         slate = proposed(recommender, recommender.prepare(asked, 10), (), 10, "ranker").slate
         assert slate.notes == ()
-        return [song.index for song in slate.songs]
+        return [song.place for song in slate.songs]
 
     def most_of_one_artist(songs: list[int]) -> int:
         window = recommender.steering.artist.window

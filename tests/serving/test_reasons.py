@@ -402,7 +402,7 @@ def test_an_asked_era_language_or_region_is_named_where_it_is_so(recommender, co
     codes = recommender.retrieval.songs.codes[CODES[kind]]
     for song in slate.songs:
         told = text in [reason.text for reason in song.reasons]
-        assert told == (codes.codes[song.index] == codes.code_of[word])
+        assert told == (codes.codes[song.place] == codes.code_of[word])
 
 
 def test_what_a_radio_started_from_was_not_heard_in_the_session(recommender):
