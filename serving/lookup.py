@@ -89,7 +89,8 @@ class Lookup:
         together = self.retrieval.generators.get("together")
         if isinstance(together, Neighbours):
             row = slice(together.links.indptr[song], together.links.indptr[song + 1])
-            songs, weights = together.links.indices[row], together.links.data[row]
+            shown = ~self._hidden(together.links.indices[row])
+            songs, weights = together.links.indices[row][shown], together.links.data[row][shown]
             if len(songs):
                 return "together", [(int(songs[i]), float(weights[i])) for i in best(weights, k)]
         return "none", []
@@ -104,10 +105,16 @@ class Lookup:
         rows = listen.model.item_factors[songs]
         length = np.linalg.norm(rows, axis=1) * np.linalg.norm(vector)
         cosine = np.where(length > 0, rows @ vector / np.where(length > 0, length, 1), 0)
-        cosine[songs == song] = -np.inf
-        nearest = best(cosine, min(k, len(songs) - 1))
+        hidden = (songs == song) | self._hidden(songs)
+        cosine[hidden] = -np.inf
+        nearest = best(cosine, min(k, int(np.count_nonzero(~hidden))))
         # Rounding may take equal songs past 1.
         return [(int(songs[i]), min(float(cosine[i]), 1.0)) for i in nearest]
+
+    def _hidden(self, songs: IntArray) -> NDArray[np.bool_]:
+        """Tell which songs may be played no more."""
+        withdrawn = self.retrieval.songs.withdrawn
+        return np.zeros(len(songs), np.bool_) if withdrawn is None else withdrawn[songs]
 
     @cached_property
     def vocabulary(self) -> dict[str, list[str]]:

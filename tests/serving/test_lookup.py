@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -92,6 +93,17 @@ def test_similar_is_the_cosine_of_listen_factors(names: Lookup, bundle: Path) ->
     assert by == "listen"
     assert [song for song, _ in nearest] == order[:5]
     assert [score for _, score in nearest] == pytest.approx([cosine[i] for i in order[:5]])
+
+
+@pytest.mark.parametrize("song", [3, SONGS - 1])
+def test_similar_leaves_out_what_is_withdrawn(names: Lookup, song: int) -> None:
+    by, before = names.similar(song, 4)
+    gone = [one for one, _ in before[:2]]
+    songs = names.retrieval.songs
+    withdrawn = {Song.WITHDRAWN: np.isin(np.arange(SONGS), gone)}
+    without = replace(songs, arrays={**songs.arrays, **withdrawn})
+    left = replace(names, retrieval=replace(names.retrieval, songs=without))
+    assert left.similar(song, 2) == (by, before[2:])
 
 
 def test_similar_never_holds_the_song_or_one_without_factors(names: Lookup) -> None:
