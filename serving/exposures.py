@@ -20,8 +20,8 @@ from features.columns import Event, Song
 from features.times import EPOCH, microseconds
 from features.words import Chosen
 
-CODEC: Final = "zstd"
-NUL: Final = b"\0"
+# zstd takes a tenth less room and half as long again.
+CODEC: Final = "lz4_raw"
 SHARED: Final = (
     Event.REQUEST,
     Event.TS,
@@ -87,14 +87,15 @@ def frame(found: Sequence[Exposure]) -> pd.DataFrame:
 
 def packed(one: Exposure) -> tuple[dict[str, Any], bytes]:
     """Return an exposure as the header and body of a record; `unpacked` reads them."""
+    songs, names = _encoded(one.songs), _names(one.feature_names)
     parts = (
         one.scores.astype("<f8", copy=False).data,
         one.propensities.astype("<f8", copy=False).data,
         # Column by column: what is the same for all candidates then takes next to nothing.
         np.ascontiguousarray(one.features.T, dtype="<f4").data,
         one.shown.astype("<i4").data,
-        _joined(one.songs),
-        _names(one.feature_names),
+        songs.data,
+        names.data,
     )
     plain = b"".join(parts)
     body: bytes = pa.compress(plain, codec=CODEC, asbytes=True)
@@ -111,6 +112,9 @@ def packed(one: Exposure) -> tuple[dict[str, Any], bytes]:
         "candidates": len(one.songs),
         "shown": len(one.shown),
         "features": one.features.shape[1],
+        "names": len(names),
+        "id_bytes": songs.itemsize,
+        "name_bytes": names.itemsize,
     }
     return header, body
 
@@ -123,7 +127,8 @@ def unpacked(header: Mapping[str, Any], body: memoryview) -> Exposure:
     propensities, at = _array(plain, "<f8", k, at)
     features, at = _array(plain, "<f4", n * count, at)
     shown, at = _array(plain, "<i4", k, at)
-    words = [word.decode() for word in plain[at:].split(NUL)[1:]]
+    songs, at = _array(plain, f"S{header['id_bytes']}", n, at)
+    names, at = _array(plain, f"S{header['name_bytes']}", header["names"], at)
     return Exposure(
         request_id=header[Event.REQUEST],
         ts=EPOCH + timedelta(microseconds=header[Event.TS]),
@@ -133,12 +138,12 @@ def unpacked(header: Mapping[str, Any], body: memoryview) -> Exposure:
         temperature=header["temperature"],
         degraded=tuple(header["degraded"]),
         request=header["request"],
-        songs=words[:n],
+        songs=[song.decode() for song in songs.tolist()],
         scores=scores,
         shown=shown.astype(np.intp),
         propensities=propensities,
         features=features.reshape(n, count, order="F"),
-        feature_names=tuple(words[n:]),
+        feature_names=tuple(name.decode() for name in names.tolist()),
     )
 
 
@@ -160,17 +165,15 @@ def _array(content: bytes, kind: str, count: int, at: int) -> tuple[NDArray[Any]
     return found, at + found.nbytes
 
 
-def _joined(songs: Sequence[str]) -> bytes:
-    """Return ids as one text, a NUL before each; none has one in it."""
+def _encoded(words: Sequence[str]) -> NDArray[np.bytes_]:
+    """Return words as UTF-8 of one width, as the catalogue keeps ids: none ends with a NUL."""
     # What was looked up need not be decoded for that.
-    if isinstance(songs, Chosen):
-        keys = songs.words.keys[songs.at].tolist()
-    else:
-        keys = [song.encode() for song in songs]
-    return b"".join([NUL + key for key in keys])
+    if isinstance(words, Chosen):
+        return words.words.keys[words.at]
+    return np.array([word.encode() for word in words], dtype=np.bytes_)
 
 
 @lru_cache(maxsize=8)
-def _names(names: tuple[str, ...]) -> bytes:
+def _names(names: tuple[str, ...]) -> NDArray[np.bytes_]:
     # Of a bundle they are the same for all its answers.
-    return _joined(names)
+    return _encoded(names)
