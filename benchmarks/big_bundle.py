@@ -50,7 +50,7 @@ from serving.files import (
     links_file,
     trees_file,
 )
-from serving.layout import save_artists, save_sessions, save_trending
+from serving.layout import save_artists, save_fresh, save_sessions, save_trending
 from serving.lookup import save_search
 from serving.manifest import FORMAT, MANIFEST, checksums
 from serving.packed import packed
@@ -71,6 +71,7 @@ CANDIDATES: Final = {
     "loops": 20,
     "repeats": 25,
     "artists": 30,
+    "fresh": 20,
     "trending": 40,
 }
 GENRES: Final = tuple(f"genre {i:02d}" for i in range(40))
@@ -325,6 +326,7 @@ def write_bundle(songs: int, out: Path, params: Params, bodies: int = 20_000) ->
     past = write_sessions(drawn, folder, params)
     done("links and sessions")
     save_artists(folder, catalogue)
+    save_fresh(folder, catalogue, params.generators.fresh.days)
     save_trending(folder, (drawn.plays / drawn.plays.sum()).astype(np.float32), catalogue)
     save_search(catalogue, folder)
     write_settings(folder, params)

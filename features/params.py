@@ -224,6 +224,12 @@ class Recent(Generator):
     half_life_days: Positive
 
 
+class Fresh(Generator):
+    """Songs younger than so many days: of the listener's artists, genres and languages."""
+
+    days: Positive
+
+
 class Dayparts(_Section):
     """Features from (listener, song) pairs x 28 dayparts: exact factors and non-negative parts.
 
@@ -263,6 +269,7 @@ class Generators(_Section):
     trending: Recent
     blend: Generator
     # Bundles from before there were any have them off.
+    fresh: Fresh = Fresh(enabled=False, days=14, candidates=0)
     continuations: Matches = Matches(enabled=False, longest=5, gain=4.0, candidates=0)
     dayparts: Dayparts = Dayparts(enabled=False, half_life_days=180, factors=6, parts=4, prior=20)
     tensor: Tensor = Tensor(

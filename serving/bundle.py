@@ -31,6 +31,7 @@ from serving.files import (
     BOOSTERS,
     CALIBRATION_FILE,
     DAYPARTS_FILE,
+    FRESH_FILE,
     LINKS,
     SESSIONS_FILE,
     SETTINGS_FILE,
@@ -44,6 +45,7 @@ from serving.files import (
 )
 from serving.fold_in import FactorModel
 from serving.forest import forest
+from serving.fresh import FreshSongs
 from serving.generators import (
     Blend,
     Generator,
@@ -134,6 +136,9 @@ def load_generators(folder: Path, params: Generators, songs: Catalogue) -> dict[
         found["repeats"] = Repeats(params.repeats)
     if params.artists.enabled:
         found["artists"] = _load_artists(folder / ARTISTS_FILE, songs)
+    # A source may say nothing that new songs could be found by.
+    if params.fresh.enabled and (folder / FRESH_FILE).exists():
+        found["fresh"] = FreshSongs(map_rows(folder / FRESH_FILE), songs)
     if params.tensor.enabled:
         found["tensor"] = _load_tensor(folder / TENSOR_FILE)
     # Always there: the one generator that has something for everybody.

@@ -209,6 +209,23 @@ def rows_decayed(starts: Any, columns: Any, data: Any, rows: Any, decay: float) 
 
 
 @compiled
+def rows_weighted(starts: Any, columns: Any, data: Any, rows: Any, weights: Any) -> tuple[Any, Any]:
+    """Return the entries of some rows of a sparse matrix end to end, times the rows' weights."""
+    total = 0
+    for row in rows:
+        total += starts[row + 1] - starts[row]
+    keys = np.empty(total, np.int32)
+    values = np.empty(total, np.float64)
+    at = 0
+    for i in range(len(rows)):
+        for place in range(starts[rows[i]], starts[rows[i] + 1]):
+            keys[at] = columns[place]
+            values[at] = weights[i] * data[place]
+            at += 1
+    return keys, values
+
+
+@compiled
 def mean_shares(
     overall: Any, left: Any, right: Any, columns: Any, totals: Any, rows: Any
 ) -> tuple[Any, Any]:

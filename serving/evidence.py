@@ -24,6 +24,7 @@ GENERATORS: Final[Mapping[str, Sequence[str]]] = {
     "listeners": ("listeners",),
     "near": ("vectors",),
     "sessions": ("sessions", "continuations"),
+    "new": ("fresh",),
 }
 FEATURES: Final[Mapping[str, Sequence[str]]] = {
     "own": (

@@ -7,6 +7,7 @@ fit.json, ranker_fit.json   until when generators and ranker saw events
 factors_<signal>.npz   item factors over the catalogue
 factors_<signal>.faiss an index over them (large catalogues, signals that propose)
 artists.npz            each artist's most popular songs
+fresh.npz              new songs of each artist, and of each genre in each language
 <generator>.npz        the other generators that are enabled
 settings.json          the parameters of generators and of `serving.bundle.SERVING_SECTIONS`
 ranker.txt             LightGBM, orders the pool (absent in a bundle that only retrieves)
@@ -23,6 +24,7 @@ TEXT_FILE: Final = "search.txt"
 SEARCH_FILE: Final = "search.npz"
 LISTENERS_FILE: Final = "listeners.json"
 ARTISTS_FILE: Final = "artists.npz"
+FRESH_FILE: Final = "fresh.npz"
 TRENDING_FILE: Final = "trending.npz"
 VECTORS_FILE: Final = "vectors.npz"
 SESSIONS_FILE: Final = "sessions.npz"

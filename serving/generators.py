@@ -223,30 +223,37 @@ class SameArtist:
 
     def scores(self, state: State) -> Scores:
         """Return popularity within artist times the artist's weight for the listener."""
-        artists, weights = self._artists(state)
-        return ArtistScores(self, artists, weights) if len(artists) else NO_SCORES
+        listed = rows_filled(self.listed.indptr, *artist_weights(state, self.songs))
+        return ArtistScores(self, *listed) if len(listed[0]) else NO_SCORES
 
-    def _artists(self, state: State) -> tuple[IntArray, FloatArray]:
-        codes = self.songs.codes[Song.ARTISTS]
-        weights: dict[int, float] = {}
-        seeds = state.seeds(ARTIST_SEEDS, enjoyed_first=True)
-        for place, code in enumerate(codes.codes[seeds].tolist()):
-            weights[code] = weights.get(code, 0.0) + ARTIST_DECAY**place
-        usual = state.query.user.get(UserRow.ARTIST_KEYS)
-        if usual is not None and len(usual):
-            shares = state.query.user[UserRow.ARTIST_SHARES]
-            found = codes.vocabulary.find(list(usual[:USUAL_ARTISTS])).tolist()
-            for code, share in zip(found, shares, strict=False):
-                weights[code] = weights.get(code, 0.0) + float(share)
-        favourites = state.query.user.get(User.FAVOURITE_ARTISTS)
-        for name in favourites if favourites is not None else ():
-            code = codes.code_of.get(name, -1)
-            weights[code] = weights.get(code, 0.0) + FAVOURITE_WEIGHT
-        weights.pop(-1, None)
-        keys = np.fromiter(weights, dtype=np.int32, count=len(weights))
-        values = np.fromiter(weights.values(), dtype=np.float32, count=len(weights))
-        listed: tuple[IntArray, FloatArray] = rows_filled(self.listed.indptr, keys, values)
-        return listed
+
+def artist_weights(state: State, songs: Catalogue) -> tuple[IntArray, FloatArray]:
+    """Return the artists of session, habit and sign-up, and their weights; found once a query."""
+    if artist_weights not in state.worked_out:
+        state.worked_out[artist_weights] = _weighed_artists(state, songs)
+    found: tuple[IntArray, FloatArray] = state.worked_out[artist_weights]
+    return found
+
+
+def _weighed_artists(state: State, songs: Catalogue) -> tuple[IntArray, FloatArray]:
+    codes = songs.codes[Song.ARTISTS]
+    weights: dict[int, float] = {}
+    seeds = state.seeds(ARTIST_SEEDS, enjoyed_first=True)
+    for place, code in enumerate(codes.codes[seeds].tolist()):
+        weights[code] = weights.get(code, 0.0) + ARTIST_DECAY**place
+    usual = state.query.user.get(UserRow.ARTIST_KEYS)
+    if usual is not None and len(usual):
+        shares = state.query.user[UserRow.ARTIST_SHARES]
+        found = codes.vocabulary.find(list(usual[:USUAL_ARTISTS])).tolist()
+        for code, share in zip(found, shares, strict=False):
+            weights[code] = weights.get(code, 0.0) + float(share)
+    favourites = state.query.user.get(User.FAVOURITE_ARTISTS)
+    for name in favourites if favourites is not None else ():
+        code = codes.code_of.get(name, -1)
+        weights[code] = weights.get(code, 0.0) + FAVOURITE_WEIGHT
+    weights.pop(-1, None)
+    keys = np.fromiter(weights, dtype=np.int32, count=len(weights))
+    return keys, np.fromiter(weights.values(), dtype=np.float32, count=len(weights))
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from features.arrays import save_arrays
+from features.arrays import save_arrays, save_rows
 from features.catalogue import Catalogue, FloatArray, IntArray
 from features.columns import Song, SongRow
-from serving.files import ARTISTS_FILE, TRENDING_FILE
+from serving.files import ARTISTS_FILE, FRESH_FILE, TRENDING_FILE
 from serving.fold_in import FactorModel, gram
+from serving.fresh import OF_FRESH, group_rows
 from serving.generators import LISTED, OF_ARTIST
 from serving.index import EXACT_BELOW
 from serving.packed import Factors, Packed, packed
@@ -96,22 +97,45 @@ def save_artists(folder: Path, songs: Catalogue) -> None:
     codes = songs.codes[Song.ARTISTS]
     percentile = songs.numbers[SongRow.POPULARITY_PERCENTILE]
     popularity = (np.nan_to_num(percentile) + 1e-3).astype(np.float32)
-    listed = artist_lists(codes.codes, popularity, len(codes.vocabulary))
+    listed = lists_by_code(codes.codes, popularity, len(codes.vocabulary), OF_ARTIST)
     rows = {name: getattr(listed, name) for name in ("indices", "indptr", "data", "shape")}
     save_arrays(folder / ARTISTS_FILE, {"popularity": popularity} | rows)
 
 
-def artist_lists(codes: IntArray, popularity: FloatArray, artists: int) -> csr_matrix:
-    """Return each artist's `OF_ARTIST` most popular songs, the most popular first."""
+def lists_by_code(codes: IntArray, worth: FloatArray, rows: int, most: int) -> csr_matrix:
+    """Return each code's `most` songs of the largest worth, the largest first; below 0 is none."""
     songs = np.flatnonzero(codes >= 0)
-    order = songs[np.lexsort((-popularity[songs], codes[songs]))]
-    counts = np.bincount(codes[songs], minlength=artists)
+    order = songs[np.lexsort((-worth[songs], codes[songs]))]
+    counts = np.bincount(codes[songs], minlength=rows)
     starts = np.cumsum(counts) - counts
-    kept = np.minimum(counts, OF_ARTIST)
+    kept = np.minimum(counts, most)
     place = np.arange(len(order)) - np.repeat(starts, counts)
-    chosen = order[place < OF_ARTIST].astype(np.int32)
+    chosen = order[place < most].astype(np.int32)
     indptr = np.concatenate([[0], np.cumsum(kept)])
-    return csr_matrix((popularity[chosen], chosen, indptr), shape=(artists, len(codes)))
+    return csr_matrix((worth[chosen], chosen, indptr), shape=(rows, len(codes)))
+
+
+def save_fresh(folder: Path, songs: Catalogue, days: float) -> None:
+    """Write the songs younger than that by artist, and by genre and language, with plays a day.
+
+    Nothing where the source names neither artists nor genres: there is no such generator then.
+    """
+    artists, genres, languages = (
+        songs.codes[name] for name in (Song.ARTISTS, Song.GENRES, Song.LANGUAGE)
+    )
+    age = songs.numbers[SongRow.AGE_DAYS]
+    # One play and one day more than there were: nobody has heard a song of this very hour.
+    a_day = ((np.nan_to_num(songs.numbers[SongRow.PLAYS]) + 1) / (age + 1)).astype(np.float32)
+    groups = group_rows(songs, genres.codes, languages.codes)
+    rows = len(artists.vocabulary) + len(genres.vocabulary) * (len(languages.vocabulary) + 1)
+    if not rows:
+        return
+    lists = [
+        lists_by_code(np.where(age < days, codes, -1), a_day, rows, OF_FRESH)
+        for codes in (artists.codes, groups)
+    ]
+    # No row is in both.
+    save_rows(folder / FRESH_FILE, sum(lists))
 
 
 def save_trending(folder: Path, overall: FloatArray, songs: Catalogue) -> None:

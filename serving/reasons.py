@@ -42,6 +42,7 @@ PROPOSED: Final = {
     "loops": "Came next before in this session",
     "repeats": "It is among your songs",
     "artists": "By an artist that you heard or named",
+    "fresh": "New, and of what you hear",
     "tensor": "Heard at this time of the week by listeners like you",
     "trending": "Among what is heard most now",
     CONTEXT: "It is of what you asked for",

@@ -36,6 +36,7 @@ from serving.layout import (
     FACTOR_SCALARS,
     save_artists,
     save_factors,
+    save_fresh,
     save_sessions,
     save_trending,
 )
@@ -110,6 +111,8 @@ def write_generators(
         write_sessions(plays, until, generators.sessions, n, out)
     write_time(plays, until, params, n, out)
     save_artists(out, songs)
+    if generators.fresh.enabled:
+        save_fresh(out, songs, generators.fresh.days)
     save_trending(out, trending(plays, until, generators.trending.half_life_days, n), songs)
 
 

@@ -35,7 +35,13 @@ from features.state import resolve
 from serving.bundle import load_retrieval
 from serving.files import LINKS, factors_file
 from serving.fold_in import FactorModel
-from serving.layout import save_artists, save_factors, save_sessions, save_trending
+from serving.layout import (
+    save_artists,
+    save_factors,
+    save_fresh,
+    save_sessions,
+    save_trending,
+)
 from serving.lookup import save_search
 from serving.manifest import FORMAT, MANIFEST, checksums
 from serving.recommender import Recommender
@@ -139,6 +145,7 @@ def write_generators(folder: Path, random: np.random.Generator) -> None:
     recency = np.linspace(0.5, 1, 100).astype(np.float32)
     save_sessions(folder / "sessions.npz", in_order, 500, recency, np.ones(SONGS, np.float32))
     save_artists(folder, songs)
+    save_fresh(folder, songs, load_params().generators.fresh.days)
     save_trending(folder, (1 / np.arange(1, SONGS + 1)).astype(np.float32), songs)
 
 

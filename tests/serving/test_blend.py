@@ -14,7 +14,7 @@ from serving.bundle import blend
 from serving.fold_in import FactorModel, fold_in
 from serving.generators import SignalFactors
 from serving.index import EXACT_BELOW
-from serving.layout import artist_lists, latest
+from serving.layout import latest, lists_by_code
 from serving.scores import NO_SCORES
 from tests.features import small
 
@@ -128,7 +128,7 @@ def test_a_source_without_any_signal_has_an_empty_blend():
 def test_artists_list_their_songs_the_most_popular_first():
     popularity = SONGS.numbers[SongRow.POPULARITY_PERCENTILE]
     codes = SONGS.codes["artists"]
-    found = artist_lists(codes.codes, popularity, len(codes.vocabulary))
+    found = lists_by_code(codes.codes, popularity, len(codes.vocabulary), 2)
     listed = {
         artist: found.indices[found.indptr[code] : found.indptr[code + 1]].tolist()
         for code, artist in enumerate(codes.vocabulary)

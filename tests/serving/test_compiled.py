@@ -10,6 +10,7 @@ from serving.compiled import (
     pooled,
     proposals,
     rows_filled,
+    rows_weighted,
     worth_by_artist,
 )
 from serving.compiled_sessions import followers_here
@@ -71,6 +72,25 @@ def test_followers_of_the_last_song_fade_by_gap_and_age(seed: int) -> None:
     ]
     songs, values = followers_here(session, 3, 0.5, 0.8)
     assert songs.tolist() == [song for song, _ in expected]
+    np.testing.assert_allclose(values, [value for _, value in expected], rtol=1e-6)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_rows_come_end_to_end_times_their_weights(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    lengths = random.integers(0, 4, 5)
+    starts = np.cumsum([0, *lengths])
+    columns = random.integers(0, 30, starts[-1]).astype(np.int32)
+    data = random.random(starts[-1]).astype(np.float32)
+    rows = random.permutation(5)[: random.integers(0, 5)].astype(np.int32)
+    weights = random.random(len(rows)).astype(np.float32)
+    expected = [
+        (columns[at], weight * data[at])
+        for row, weight in zip(rows, weights, strict=True)
+        for at in range(starts[row], starts[row + 1])
+    ]
+    keys, values = rows_weighted(starts, columns, data, rows, weights)
+    assert keys.tolist() == [key for key, _ in expected]
     np.testing.assert_allclose(values, [value for _, value in expected], rtol=1e-6)
 
 

@@ -22,7 +22,7 @@ from serving.generators import (
     SameArtist,
     Trending,
 )
-from serving.layout import artist_lists, save_trending
+from serving.layout import lists_by_code, save_trending
 from serving.scores import NO_SCORES
 from serving.sequences import SongVectors
 from tests.features import small
@@ -172,7 +172,7 @@ def test_where_likeness_counts_a_skipped_song_stands_behind_the_others():
     seeds = Seeds(seeds=3, seed_decay=0.5, half_life_days=1, candidates=1)
     popularity = np.linspace(0.1, 1, SONGS).astype(np.float32)
     artists = CATALOGUE.codes[Song.ARTISTS]
-    listed = artist_lists(artists.codes, popularity, len(artists.vocabulary))
+    listed = lists_by_code(artists.codes, popularity, len(artists.vocabulary), SONGS)
     likeness = (
         nearest(past_sessions(random), random, PAST),
         SongVectors(vectors, np.ones(SONGS, dtype=np.bool_), seeds),
@@ -210,7 +210,7 @@ def test_same_artist_adds_session_usual_and_favourite_artists():
     words = CATALOGUE.codes[Song.ARTISTS].vocabulary.tolist()
     popularity = {i: float(random.uniform(0.1, 1)) for i in range(SONGS) if i % 4 < 3}
     of_song = np.array([popularity.get(i, 0) for i in range(SONGS)], dtype=np.float32)
-    listed = artist_lists(CATALOGUE.codes[Song.ARTISTS].codes, of_song, len(words))
+    listed = lists_by_code(CATALOGUE.codes[Song.ARTISTS].codes, of_song, len(words), SONGS)
     listener = {
         UserRow.ARTIST_KEYS: ["Bo", "Nobody"],
         UserRow.ARTIST_SHARES: [0.25, 0.75],
