@@ -8,7 +8,7 @@ export const SOURCES = {
   transitions: "what follows", rules: "what follows later", together: "heard together", ease: "fits your songs",
   listeners: "shared listeners", vectors: "similar songs", sessions: "similar sessions",
   continuations: "how sessions went on", loops: "your loops", repeats: "your repeats", artists: "same artist",
-  trending: "trending", tensor: "time of day", context: "the moment", popular: "popular",
+  fresh: "new songs", trending: "trending", tensor: "time of day", context: "the moment", popular: "popular",
   session_repeats: "this session",
 };
 const MOST_SOURCES = 2;
