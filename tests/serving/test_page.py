@@ -627,12 +627,10 @@ def test_the_operators_view_shows_what_is_served_and_how_fast(
 
 def test_the_operator_sees_what_is_degraded(browser: Browser, address: str) -> None:
     page = browser.new_page()
-
-    def degrade(route: Route) -> None:
-        answer = route.fetch()
-        route.fulfill(response=answer, json=answer.json() | {"degraded": ["features"]})
-
-    page.route("**/recommend", degrade)
+    # Taken beforehand, as in `rename`.
+    answer = page.request.post(f"{address}/recommend", data={}).json()
+    degraded = answer | {"degraded": ["features"]}
+    page.route("**/recommend", lambda route: route.fulfill(json=degraded))
     page.goto(f"{address}/operator")
     expect(page.locator("#state")).to_have_text("Degraded: features")
     page.close()
