@@ -223,7 +223,7 @@ def drawn(songs: int, work: Path) -> Path:
 def places(out: Path) -> Iterator[dict[str, str]]:
     """Give the environment that serves a drawn catalogue; delete its exposures afterwards.
 
-    An answer leaves some 25 KB of them: a round of measurements some 10 GB.
+    An answer leaves some 30 KB of them: a round of measurements some 10 GB.
     """
     with tempfile.TemporaryDirectory(prefix="exposures_", dir=out) as folder:
         yield {
