@@ -23,25 +23,19 @@ def replaced(folder: Path) -> Iterator[Path]:
     scratch = folder.with_name(f".{folder.name}.part")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with alone_in(folder.parent):
-        # Killed between the two steps of the swap.
-        if not folder.exists() and (scratch / OLD).exists():
-            (scratch / OLD).rename(folder)
-        shutil.rmtree(scratch, ignore_errors=True)
+        _clear(scratch, folder)
         scratch.mkdir()
         try:
             yield scratch
-            _swap(scratch / NEW, folder, scratch / OLD)
+            if folder.exists():
+                folder.rename(scratch / OLD)
+            (scratch / NEW).rename(folder)
         finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+            _clear(scratch, folder)
 
 
-def _swap(new: Path, folder: Path, old: Path) -> None:
-    is_there = folder.exists()
-    if is_there:
-        folder.rename(old)
-    try:
-        new.rename(folder)
-    except OSError:
-        if is_there:
-            old.rename(folder)
-        raise
+def _clear(scratch: Path, folder: Path) -> None:
+    """Delete a scratch folder; what a swap that was broken off took away goes back first."""
+    if not folder.exists() and (scratch / OLD).exists():
+        (scratch / OLD).rename(folder)
+    shutil.rmtree(scratch, ignore_errors=True)
