@@ -137,17 +137,19 @@ def records(path: Path) -> list[Record]:
 def cut(path: Path, unwanted: Callable[[Mapping[str, Any]], bool]) -> int:
     """Take records out of a file by their headers, while others write; return how many went.
 
-    Its writer goes on in another file. A cut that is killed leaves all as it was.
+    Its writer goes on in another file. A cut that is killed leaves all as it was. What is no whole
+    record goes, too: it may be of anybody.
     """
     with _opened(path, fcntl.LOCK_EX) as file:
         if file is None:
             return 0
-        found = _records(path, file.read())
-        kept = [record for record in found if not unwanted(record.header)]
+        content = file.read()
+        found = _records(path, content)
+        kept = [record.frame for record in found if not unwanted(record.header)]
         if not kept:
             path.unlink()
-        elif len(kept) < len(found):
-            _replace(path, [record.frame for record in kept])
+        elif sum(map(len, kept)) < len(content):
+            _replace(path, kept)
         return len(found) - len(kept)
 
 

@@ -102,6 +102,15 @@ def test_files_of_which_nothing_stays_are_deleted(appender: Appender) -> None:
     assert records(before[0]) == []
 
 
+def test_what_is_no_whole_record_goes_with_a_cut(appender: Appender) -> None:
+    fill(appender, 0, 3)
+    (path,) = segments(appender.folder)
+    path.write_bytes(path.read_bytes()[:-1])
+    assert cut(path, lambda header: header["n"] == 7) == 0
+    assert numbers(appender.folder) == [0, 1]
+    assert path.read_bytes().count(MAGIC) == 2
+
+
 def test_a_cut_that_takes_nothing_changes_no_file(appender: Appender) -> None:
     fill(appender, 0, 3)
     (path,) = segments(appender.folder)
